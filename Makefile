@@ -1,0 +1,75 @@
+.POSIX:
+
+VERSION = 2.0.0
+PREFIX = /usr/local
+MANDIR = $(PREFIX)/share/man
+DESTDIR =
+
+CC = cc
+CFLAGS = -O2
+LDFLAGS =
+WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes
+COMPILE = $(CC) -std=c11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(WARNINGS) $(CFLAGS)
+SOURCES = proxytunnel.c base64.c base64.h Makefile
+HELPERS = test/bin/peer test/bin/near test/bin/unit test/bin/named
+SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
+
+all: proxytunnel
+
+proxytunnel: $(SOURCES)
+	$(COMPILE) -o $@ proxytunnel.c base64.c $(LDFLAGS)
+
+test/bin/peer: test/peer.c
+test/bin/near: test/near.c
+test/bin/peer test/bin/near: Makefile
+	@mkdir -p test/bin
+	$(COMPILE) -o $@ test/$(@F).c $(LDFLAGS)
+
+test/bin/unit: test/unit.c
+test/bin/named: test/named.c
+test/bin/unit test/bin/named: $(SOURCES)
+	@mkdir -p test/bin
+	$(COMPILE) -o $@ test/$(@F).c base64.c $(LDFLAGS)
+
+demo: proxytunnel
+	test/demo
+
+# What needs only bats and a compiler.
+test: proxytunnel $(HELPERS)
+	test/run base64 unit usage auth dial reply shuttle
+
+check:
+	test/setup
+	$(MAKE) proxytunnel $(HELPERS)
+	test/run
+
+# The same tests, with every other way to build the program.
+variants:
+	$(MAKE) clean test CC=clang
+	$(MAKE) clean test CFLAGS='-O2 -DPORTABLE'
+	$(MAKE) clean test CC=musl-gcc CFLAGS='-O2 -static'
+	$(MAKE) clean test CC=clang CFLAGS='$(SANITIZE)'
+	$(MAKE) clean
+
+lint:
+	cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr proxytunnel.c base64.c
+	clang-tidy --quiet proxytunnel.c base64.c -- -std=c11 -D_GNU_SOURCE -DVERSION='""'
+	mandoc -Tlint -Wwarning man/proxytunnel.1
+
+fuzz:
+	@mkdir -p test/bin/corpus
+	clang -std=c11 -D_GNU_SOURCE -DVERSION='""' $(WARNINGS) $(SANITIZE),fuzzer -DLIBFUZZER -o test/bin/fuzz test/fuzz.c base64.c
+	test/bin/fuzz -max_total_time=60 -max_len=4096 test/bin/corpus
+
+install: proxytunnel
+	mkdir -p $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(MANDIR)/man1
+	cp proxytunnel $(DESTDIR)$(PREFIX)/bin/proxytunnel
+	cp man/proxytunnel.1 $(DESTDIR)$(MANDIR)/man1/proxytunnel.1
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/proxytunnel $(DESTDIR)$(MANDIR)/man1/proxytunnel.1
+
+clean:
+	rm -rf proxytunnel test/bin
+
+.PHONY: all demo test check variants lint fuzz install uninstall clean

@@ -1,0 +1,1878 @@
+/* SPDX-License-Identifier: ISC */
+
+/*
+ * proxytunnel carries stdin and stdout to a host that only HTTP proxies lead to.
+ *
+ * Each section rests on those above it:
+ *
+ * messages     one escaped line on stderr: note, warn, die
+ * deadline     the time limit of everything before the tunnel stands: deadline_start, deadline_stage
+ * text         numbers, host:port, URLs, no_proxy: authority_parse, proxy_parse, no_proxy_names
+ * http         heads, read to their last byte and no further: http_read_head, http_field
+ * net          reaching a host: net_reach
+ * credentials  where they come from: credentials_add, passfile_read, credentials_ask
+ * connect      the CONNECT exchange: connect_through
+ * shuttle      bytes both ways until both ends are done: shuttle
+ * ends         tunnel_open, and what main says of it
+ * options      the command line and the environment: options
+ */
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base64.h"
+
+enum {
+	MESSAGE_MAX = 2048,		/* a message, before it is escaped */
+	LINE_SIZE = 4 * MESSAGE_MAX + 32,
+	HOST_MAX = 255,			/* RFC 1035 2.3.4 */
+	CREDENTIAL_MAX = 4096,		/* a user, and a password */
+	HOPS_MAX = 1,
+	HEAD_MAX = 65536,		/* all heads of a reply together, or of a request */
+	REASON_SHOWN = 200,		/* of what a peer says, in a message */
+	BODY_SHOWN = 2048,		/* of a refusal, under -v */
+	PASSFILE_MAX = 65536,
+	DIALS_MAX = 64,			/* connections tried at the same time */
+	DIAL_DELAY = 250,		/* ms; RFC 8305 section 5 */
+	LINGER = 1000,			/* ms that upstream bytes may still come after the far end's end */
+	BUFFER_SIZE = 65536,		/* of a lane */
+	TIMEOUT_DEFAULT = 30,		/* s */
+	TIMEOUT_MAX = 86400,
+};
+
+/* A host and a port. */
+struct authority {
+	char host[HOST_MAX + 1];	/* without brackets */
+	char port[6];
+	char text[HOST_MAX + 10];	/* as HTTP and our messages write it: [2001:db8::1]:22 */
+};
+
+/* NULL: not known. An empty password is a password. */
+struct credentials {
+	char *user, *password;
+};
+
+struct header {
+	struct header *next;
+	const char *line;
+};
+
+/* A proxy on the way. */
+struct hop {
+	struct authority at;
+	struct credentials credentials;
+	const char *host;		/* the Host header, NULL for the default */
+	struct header *headers;
+	bool asked;			/* the user was asked for credentials already */
+};
+
+/* What the command line and the environment say; written by options(), read by all. */
+static struct {
+	struct hop hops[HOPS_MAX];
+	size_t hop_count;		/* 0: straight to the destination */
+	struct authority destination;
+	int family;			/* AF_UNSPEC, or that of -4 or -6 */
+	unsigned timeout;		/* seconds; 0: none */
+	int verbosity;			/* -1 under -q, 1 under -v */
+} opt = { .timeout = TIMEOUT_DEFAULT };
+
+/* --- messages: one escaped line on stderr ----------------------------------------------------- */
+
+/* Writes text to line with what is not printable as \xNN; returns the bytes written, 4 * length at most. */
+static size_t escape(char *line, const char *text, size_t length)
+{
+	size_t written = 0;
+
+	for (size_t i = 0; i < length; i++) {
+		unsigned char byte = (unsigned char)text[i];
+
+		if (byte >= ' ' && byte <= '~')
+			line[written++] = (char)byte;
+		else
+			written += (size_t)sprintf(line + written, "\\x%02x", byte);
+	}
+	return written;
+}
+
+/* Formats a message into line, of LINE_SIZE; returns its length. Too long a message ends in "...". */
+static size_t message_format(char *line, const char *format, va_list words)
+{
+	char text[MESSAGE_MAX];
+	int length = vsnprintf(text, sizeof text, format, words);
+	size_t start = (size_t)sprintf(line, "proxytunnel: ");
+
+	if (length >= (int)sizeof text) {
+		length = sizeof text - 1;
+		memcpy(text + length - 3, "...", 3);
+	}
+	size_t end = start + escape(line + start, text, (size_t)length);
+	line[end++] = '\n';
+	return end;
+}
+
+static void message(const char *format, va_list words)
+{
+	char line[LINE_SIZE];
+	size_t length = message_format(line, format, words);
+
+	if (write(STDERR_FILENO, line, length) == -1)
+		return; /* there is no one left to tell */
+}
+
+/* Says what only -v wants to know. */
+__attribute__((format(printf, 1, 2)))
+static void note(const char *format, ...)
+{
+	va_list words;
+
+	if (opt.verbosity < 1)
+		return;
+	va_start(words, format);
+	message(format, words);
+	va_end(words);
+}
+
+__attribute__((format(printf, 1, 2)))
+static void warn(const char *format, ...)
+{
+	va_list words;
+
+	if (opt.verbosity < 0)
+		return;
+	va_start(words, format);
+	message(format, words);
+	va_end(words);
+}
+
+/* Ends the program with a message and a status of sysexits(3). */
+__attribute__((format(printf, 2, 3)))
+static _Noreturn void die(int status, const char *format, ...)
+{
+	va_list words;
+
+	va_start(words, format);
+	if (opt.verbosity >= 0)
+		message(format, words);
+	va_end(words);
+	exit(status);
+}
+
+/* --- deadline: the time limit of everything before the tunnel stands --------------------------- */
+
+/*
+ * What the signal handlers need, as nobody can hand them anything. The line is composed beforehand,
+ * since formatting is not async-signal-safe; there are two, so that one is always whole.
+ */
+static struct {
+	char line[2][LINE_SIZE];
+	size_t length[2];
+	volatile sig_atomic_t current;	/* the line to write when time is up */
+	volatile sig_atomic_t caught;	/* the signal that ends the shuttle */
+	int terminal;			/* where a prompt waits, with the echo off */
+	struct termios loud, silent;
+} handlers;
+
+/* Says what is waited for from now on, in the words that are written when the time is up. */
+__attribute__((format(printf, 1, 2)))
+static void deadline_stage(const char *format, ...)
+{
+	int next = !handlers.current;
+	va_list words;
+
+	va_start(words, format);
+	handlers.length[next] = opt.verbosity < 0 ? 0 : message_format(handlers.line[next], format, words);
+	va_end(words);
+	atomic_signal_fence(memory_order_release);
+	handlers.current = next;
+}
+
+static void deadline_expired(int signal_number)
+{
+	int current = handlers.current;
+
+	(void)signal_number;
+	if (write(STDERR_FILENO, handlers.line[current], handlers.length[current]) == -1)
+		_exit(EX_TEMPFAIL);
+	_exit(EX_TEMPFAIL);
+}
+
+/*
+ * Starts the clock. alarm(2), because the name service of libc blocks and takes no limit; a parent may
+ * have left SIGALRM blocked.
+ */
+static void deadline_start(void)
+{
+	struct sigaction action = { .sa_handler = deadline_expired };
+	sigset_t alarms;
+
+	if (opt.timeout == 0)
+		return;
+	sigaction(SIGALRM, &action, NULL);
+	sigemptyset(&alarms);
+	sigaddset(&alarms, SIGALRM);
+	sigprocmask(SIG_UNBLOCK, &alarms, NULL);
+	alarm(opt.timeout);
+}
+
+static double seconds_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* --- text: numbers, host:port, URLs, no_proxy --------------------------------------------------- */
+
+/* The decimal number that text is, from low to high, or -1: no sign, no space, nothing behind it. */
+static long number_parse(const char *text, long low, long high)
+{
+	long number = 0;
+
+	if (!*text)
+		return -1;
+	for (; *text; text++) {
+		if (*text < '0' || *text > '9' || number > high)
+			return -1;
+		number = number * 10 + (*text - '0');
+	}
+	return number < low || number > high ? -1 : number;
+}
+
+static bool is_control(char character)
+{
+	return (unsigned char)character < ' ' || character == 0x7f;
+}
+
+static bool has_control(const char *text)
+{
+	while (*text && !is_control(*text))
+		text++;
+	return *text;
+}
+
+/* The bytes of the IPv4 or IPv6 address that text is, a zone aside; returns its family, or AF_UNSPEC. */
+static int address_parse(unsigned char bytes[16], const char *text)
+{
+	char plain[INET6_ADDRSTRLEN];
+	size_t length = strcspn(text, "%");
+
+	if (inet_pton(AF_INET, text, bytes) == 1)
+		return AF_INET;
+	if (length >= sizeof plain)
+		return AF_UNSPEC;
+	memcpy(plain, text, length);
+	plain[length] = '\0';
+	return inet_pton(AF_INET6, plain, bytes) == 1 ? AF_INET6 : AF_UNSPEC;
+}
+
+/* Sets an authority from its parts; returns NULL, or what is wrong with them. */
+static const char *authority_set(struct authority *to, const char *host, size_t length, const char *port)
+{
+	bool bracketed = length >= 2 && host[0] == '[' && host[length - 1] == ']';
+	unsigned char address[16];
+	long number = number_parse(port, 1, 65535);
+
+	if (bracketed)
+		host++, length -= 2;
+	if (length == 0)
+		return "no host";
+	if (length > HOST_MAX)
+		return "the host is over 255 bytes";
+	memcpy(to->host, host, length);
+	to->host[length] = '\0';
+
+	for (const char *c = to->host; *c; c++)
+		if ((unsigned char)*c < 0x80 && !isalnum((unsigned char)*c) && !strchr("-._:%~", *c))
+			return "no host can hold such a character";
+	if (*to->host == '-')
+		return "no host begins with a dash";
+	if ((bracketed || strchr(to->host, ':')) && address_parse(address, to->host) != AF_INET6)
+		return "the host is no IPv6 address";
+	if (number == -1)
+		return "the port is not a number from 1 to 65535";
+
+	snprintf(to->port, sizeof to->port, "%ld", number);
+	snprintf(to->text, sizeof to->text, strchr(to->host, ':') ? "[%s]:%s" : "%s:%s", to->host, to->port);
+	return NULL;
+}
+
+/*
+ * Reads HOST:PORT; the last colon divides, since ssh's %h:%p gives an IPv6 address without brackets.
+ * The port may be left out where there is a default (else NULL). Returns NULL, or what is wrong.
+ */
+static const char *authority_parse(struct authority *to, const char *text, const char *default_port)
+{
+	const char *colon = strrchr(text, ':');
+	unsigned char address[16];
+
+	if (default_port && address_parse(address, text) == AF_INET6)
+		colon = NULL;
+	if (colon && !strchr(colon, ']'))
+		return authority_set(to, text, (size_t)(colon - text), colon + 1);
+	if (!default_port)
+		return "no port";
+	return authority_set(to, text, strlen(text), default_port);
+}
+
+static int hex_value(char digit)
+{
+	static const char digits[] = "0123456789abcdef";
+	const char *at = memchr(digits, digit | 0x20, 16);
+
+	return at && digit > ' ' ? (int)(at - digits) : -1;
+}
+
+/* Undoes the percent-encoding of text in place (RFC 3986 2.1); false if a % is not followed by two hex digits. */
+static bool percent_decode(char *text)
+{
+	char *to = text;
+
+	for (; *text; text++, to++) {
+		*to = *text;
+		if (*text != '%')
+			continue;
+		int high = hex_value(text[1]), low = high == -1 ? -1 : hex_value(text[2]);
+
+		if (low == -1 || (high == 0 && low == 0))
+			return false;
+		*to = (char)(high << 4 | low);
+		text += 2;
+	}
+	*to = '\0';
+	return true;
+}
+
+/* Divides "user:password" at the first colon, in place; without a colon there is no password. */
+static struct credentials credentials_split(char *text)
+{
+	char *colon = strchr(text, ':');
+
+	if (colon)
+		*colon++ = '\0';
+	return (struct credentials){ .user = text, .password = colon };
+}
+
+/* Where the host begins in a proxy's URL; the userinfo before it ends at the last @, as passwords are pasted raw. */
+static char *url_host(char *url)
+{
+	char *at = strrchr(url, '@'), *scheme = strstr(url, "://");
+
+	return at ? at + 1 : scheme ? scheme + 3 : url;
+}
+
+/*
+ * Reads [http://][user[:password]@]HOST[:PORT][/], which is taken apart in place and must stay.
+ * Returns NULL, or what is wrong with it.
+ */
+static const char *proxy_parse(struct hop *hop, struct credentials *userinfo, char *url)
+{
+	char *host = url_host(url), *scheme_end = strstr(url, "://");
+	size_t length = strlen(host);
+
+	if (has_control(url))
+		return "a control character";
+	if (scheme_end && scheme_end < host) {
+		if (strncasecmp(url, "http://", 7) != 0)
+			return "the scheme of a proxy can only be http";
+		url = scheme_end + 3;
+	}
+	if (host > url) {
+		host[-1] = '\0';
+		*userinfo = credentials_split(url);
+		if (!percent_decode(userinfo->user) ||
+		    (userinfo->password && !percent_decode(userinfo->password)))
+			return "a % in the user or password without two hex digits";
+	}
+	if (length > 0 && host[length - 1] == '/')
+		host[length - 1] = '\0';
+	return authority_parse(&hop->at, host, "80");
+}
+
+/* Whether the first bits of two addresses are the same. */
+static bool prefix_equal(const unsigned char *one, const unsigned char *other, unsigned bits)
+{
+	unsigned rest = bits % 8;
+
+	if (memcmp(one, other, bits / 8) != 0)
+		return false;
+	return rest == 0 || (one[bits / 8] ^ other[bits / 8]) >> (8 - rest) == 0;
+}
+
+/* Whether an entry of no_proxy, an address or a range such as 10.0.0.0/8, holds the address. */
+static bool range_holds(char *entry, int family, const unsigned char address[16])
+{
+	unsigned char base[16];
+	long width = family == AF_INET ? 32 : 128, bits = width;
+	char *slash = strchr(entry, '/');
+
+	if (slash) {
+		*slash = '\0';
+		bits = number_parse(slash + 1, 0, width);
+	}
+	return bits != -1 && address_parse(base, entry) == family && prefix_equal(base, address, (unsigned)bits);
+}
+
+/* Whether host is the domain or lies in it; a dot before the domain or behind either of them means nothing. */
+static bool domain_holds(const char *domain, const char *host)
+{
+	domain += *domain == '.';
+	size_t domain_length = strlen(domain), host_length = strlen(host);
+
+	domain_length -= domain_length > 0 && domain[domain_length - 1] == '.';
+	host_length -= host_length > 0 && host[host_length - 1] == '.';
+	if (domain_length == 0 || domain_length > host_length)
+		return false;
+	const char *tail = host + host_length - domain_length;
+	return strncasecmp(tail, domain, domain_length) == 0 && (tail == host || tail[-1] == '.');
+}
+
+/* Whether a list as in no_proxy names the host, read as curl does: no ports, and * only alone. */
+static bool no_proxy_names(const char *list, const char *host)
+{
+	unsigned char address[16];
+	int family = address_parse(address, host);
+
+	if (strcmp(list, "*") == 0)
+		return true;
+	while (*list) {
+		char entry[HOST_MAX + 2];
+		size_t length = strcspn(list, ", ");
+
+		snprintf(entry, sizeof entry, "%.*s", (int)length, list);
+		if (length < sizeof entry && (family == AF_UNSPEC ? domain_holds(entry, host) : range_holds(entry, family, address)))
+			return true;
+		list += length;
+		list += strspn(list, ", ");
+	}
+	return false;
+}
+
+/* --- http: heads, read to their last byte and no further ----------------------------------------- */
+
+/* A head under construction. */
+struct text {
+	char bytes[HEAD_MAX + 1];
+	size_t length;
+};
+
+/* What was read of heads: several, as 1xx may come before the one that counts. */
+struct head {
+	char bytes[HEAD_MAX + 1];	/* NUL-terminated, and without a NUL before */
+	size_t start;			/* of the last head */
+	size_t length;
+};
+
+enum head_result {
+	HEAD_WHOLE,
+	HEAD_NONE,			/* the end of the stream came first */
+	HEAD_CUT,			/* the end of the stream came within */
+	HEAD_FAILED,			/* errno says how */
+	HEAD_FOREIGN,			/* it does not begin as it must, or holds a NUL */
+	HEAD_TOO_LARGE,
+};
+
+__attribute__((format(printf, 2, 3)))
+static void text_add(struct text *text, const char *format, ...)
+{
+	size_t room = sizeof text->bytes - text->length;
+	va_list words;
+
+	va_start(words, format);
+	int length = vsnprintf(text->bytes + text->length, room, format, words);
+	va_end(words);
+	if ((size_t)length >= room)
+		die(EX_USAGE, "the request is over %d bytes: too many or too long headers", HEAD_MAX);
+	text->length += (size_t)length;
+}
+
+/* The offset behind the first blank line at or after from, 0 if there is none; RFC 9112 2.2: a bare LF ends a line too. */
+static size_t http_head_end(const char *bytes, size_t from, size_t length)
+{
+	const char *end = bytes + length, *line = bytes + from;
+
+	while ((line = memchr(line, '\n', (size_t)(end - line)))) {
+		line++;
+		const char *next = line + (line < end && *line == '\r');
+
+		if (next < end && *next == '\n')
+			return (size_t)(next + 1 - bytes);
+	}
+	return 0;
+}
+
+/*
+ * Reads the next head from the socket, and not a byte behind it: it looks with MSG_PEEK, then takes up to
+ * the blank line, or all there is if that has not come yet, as what stays queued would make every later
+ * peek return at once. beginning is how the head must begin, so that what is not HTTP is known at once.
+ */
+static enum head_result http_read_head(int socket, struct head *head, const char *beginning)
+{
+	head->start = head->length;
+	while (true) {
+		char *at = head->bytes + head->length;
+		size_t room = HEAD_MAX - head->length;
+		size_t checked = head->length - head->start < 3 ? head->start : head->length - 3;
+
+		if (room == 0)
+			return HEAD_TOO_LARGE;
+		ssize_t peeked = recv(socket, at, room, MSG_PEEK);
+		if (peeked == -1 && errno == EINTR)
+			continue;
+		if (peeked == -1)
+			return HEAD_FAILED;
+		if (peeked == 0)
+			return head->length == head->start ? HEAD_NONE : HEAD_CUT;
+
+		size_t end = http_head_end(head->bytes, checked, head->length + (size_t)peeked);
+		ssize_t taken = recv(socket, at, end ? end - head->length : (size_t)peeked, 0);
+		if (taken == -1)
+			return HEAD_FAILED;
+		head->length += (size_t)taken;
+		head->bytes[head->length] = '\0';
+
+		size_t length = head->length - head->start, compared = strlen(beginning);
+		if (memchr(at, '\0', (size_t)taken) ||
+		    memcmp(head->bytes + head->start, beginning, length < compared ? length : compared) != 0)
+			return HEAD_FOREIGN;
+		if (end)
+			return HEAD_WHOLE;
+	}
+}
+
+/* The line at *cursor, its length without the line's end; moves on to the next. NULL behind the last. */
+static const char *http_line(const char **cursor, int *length)
+{
+	const char *line = *cursor;
+	size_t whole = strcspn(line, "\n");
+
+	if (!*line)
+		return NULL;
+	*cursor = line + whole + (line[whole] == '\n');
+	*length = (int)(whole - (whole > 0 && line[whole - 1] == '\r'));
+	return line;
+}
+
+/* The value of the next field of that name from *cursor on, its length in *length; moves on behind it. NULL: no more. */
+static const char *http_field(const char **cursor, const char *name, int *length)
+{
+	size_t name_length = strlen(name);
+	const char *line;
+
+	while ((line = http_line(cursor, length))) {
+		if ((size_t)*length <= name_length || line[name_length] != ':' ||
+		    strncasecmp(line, name, name_length) != 0)
+			continue;
+		const char *value = line + name_length + 1, *end = line + *length;
+
+		value += strspn(value, " \t");
+		*length = value < end ? (int)(end - value) : 0;
+		return value;
+	}
+	return NULL;
+}
+
+/* The code of a status line (RFC 9112 4), or -1; the reason and the space before it may be missing. */
+static int http_status(const char *line)
+{
+	const char *code = line + strlen("HTTP/1.x ");
+
+	if (strncmp(line, "HTTP/1.", 7) != 0 || strspn(line + 7, "0123456789") != 1 || line[8] != ' ')
+		return -1;
+	if (strspn(code, "0123456789") != 3 || !strchr(" \r\n", code[3]))
+		return -1;
+	return (code[0] - '0') * 100 + (code[1] - '0') * 10 + (code[2] - '0');
+}
+
+/* --- net: reaching a host --------------------------------------------------------------------------- */
+
+static bool is_shortage(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+/* Connections under way to the addresses of one name. */
+struct dial {
+	struct addrinfo *turn[2];	/* the next address to try of each family; turn[0] comes first */
+	struct pollfd pending[DIALS_MAX];
+	struct addrinfo *address[DIALS_MAX];
+	double started[DIALS_MAX];
+	nfds_t count;
+	int error;			/* of the last that failed */
+};
+
+/* The addresses of a host; returns 0, or an EAI_ code. A literal first: it needs no name service loaded and asked. */
+static int net_resolve(const struct authority *to, struct addrinfo **addresses)
+{
+	struct addrinfo hints = {
+		.ai_family = opt.family,
+		.ai_socktype = SOCK_STREAM,
+		.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
+	};
+
+	if (getaddrinfo(to->host, to->port, &hints, addresses) == 0)
+		return 0;
+	hints.ai_flags = AI_NUMERICSERV;
+	return getaddrinfo(to->host, to->port, &hints, addresses);
+}
+
+/* Says under -v how the try of an address went. */
+static void dial_note(const struct addrinfo *address, const char *outcome, double started)
+{
+	char host[INET6_ADDRSTRLEN + 20], port[6];
+
+	if (opt.verbosity < 1)
+		return;
+	if (getnameinfo(address->ai_addr, address->ai_addrlen, host, sizeof host, port, sizeof port,
+	                NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+		note("%s port %s: %s after %.1f ms", host, port, outcome, (seconds_now() - started) * 1e3);
+}
+
+static struct addrinfo *address_of(struct addrinfo *address, int family)
+{
+	while (address && address->ai_family != family)
+		address = address->ai_next;
+	return address;
+}
+
+/* Starts a connection to the next address, the families in turn (RFC 8305 section 4); returns its socket once connected at once, else -1. */
+static int dial_next(struct dial *dial)
+{
+	struct addrinfo *address = dial->turn[0];
+	double now = seconds_now();
+	int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	dial->turn[0] = dial->turn[1] ? dial->turn[1] : address_of(address->ai_next, address->ai_family);
+	dial->turn[1] = dial->turn[1] ? address_of(address->ai_next, address->ai_family) : NULL;
+	if (fd != -1 && connect(fd, address->ai_addr, address->ai_addrlen) == 0) {
+		dial_note(address, "connected", now);
+		return fd;
+	}
+	if (fd != -1 && errno == EINPROGRESS) {
+		dial->pending[dial->count] = (struct pollfd){ .fd = fd, .events = POLLOUT };
+		dial->address[dial->count] = address;
+		dial->started[dial->count++] = now;
+		return -1;
+	}
+	dial->error = errno;
+	dial_note(address, strerror(errno), now);
+	if (fd != -1)
+		close(fd);
+	return -1;
+}
+
+/* Takes the outcome of a connection under way; returns its socket if it stands, else -1. */
+static int dial_finish(struct dial *dial, nfds_t i)
+{
+	int fd = dial->pending[i].fd, error = 0;
+	socklen_t size = sizeof error;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == -1)
+		error = errno;
+	dial_note(dial->address[i], error ? strerror(error) : "connected", dial->started[i]);
+	dial->count--;
+	dial->pending[i] = dial->pending[dial->count];
+	dial->address[i] = dial->address[dial->count];
+	dial->started[i] = dial->started[dial->count];
+	if (error == 0)
+		return fd;
+	dial->error = error;
+	close(fd);
+	return -1;
+}
+
+/* Waits until a connection stands, which it returns, or until the next address is due: -1. */
+static int dial_wait(struct dial *dial)
+{
+	bool more = dial->turn[0] && dial->count < DIALS_MAX;
+	int ready = poll(dial->pending, dial->count, more ? DIAL_DELAY : -1);
+
+	for (nfds_t i = dial->count; ready > 0 && i-- > 0;) {
+		int fd = dial->pending[i].revents ? dial_finish(dial, i) : -1;
+
+		if (fd != -1)
+			return fd;
+	}
+	return -1;
+}
+
+/*
+ * A connected, blocking TCP socket to the first of the addresses that answers, or -1 with errno. An address
+ * that does not answer costs the next one 250 ms, one that refuses nothing (RFC 8305).
+ */
+static int net_dial(struct addrinfo *addresses)
+{
+	struct dial dial = { .turn = { addresses, NULL } };
+	int fd = -1, on = 1;
+
+	for (dial.turn[1] = addresses; dial.turn[1] && dial.turn[1]->ai_family == addresses->ai_family;)
+		dial.turn[1] = dial.turn[1]->ai_next;
+	while (fd == -1 && (dial.turn[0] || dial.count > 0)) {
+		if (dial.turn[0] && dial.count < DIALS_MAX)
+			fd = dial_next(&dial);
+		if (fd == -1 && dial.count > 0)
+			fd = dial_wait(&dial);
+	}
+	while (dial.count > 0)
+		close(dial.pending[--dial.count].fd);
+	if (fd == -1) {
+		errno = dial.error;
+		return -1;
+	}
+	fcntl(fd, F_SETFL, 0);
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+	return fd;
+}
+
+/* A connected socket to a host, or the end of the program. */
+static int net_reach(const struct authority *to)
+{
+	struct addrinfo *addresses;
+
+	deadline_stage("%s: its name did not resolve within %u s (-w)", to->text, opt.timeout);
+	int code = net_resolve(to, &addresses);
+	if (code != 0)
+		die(code == EAI_SYSTEM || code == EAI_MEMORY ? EX_OSERR : EX_NOHOST, "%s: cannot resolve %s: %s",
+		    to->text, to->host, code == EAI_SYSTEM ? strerror(errno) : gai_strerror(code));
+
+	deadline_stage("%s: no connection within %u s (-w)", to->text, opt.timeout);
+	int fd = net_dial(addresses), error = errno;
+	freeaddrinfo(addresses);
+	if (fd == -1)
+		die(is_shortage(error) ? EX_OSERR : EX_UNAVAILABLE, "%s: cannot connect: %s", to->text, strerror(error));
+	return fd;
+}
+
+/* Sends all of it; returns false, with errno, when the other side is gone. */
+static bool net_send(int socket, const char *bytes, size_t length)
+{
+	while (length > 0) {
+		ssize_t sent = send(socket, bytes, length, MSG_NOSIGNAL);
+
+		if (sent == -1 && errno != EINTR)
+			return false;
+		if (sent > 0)
+			bytes += sent, length -= (size_t)sent;
+	}
+	return true;
+}
+
+/* --- credentials: where they come from --------------------------------------------------------------- */
+
+/* Adds what a further source knows: never the password of another user. */
+static void credentials_add(struct credentials *known, char *user, char *password)
+{
+	bool same = !known->user || !user || strcmp(known->user, user) == 0;
+
+	if (!known->password && same)
+		known->password = password;
+	if (!known->user)
+		known->user = user;
+}
+
+/* Ends the program if credentials cannot be sent as Basic ones (RFC 7617 section 2); source names them, and says nothing secret. */
+static void credentials_check(const struct credentials *given, const char *source)
+{
+	if (given->user && strlen(given->user) > CREDENTIAL_MAX)
+		die(EX_USAGE, "%s: the user is over %d bytes", source, CREDENTIAL_MAX);
+	if (given->password && strlen(given->password) > CREDENTIAL_MAX)
+		die(EX_USAGE, "%s: the password is over %d bytes", source, CREDENTIAL_MAX);
+	if (given->user && has_control(given->user))
+		die(EX_USAGE, "%s: a control character in the user", source);
+	if (given->password && has_control(given->password))
+		die(EX_USAGE, "%s: a control character in the password", source);
+	if (given->user && strchr(given->user, ':'))
+		die(EX_USAGE, "%s: a colon in the user, which Basic credentials cannot hold", source);
+}
+
+/* What a passfile holds, all of it, NUL-terminated, to be freed by nobody; or the end of the program. */
+static char *passfile_load(const char *path)
+{
+	static char content[PASSFILE_MAX + 1];
+	size_t length = 0;
+	ssize_t got;
+	struct stat status;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd == -1 || fstat(fd, &status) == -1)
+		die(EX_NOINPUT, "%s: %s", path, strerror(errno));
+	if (S_ISREG(status.st_mode) && status.st_mode & (S_IRGRP | S_IROTH))
+		warn("%s: others can read it (cure: chmod 600 %s)", path, path);
+	while (length < sizeof content && (got = read(fd, content + length, sizeof content - length)) != 0) {
+		if (got == -1 && errno != EINTR)
+			die(EX_NOINPUT, "%s: %s", path, strerror(errno));
+		length += got > 0 ? (size_t)got : 0;
+	}
+	close(fd);
+	if (length == sizeof content)
+		die(EX_NOINPUT, "%s: over %d bytes", path, PASSFILE_MAX);
+	if (memchr(content, '\0', length))
+		die(EX_NOINPUT, "%s: a NUL byte in it", path);
+	content[length] = '\0';
+	return content;
+}
+
+/* Takes the next line off *rest, in place, without its end; NULL if there is none. */
+static char *line_take(char **rest)
+{
+	char *line = *rest;
+	size_t length = strcspn(line, "\n");
+
+	if (!*line)
+		return NULL;
+	*rest = line + length + (line[length] == '\n');
+	line[length] = '\0';
+	if (length > 0 && line[length - 1] == '\r')
+		line[length - 1] = '\0';
+	return line;
+}
+
+/* The value, trimmed, of a line "key = value" as in a wgetrc, whatever the case of the key; NULL if it is another line. */
+static char *wgetrc_value(char *line, const char *key)
+{
+	line += strspn(line, " \t");
+	if (strncasecmp(line, key, strlen(key)) != 0)
+		return NULL;
+	line += strlen(key);
+	line += strspn(line, " \t");
+	if (*line++ != '=')
+		return NULL;
+	line += strspn(line, " \t");
+	for (char *end = line + strlen(line); end > line && strchr(" \t", end[-1]);)
+		*--end = '\0';
+	return line;
+}
+
+/*
+ * Reads a passfile: lines of a wgetrc, or a single line user:password. An empty line, or one that begins
+ * with #, counts for nothing. Ends the program if there is nothing to be had from it.
+ */
+static struct credentials passfile_read(const char *path)
+{
+	char *rest = passfile_load(path), *line, *single = NULL;
+	struct credentials found = { NULL, NULL };
+	int lines = 0;
+
+	while ((line = line_take(&rest))) {
+		char *user = wgetrc_value(line, "proxy_user"), *password = wgetrc_value(line, "proxy_passwd");
+
+		if (*line == '\0' || *line == '#')
+			continue;
+		lines++;
+		single = line;
+		found.user = user ? user : found.user;
+		found.password = password ? password : found.password;
+	}
+	if (!found.user && !found.password && lines == 1 && strchr(single, ':'))
+		found = credentials_split(single);
+	if (!found.user && !found.password)
+		die(EX_NOINPUT, "%s: neither proxy_user and proxy_passwd nor a single line user:password in it", path);
+	return found;
+}
+
+/* Undoes a prompt's silence, lets the signal do what it does, and is silent again if that was only a stop. */
+static void prompt_interrupted(int signal_number)
+{
+	struct sigaction action;
+
+	tcsetattr(handlers.terminal, TCSANOW, &handlers.loud);
+	sigaction(signal_number, NULL, &action);
+	signal(signal_number, SIG_DFL);
+	raise(signal_number);
+	sigaction(signal_number, &action, NULL);
+	tcsetattr(handlers.terminal, TCSANOW, &handlers.silent);
+}
+
+/* Reads a line from the terminal, with the echo off if it is hidden, into answer; false at its end or if it is too long. */
+static bool prompt_read(int terminal, const char *question, bool hidden, char *answer, size_t size)
+{
+	static const int signals[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP };
+	enum { SIGNALS = sizeof signals / sizeof *signals };
+	struct sigaction action = { .sa_handler = prompt_interrupted, .sa_flags = SA_NODEFER }, before[SIGNALS];
+	ssize_t length;
+
+	if (tcgetattr(terminal, &handlers.loud) == -1)
+		return false;
+	handlers.terminal = terminal;
+	handlers.silent = handlers.loud;
+	if (hidden)
+		handlers.silent.c_lflag = (handlers.silent.c_lflag & ~(tcflag_t)ECHO) | ECHONL;
+	for (int i = 0; i < SIGNALS; i++) {
+		sigaction(signals[i], NULL, &before[i]);
+		if (before[i].sa_handler != SIG_IGN)
+			sigaction(signals[i], &action, NULL);
+	}
+	tcsetattr(terminal, TCSAFLUSH, &handlers.silent);
+	do {
+		dprintf(terminal, "%s", question);
+		length = read(terminal, answer, size);
+	} while (length == -1 && errno == EINTR);
+	tcsetattr(terminal, TCSANOW, &handlers.loud);
+	for (int i = 0; i < SIGNALS; i++)
+		sigaction(signals[i], &before[i], NULL);
+
+	if (length <= 0 || answer[length - 1] != '\n')
+		return false;
+	answer[length - 1] = '\0';
+	return true;
+}
+
+/* The controlling terminal, open; -1 if there is none, or if it belongs to another process group at the moment. */
+static int prompt_terminal(void)
+{
+	int terminal = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+	if (terminal != -1 && tcgetpgrp(terminal) != getpgrp()) {
+		close(terminal);
+		return -1;
+	}
+	return terminal;
+}
+
+/* Has a program ask, as ssh does: it prints the answer. False if it could not, or the user would not. */
+static bool askpass_read(const char *program, const char *question, char *answer, size_t size)
+{
+	size_t length = 0;
+	ssize_t got;
+	int ends[2], status;
+
+	if (pipe2(ends, O_CLOEXEC) == -1)
+		return false;
+	pid_t child = fork();
+	if (child == 0) {
+		int null = open("/dev/null", O_RDONLY);
+
+		signal(SIGPIPE, SIG_DFL);
+		dup2(null, STDIN_FILENO); /* stdin holds the tunnel's bytes */
+		dup2(ends[1], STDOUT_FILENO);
+		execlp(program, program, question, (char *)NULL);
+		warn("%s: %s", program, strerror(errno));
+		_exit(EX_OSERR);
+	}
+	close(ends[1]);
+	while (child > 0 && length < size && (got = read(ends[0], answer + length, size - length)) != 0)
+		length += got > 0 ? (size_t)got : 0;
+	close(ends[0]);
+	while (child > 0 && waitpid(child, &status, 0) == -1 && errno == EINTR)
+		continue;
+	if (child <= 0 || status != 0 || length == size)
+		return false;
+	answer[length] = '\0';
+	answer[strcspn(answer, "\r\n")] = '\0';
+	return true;
+}
+
+/* SSH_ASKPASS by the rules of ssh(1): the program to run, or NULL. required: instead of a terminal that could be asked. */
+static const char *askpass_program(bool has_terminal)
+{
+	const char *require = getenv("SSH_ASKPASS_REQUIRE"), *program = getenv("SSH_ASKPASS");
+	const char *x11 = getenv("DISPLAY"), *wayland = getenv("WAYLAND_DISPLAY");
+	bool display = (x11 && *x11) || (wayland && *wayland), instead = false;
+
+	if (require && strcasecmp(require, "never") == 0)
+		return NULL;
+	if (require && strcasecmp(require, "force") == 0)
+		display = instead = true;
+	if (require && strcasecmp(require, "prefer") == 0)
+		instead = display;
+	if (!display || (has_terminal && !instead))
+		return NULL;
+	return program && *program ? program : "ssh-askpass";
+}
+
+/* Asks the user; returns the answer in memory of its own, or NULL if there is no one to ask or no answer. The clock stops meanwhile. */
+static char *ask(const char *question, bool hidden)
+{
+	static char answer[CREDENTIAL_MAX + 2];
+	int terminal = prompt_terminal();
+	const char *program = askpass_program(terminal != -1);
+	unsigned left = alarm(0);
+	bool answered = false;
+
+	if (program)
+		answered = askpass_read(program, question, answer, sizeof answer);
+	else if (terminal != -1)
+		answered = prompt_read(terminal, question, hidden, answer, sizeof answer);
+	if (terminal != -1)
+		close(terminal);
+	alarm(left);
+	return answered ? strdup(answer) : NULL;
+}
+
+/* Asks for what is not known of a hop's credentials, once; false if they are not complete then. */
+static bool credentials_ask(struct hop *hop)
+{
+	struct credentials *known = &hop->credentials;
+	char question[HOST_MAX + CREDENTIAL_MAX + 64];
+
+	if (hop->asked)
+		return false;
+	hop->asked = true;
+	if (!known->user) {
+		snprintf(question, sizeof question, "User at %s: ", hop->at.text);
+		known->user = ask(question, false);
+	}
+	if (known->user && !known->password) {
+		snprintf(question, sizeof question, "Password for %s at %s: ", known->user, hop->at.text);
+		known->password = ask(question, true);
+	}
+	credentials_check(known, "the answer");
+	return known->user && known->password;
+}
+
+/* --- connect: the CONNECT exchange (RFC 9110 9.3.6) ------------------------------------------------------ */
+
+static bool header_given(const struct hop *hop, const char *name)
+{
+	const char *cursor;
+	int length;
+
+	for (const struct header *header = hop->headers; header; header = header->next)
+		if (cursor = header->line, http_field(&cursor, name, &length))
+			return true;
+	return false;
+}
+
+/* Composes the request; what the user gave replaces the header of that name. */
+static void connect_compose(struct text *request, const struct hop *hop, const struct authority *to)
+{
+	const struct credentials *known = &hop->credentials;
+
+	request->length = 0;
+	text_add(request, "CONNECT %s HTTP/1.1\r\n", to->text);
+	if (!header_given(hop, "Host"))
+		text_add(request, "Host: %s\r\n", hop->host ? hop->host : to->text);
+	if (known->user && known->password && !header_given(hop, "Proxy-Authorization")) {
+		char plain[2 * CREDENTIAL_MAX + 2], coded[BASE64_SIZE(sizeof plain)];
+		int length = snprintf(plain, sizeof plain, "%s:%s", known->user, known->password);
+
+		base64_encode(coded, plain, (size_t)length);
+		text_add(request, "Proxy-Authorization: Basic %s\r\n", coded);
+	}
+	for (const struct header *header = hop->headers; header; header = header->next)
+		text_add(request, "%s\r\n", header->line);
+	text_add(request, "\r\n");
+}
+
+/* Shows a head under -v, line by line; of a request's fields nothing but Host has its value shown, as any may hold a secret. */
+static void head_note(const char *direction, const char *head, bool is_request)
+{
+	const char *cursor = head, *line;
+	int length;
+
+	while ((line = http_line(&cursor, &length)) && length > 0) {
+		int name = (int)strcspn(line, ":");
+
+		if (is_request && line != head && name < length && strncasecmp(line, "Host:", 5) != 0)
+			note("%s %.*s: ***", direction, name, line);
+		else
+			note("%s %.*s", direction, length, line);
+	}
+}
+
+/* Shows under -v the beginning of a refusal's body, if it comes within a second: most proxies say there what they object to. */
+static void body_note(int socket)
+{
+	char body[BODY_SHOWN + 1];
+	size_t length = 0;
+	struct pollfd readable = { .fd = socket, .events = POLLIN };
+	ssize_t got = 1;
+	const char *cursor = body, *line;
+	int line_length;
+
+	while (opt.verbosity > 0 && got > 0 && length < BODY_SHOWN && poll(&readable, 1, 1000) == 1) {
+		got = recv(socket, body + length, BODY_SHOWN - length, 0);
+		length += got > 0 ? (size_t)got : 0;
+	}
+	for (size_t i = 0; i < length; i++)
+		body[i] = body[i] ? body[i] : ' ';
+	body[length] = '\0';
+	while ((line = http_line(&cursor, &line_length)))
+		note("| %.*s", line_length, line);
+}
+
+/* Ends the program: no head could be read. */
+static _Noreturn void connect_fail(enum head_result result, const struct head *head, const struct hop *hop,
+                                   const struct authority *to)
+{
+	const char *said = head->bytes + head->start;
+	int error = errno, shown = (int)strcspn(said, "\r\n");
+
+	switch (result) {
+	case HEAD_NONE:
+		die(EX_UNAVAILABLE, "%s: closed the connection without an answer to CONNECT %s", hop->at.text, to->text);
+	case HEAD_FAILED:
+		die(EX_UNAVAILABLE, "%s: no answer to CONNECT %s: %s", hop->at.text, to->text, strerror(error));
+	case HEAD_CUT:
+		die(EX_PROTOCOL, "%s: closed the connection within its answer to CONNECT %s", hop->at.text, to->text);
+	case HEAD_TOO_LARGE:
+		die(EX_PROTOCOL, "%s: its answer to CONNECT %s is over %d bytes of headers", hop->at.text, to->text, HEAD_MAX);
+	default:
+		die(EX_PROTOCOL, "%s: answers CONNECT %s with what is not HTTP: %.*s", hop->at.text, to->text,
+		    shown < REASON_SHOWN ? shown : REASON_SHOWN, said);
+	}
+}
+
+/* Reads the reply that counts into head, past any 1xx (RFC 9110 15.2); returns its status. */
+static int connect_reply(int socket, struct head *head, const struct hop *hop, const struct authority *to)
+{
+	int status;
+
+	head->length = 0;
+	do {
+		enum head_result result = http_read_head(socket, head, "HTTP/1.");
+
+		if (result != HEAD_WHOLE)
+			connect_fail(result, head, hop, to);
+		status = http_status(head->bytes + head->start);
+		if (status == -1)
+			connect_fail(HEAD_FOREIGN, head, hop, to);
+		head_note("<", head->bytes + head->start, false);
+	} while (status / 100 == 1);
+	return status;
+}
+
+/* The end of an element of a comma-separated list: the next comma outside of quotes (RFC 9110 5.6). */
+static const char *element_end(const char *at, const char *end)
+{
+	bool quoted = false;
+
+	for (; at < end && (quoted || *at != ','); at++) {
+		if (*at == '"')
+			quoted = !quoted;
+		else if (quoted && *at == '\\')
+			at++;
+	}
+	return at < end ? at : end;
+}
+
+/*
+ * Lists the schemes that a 407 offers, ", " between them, as far as they fit. Commas divide challenges and
+ * also the parameters within one, but a parameter has an = behind its name (RFC 9110 11.6.1).
+ */
+static void schemes_list(char *list, size_t size, const char *head)
+{
+	const char *value;
+	size_t written = 0;
+	int length;
+
+	*list = '\0';
+	while ((value = http_field(&head, "Proxy-Authenticate", &length))) {
+		const char *end = value + length;
+
+		for (; value < end; value = element_end(value, end) + 1) {
+			value += strspn(value, " \t");
+			size_t name = strcspn(value, " \t=,\r\n");
+
+			if (name == 0 || value[name + strspn(value + name, " \t")] == '=' || written + name + 3 > size)
+				continue;
+			written += (size_t)sprintf(list + written, "%s%.*s", written ? ", " : "", (int)name, value);
+		}
+	}
+}
+
+/* Whether a list as of schemes_list has a scheme in it. */
+static bool schemes_offer(const char *list, const char *scheme)
+{
+	size_t length = strlen(scheme);
+
+	for (; *list; list += strcspn(list, " "), list += *list == ' ')
+		if (strncasecmp(list, scheme, length) == 0 && strchr(",", list[length]))
+			return true;
+	return false;
+}
+
+/* What may help against a refusal, in brackets, for the user who has only the proxy's word. */
+static void refusal_hint(char *hint, size_t size, int status, const char *head, const struct hop *hop,
+                         const struct authority *to)
+{
+	const char *cursor = head, *location;
+	char schemes[128];
+	int length;
+
+	schemes_list(schemes, sizeof schemes, head);
+	if (status == 407 && !*schemes)
+		snprintf(hint, size, " (it offers no way to authenticate)");
+	else if (status == 407 && !schemes_offer(schemes, "Basic"))
+		snprintf(hint, size, " (it offers %s, not Basic; a local authenticating proxy such as cntlm or px can be "
+		         "the first hop)", schemes);
+	else if (status == 407 && hop->credentials.password)
+		snprintf(hint, size, " (it does not take these credentials of %.64s; it offers %s)",
+		         hop->credentials.user, schemes);
+	else if (status == 407)
+		snprintf(hint, size, " (try -P or -F; it offers %s)", schemes);
+	else if (status == 403 && strcmp(to->port, "443") != 0)
+		snprintf(hint, size, " (many proxies let only port 443 through)");
+	else if (status == 405 || status == 501)
+		snprintf(hint, size, " (it does no CONNECT)");
+	else if (status / 100 == 3 && (location = http_field(&cursor, "Location", &length)))
+		snprintf(hint, size, " (it points to %.*s; is there a page to log in at first?)", length, location);
+	else if (opt.verbosity < 1)
+		snprintf(hint, size, " (-v shows all that it says)");
+}
+
+/* The status of this program for a refusal. */
+static int refusal_exit(int status)
+{
+	switch (status) {
+	case 401: case 403: case 405: case 407: case 501:
+		return EX_NOPERM;
+	default:
+		return EX_UNAVAILABLE;
+	}
+}
+
+/* Ends the program: the proxy said no. */
+static _Noreturn void connect_refuse(int socket, int status, const char *head, const struct hop *hop,
+                                     const struct authority *to)
+{
+	char hint[512] = "";
+	const char *reason = head + strlen("HTTP/1.x ");
+	int length = (int)strcspn(reason, "\r\n");
+
+	refusal_hint(hint, sizeof hint, status, head, hop, to);
+	body_note(socket);
+	die(refusal_exit(status), "%s: CONNECT %s refused: %.*s%s", hop->at.text, to->text,
+	    length < REASON_SHOWN ? length : REASON_SHOWN, reason, hint);
+}
+
+/*
+ * Opens the tunnel from a hop, to which the socket leads, to the next authority. The socket then stands at the
+ * tunnel's first byte. False if the user has just given the credentials that lacked: a new try with them is due,
+ * on a new connection, as the proxy may close this one. A refusal ends the program.
+ */
+static bool connect_through(int socket, struct hop *hop, const struct authority *to)
+{
+	static struct text request;
+	static struct head reply;
+
+	deadline_stage("%s: no answer to CONNECT %s within %u s (-w)", hop->at.text, to->text, opt.timeout);
+	connect_compose(&request, hop, to);
+	head_note(">", request.bytes, true);
+	if (!net_send(socket, request.bytes, request.length))
+		die(EX_UNAVAILABLE, "%s: cannot send CONNECT %s: %s", hop->at.text, to->text, strerror(errno));
+
+	int status = connect_reply(socket, &reply, hop, to);
+	const char *head = reply.bytes + reply.start;
+	char schemes[128];
+
+	if (status / 100 == 2)
+		return true; /* RFC 9110 9.3.6: whatever Content-Length and Transfer-Encoding say */
+	schemes_list(schemes, sizeof schemes, head);
+	if (status == 407 && !hop->credentials.user && schemes_offer(schemes, "Basic") && credentials_ask(hop))
+		return false;
+	connect_refuse(socket, status, head, hop, to);
+}
+
+/* --- shuttle: bytes both ways until both ends are done ---------------------------------------------------- */
+
+/* Where bytes come from and go to; both the same for a socket. */
+struct end {
+	int in, out;
+	const char *in_name, *out_name;
+};
+
+/* One direction. in == -1: no more to come; out == -1: over. */
+struct lane {
+	int in, out;
+	const char *in_name, *out_name;
+	mode_t in_type, out_type;	/* S_IFSOCK, S_IFIFO ... */
+	size_t start, stop;		/* of what was read and not yet written */
+	uint64_t carried;
+	int error;			/* errno of the read or write that broke it, or 0 */
+	const char *failed;		/* the name of the side that it was of */
+	char buffer[BUFFER_SIZE];
+};
+
+static mode_t fd_type(int fd)
+{
+	struct stat status;
+
+	return fstat(fd, &status) == 0 ? status.st_mode & S_IFMT : 0;
+}
+
+static void lane_init(struct lane *lane, const struct end *from, const struct end *to)
+{
+	lane->in = from->in;
+	lane->in_name = from->in_name;
+	lane->in_type = fd_type(from->in);
+	lane->out = to->out;
+	lane->out_name = to->out_name;
+	lane->out_type = fd_type(to->out);
+}
+
+static bool lane_holds(const struct lane *lane)
+{
+	return lane->start < lane->stop;
+}
+
+/*
+ * Says what the lane waits for: bytes, or room for those it holds. Where no room is wanted, out stays in the
+ * set all the same, as that is how one learns that its reader has gone.
+ */
+static void lane_want(const struct lane *lane, struct pollfd set[2])
+{
+	bool holds = lane_holds(lane);
+
+	set[0] = (struct pollfd){ .fd = holds || lane->out == -1 ? -1 : lane->in, .events = POLLIN };
+	set[1] = (struct pollfd){ .fd = lane->out, .events = holds ? POLLOUT : 0 };
+}
+
+/* The end has come: passes it on. */
+static void lane_finish(struct lane *lane)
+{
+	if (lane->out_type == S_IFSOCK)
+		shutdown(lane->out, SHUT_WR);
+	else
+		close(lane->out);
+	lane->in = lane->out = -1;
+}
+
+/* Nothing more can be written: what is held is lost. */
+static void lane_break(struct lane *lane)
+{
+	lane->in = lane->out = -1;
+	lane->start = lane->stop = 0;
+}
+
+/* Notes why the side of that name failed. */
+static void lane_fail(struct lane *lane, const char *name)
+{
+	lane->error = errno;
+	lane->failed = name;
+}
+
+static bool is_nothing(ssize_t result)
+{
+	return result == -1 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
+}
+
+/* MSG_DONTWAIT, as the socket may be inherited and its flags shared with the caller. */
+static void lane_read(struct lane *lane)
+{
+	ssize_t got = lane->in_type == S_IFSOCK ? recv(lane->in, lane->buffer, sizeof lane->buffer, MSG_DONTWAIT)
+	                                        : read(lane->in, lane->buffer, sizeof lane->buffer);
+
+	if (is_nothing(got))
+		return;
+	if (got == -1)
+		lane_fail(lane, lane->in_name);
+	if (got <= 0)
+		lane->in = -1;
+	lane->start = 0;
+	lane->stop = got > 0 ? (size_t)got : 0;
+}
+
+/* A pipe, or a terminal, that polls writable takes PIPE_BUF bytes without blocking, and maybe not one more. */
+static void lane_write(struct lane *lane)
+{
+	const char *bytes = lane->buffer + lane->start;
+	size_t length = lane->stop - lane->start;
+
+	if (lane->out_type != S_IFSOCK && lane->out_type != S_IFREG && length > PIPE_BUF)
+		length = PIPE_BUF;
+	ssize_t put = lane->out_type == S_IFSOCK ? send(lane->out, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL)
+	                                         : write(lane->out, bytes, length);
+
+	if (is_nothing(put))
+		return;
+	if (put == -1) {
+		lane_fail(lane, lane->out_name);
+		lane_break(lane);
+		return;
+	}
+	lane->start += (size_t)put;
+	lane->carried += (uint64_t)put;
+}
+
+/* Why nothing can be written to a descriptor any more that poll(2) found so: a reset, or just no reader. */
+static int fd_error(int fd)
+{
+	int error = 0;
+	socklen_t size = sizeof error;
+
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error ? error : EPIPE;
+}
+
+/* One transfer, of what poll found; a socket says by itself whether it has room. */
+static void lane_move(struct lane *lane, const struct pollfd set[2])
+{
+	if (lane->out == -1)
+		return;
+	if (set[1].revents && !set[1].events && !set[0].revents) {
+		errno = fd_error(lane->out);
+		lane_fail(lane, lane->out_name);
+		lane_break(lane);
+		return;
+	}
+	if (set[0].revents)
+		lane_read(lane);
+	if (lane_holds(lane) && (set[1].revents || lane->out_type == S_IFSOCK))
+		lane_write(lane);
+	if (lane->out != -1 && lane->in == -1 && !lane_holds(lane))
+		lane_finish(lane);
+}
+
+static void signal_caught(int signal_number)
+{
+	handlers.caught = signal_number;
+}
+
+/* Lets a signal end the shuttle in order, unless the caller had it ignored, and adds it to those to wait for. */
+static void signal_await(int signal_number, sigset_t *awaited)
+{
+	struct sigaction action = { .sa_handler = signal_caught }, before;
+
+	sigaction(signal_number, &action, &before);
+	if (before.sa_handler == SIG_IGN)
+		signal(signal_number, SIG_IGN);
+	else
+		sigaddset(awaited, signal_number);
+}
+
+/*
+ * Carries bytes both ways until both directions are over, or a signal has come (in handlers.caught). Upstream
+ * moves first, so that what a caller wrote before it left still goes out.
+ */
+static void shuttle(struct lane *up, struct lane *down)
+{
+	sigset_t awaited, waiting;
+
+	sigemptyset(&awaited);
+	signal_await(SIGHUP, &awaited);
+	signal_await(SIGTERM, &awaited);
+	if (isatty(up->in))
+		signal_await(SIGINT, &awaited);
+	else
+		signal(SIGINT, SIG_IGN); /* a Ctrl-C for another of the group must not cut an ssh master's connection */
+	sigprocmask(SIG_BLOCK, &awaited, &waiting);
+
+	while (!handlers.caught && (up->out != -1 || down->out != -1)) {
+		struct timespec linger = { .tv_sec = LINGER / 1000 };
+		bool lingers = down->out == -1 && !lane_holds(up);
+		struct pollfd set[4];
+
+		lane_want(up, set);
+		lane_want(down, set + 2);
+		int ready = ppoll(set, 4, lingers ? &linger : NULL, &waiting);
+		if (ready == 0)
+			return;
+		if (ready == -1 && errno != EINTR)
+			die(EX_OSERR, "cannot wait for the tunnel: %s", strerror(errno));
+		if (ready == -1)
+			continue;
+		lane_move(up, set);
+		lane_move(down, set + 2);
+		if (down->error)
+			lane_break(up);
+	}
+}
+
+/* --- ends: tunnel_open, and what main says of it ------------------------------------------------------------ */
+
+/* The far end: a socket at the first byte of the tunnel to the destination. */
+static struct end tunnel_open(void)
+{
+	const struct authority *first = opt.hop_count > 0 ? &opt.hops[0].at : &opt.destination;
+	size_t hop;
+	int fd;
+
+	do {
+		fd = net_reach(first);
+		for (hop = 0; hop < opt.hop_count; hop++)
+			if (!connect_through(fd, &opt.hops[hop], hop + 1 < opt.hop_count ? &opt.hops[hop + 1].at : &opt.destination))
+				break;
+		if (hop < opt.hop_count)
+			close(fd);
+	} while (hop < opt.hop_count);
+	return (struct end){ .in = fd, .out = fd, .in_name = first->text, .out_name = first->text };
+}
+
+/* Ends the program as a signal would have. */
+static void signal_die(int signal_number)
+{
+	sigset_t one;
+
+	signal(signal_number, SIG_DFL);
+	sigemptyset(&one);
+	sigaddset(&one, signal_number);
+	sigprocmask(SIG_UNBLOCK, &one, NULL);
+	raise(signal_number);
+}
+
+/* Says what became of the tunnel, and returns the program's status. A reader that left needs no words: it knows. */
+static int tunnel_close(const struct lane *up, const struct lane *down, double started)
+{
+	const struct lane *broken = down->error ? down : up;
+
+	note("%s: %llu bytes up, %llu down, %.3f s", opt.destination.text, (unsigned long long)up->carried,
+	     (unsigned long long)down->carried, seconds_now() - started);
+	if (handlers.caught)
+		signal_die(handlers.caught);
+	if (down->error == EPIPE && down->failed == down->out_name)
+		return EX_IOERR;
+	if (broken->error)
+		die(EX_IOERR, "%s: the tunnel to %s broke: %s", broken->failed, opt.destination.text, strerror(broken->error));
+	return EX_OK;
+}
+
+/* --- options: the command line and the environment ------------------------------------------------------------ */
+
+static const char usage[] =
+	"usage: proxytunnel [options] -d HOST:PORT\n"
+	"       proxytunnel [options] HOST:PORT\n"
+	"       proxytunnel [options] HOST PORT\n"
+	"       proxytunnel [options] PROXY PPORT HOST PORT [AUTHFILE]\n";
+
+static const char help[] =
+	"\n"
+	"Carries stdin and stdout to HOST:PORT through an HTTP proxy that allows CONNECT,\n"
+	"as in ssh_config: ProxyCommand proxytunnel -p proxy.corp:8080 %h %p\n"
+	"\n"
+	"  -p, --proxy=[http://][USER[:PASS]@]HOST[:PORT]\n"
+	"                            the proxy (default: that of the environment, as https_proxy)\n"
+	"  -d, --dest=HOST:PORT      where the tunnel ends\n"
+	"  -P, --proxyauth=USER[:PASS]\n"
+	"                            credentials for the proxy; asks for a missing password\n"
+	"  -F, --passfile=FILE       credentials from a file: user:password, or proxy_user = and\n"
+	"                            proxy_passwd = as in a wgetrc\n"
+	"  -H, --header=LINE         a further header for the proxy\n"
+	"  -o, --host=VALUE          another Host header for the proxy\n"
+	"  -4, -6                    only IPv4, only IPv6\n"
+	"  -w, --timeout=SECS        the time the tunnel may take to stand (default 30; 0: any)\n"
+	"  -v, --verbose             say more\n"
+	"  -q, --quiet               say nothing\n"
+	"  -h, --help                this help\n"
+	"  -V, --version             the version\n";
+
+static const struct option long_options[] = {
+	{ "proxy", required_argument, NULL, 'p' },
+	{ "dest", required_argument, NULL, 'd' },
+	{ "proxyauth", required_argument, NULL, 'P' },
+	{ "passfile", required_argument, NULL, 'F' },
+	{ "header", required_argument, NULL, 'H' },
+	{ "host", required_argument, NULL, 'o' },
+	{ "timeout", required_argument, NULL, 'w' },
+	{ "verbose", no_argument, NULL, 'v' },
+	{ "quiet", no_argument, NULL, 'q' },
+	{ "help", no_argument, NULL, 'h' },
+	{ "version", no_argument, NULL, 'V' },
+	{ NULL, 0, NULL, 0 },
+};
+
+/* The words of the command line that only make sense together. */
+struct words {
+	char *proxy, *destination, *passfile;
+	struct credentials credentials;	/* of -P */
+};
+
+static char *copy(const char *text)
+{
+	char *copied = strdup(text);
+
+	if (!copied)
+		die(EX_OSERR, "out of memory");
+	return copied;
+}
+
+/* A copy of an argument, of which everything from start to end is wiped from the process list. */
+static char *secret_take(char *argument, char *start, const char *end)
+{
+	char *copied = copy(argument);
+
+	memset(start, '*', (size_t)(end - start));
+	return copied;
+}
+
+static char *secret_argument(char *argument)
+{
+	return secret_take(argument, argument, argument + strlen(argument));
+}
+
+static char *secret_url(char *url)
+{
+	char *scheme = strstr(url, "://"), *host = url_host(url), *userinfo = scheme && scheme < host ? scheme + 3 : url;
+
+	return secret_take(url, userinfo, host > userinfo ? host - 1 : userinfo);
+}
+
+/* Adds a header line of the user, behind those it has. */
+static void header_add(struct hop *hop, char *line)
+{
+	static const char token[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+	size_t name = strspn(line, token); /* RFC 9110 5.6.2 */
+	struct header **last = &hop->headers, *header = malloc(sizeof *header);
+
+	if (!header)
+		die(EX_OSERR, "out of memory");
+	if (name == 0 || line[name] != ':')
+		die(EX_USAGE, "-H %s: not a header, which is written Name: value", line);
+	if (has_control(line))
+		die(EX_USAGE, "-H %s: a control character", line);
+	while (*last)
+		last = &(*last)->next;
+	*header = (struct header){ .line = line };
+	*last = header;
+}
+
+static unsigned timeout_parse(const char *text)
+{
+	long seconds = number_parse(text, 0, TIMEOUT_MAX);
+
+	if (seconds == -1)
+		die(EX_USAGE, "-w %s: not a number of seconds from 0 to %d", text, TIMEOUT_MAX);
+	return (unsigned)seconds;
+}
+
+static _Noreturn void print_and_exit(const char *first, const char *second)
+{
+	exit(dprintf(STDOUT_FILENO, "%s%s", first, second) < 0 ? EX_IOERR : EX_OK);
+}
+
+/* Ends the program: an option of the old proxytunnel that has gone, and what to write instead. */
+static _Noreturn void option_gone(int option)
+{
+	static const struct {
+		int option;
+		const char *instead;
+	} gone[] = {
+		{ 'N', "NTLM is not spoken here; a local authenticating proxy such as cntlm or px can be the first hop: -p" },
+		{ 't', "the NTLM domain is set in a local authenticating proxy such as cntlm or px, which -p names" },
+		{ 'x', "leave it out: secrets are wiped from the process list without it" },
+		{ 'W', "leave it out: the bug that it worked around went with Apache 2.4" },
+		{ 'B', "leave it out: the bug that it worked around went with Apache 2.4" },
+		{ 'L', "leave it out: old versions of TLS are refused without it" },
+		{ 'T', "leave it out: old versions of TLS are refused without it" },
+	};
+	size_t i = 0;
+
+	while (gone[i].option != option)
+		i++;
+	die(EX_USAGE, "-%c: %s", option, gone[i].instead);
+}
+
+/* Ends the program: getopt did not know the option, or missed its value. */
+static _Noreturn void option_bad(int result, char *const *argv)
+{
+	const char *word = argv[optind - 1];
+	char letter[3] = { '-', (char)optopt, '\0' };
+
+	if (strncmp(word, "--", 2) != 0 && optopt)
+		word = letter;
+	die(EX_USAGE, result == ':' ? "%.*s: needs a value" : "%.*s: no such option (-h lists them)",
+	    (int)strcspn(word, "="), word);
+}
+
+static void option(int letter, char *value, struct words *words, char *const *argv)
+{
+	switch (letter) {
+	case 'p': words->proxy = secret_url(value); break;
+	case 'd': words->destination = value; break;
+	case 'P': words->credentials = credentials_split(secret_argument(value)); break;
+	case 'F': words->passfile = value; break;
+	case 'H': header_add(&opt.hops[0], secret_argument(value)); break;
+	case 'o': opt.hops[0].host = value; break;
+	case '4': opt.family = AF_INET; break;
+	case '6': opt.family = AF_INET6; break;
+	case 'w': opt.timeout = timeout_parse(value); break;
+	case 'v': opt.verbosity = 1; break;
+	case 'q': opt.verbosity = -1; break;
+	case 'h': print_and_exit(usage, help);
+	case 'V': print_and_exit("proxytunnel " VERSION, "\n");
+	case '?': case ':': option_bad(letter, argv);
+	default: option_gone(letter);
+	}
+}
+
+/* The words that are no options: the destination in one or two, or corkscrew's four or five. */
+static void operands(int count, char **operand, struct words *words)
+{
+	const char *host = count >= 4 ? operand[2] : operand[0], *port = count >= 4 ? operand[3] : operand[1], *wrong;
+
+	if (count == 3 || count > 5)
+		die(EX_USAGE, "%s: one word too many or too few (-h for help)", operand[count - 1]);
+	if (count > 0 && words->destination)
+		die(EX_USAGE, "%s: the destination is given already, by -d", operand[0]);
+	if (count == 1)
+		words->destination = operand[0];
+	if (count >= 2 && (wrong = authority_set(&opt.destination, host, strlen(host), port)))
+		die(EX_USAGE, "%s %s: %s", host, port, wrong);
+	if (count < 4)
+		return;
+	if (words->proxy)
+		die(EX_USAGE, "%s: the proxy is given already, by -p", operand[0]);
+	if (count == 5 && words->passfile)
+		die(EX_USAGE, "%s: the passfile is given already, by -F", operand[4]);
+	words->passfile = count == 5 ? operand[4] : words->passfile;
+	opt.hop_count = 1;
+	if ((wrong = authority_set(&opt.hops[0].at, operand[0], strlen(operand[0]), operand[1])))
+		die(EX_USAGE, "%s %s: %s", operand[0], operand[1], wrong);
+}
+
+static const char *const proxy_variables[] = {
+	"https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy", "HTTP_PROXY",
+};
+
+enum { PROXY_VARIABLES = sizeof proxy_variables / sizeof *proxy_variables };
+
+/* The name of the variable that names the proxy: the first that is set and is no socks URL. NULL: there is none. */
+static const char *proxy_variable(void)
+{
+	for (int i = 0; i < PROXY_VARIABLES; i++) {
+		const char *url = getenv(proxy_variables[i]);
+
+		if (url && *url && strncasecmp(url, "socks", 5) != 0)
+			return proxy_variables[i];
+	}
+	return NULL;
+}
+
+/* Whether no_proxy, or else NO_PROXY, exempts the destination. */
+static bool is_exempt(void)
+{
+	const char *list = getenv("no_proxy");
+
+	if (!list || !*list)
+		list = getenv("NO_PROXY");
+	return list && no_proxy_names(list, opt.destination.host);
+}
+
+/* Sets the first hop from -p, or from the environment; the userinfo in its URL goes to *userinfo. */
+static void proxy_choose(const struct words *words, struct credentials *userinfo)
+{
+	const char *source = "-p";
+	char *url = words->proxy;
+
+	if (!url) {
+		source = proxy_variable();
+		if (source && is_exempt())
+			return;
+		if (!source)
+			die(EX_USAGE, "no proxy: name it with -p, or in https_proxy");
+		url = copy(getenv(source));
+	}
+	opt.hop_count = 1;
+	char *host = url_host(url);
+	const char *wrong = proxy_parse(&opt.hops[0], userinfo, url);
+	if (wrong)
+		die(EX_USAGE, "%s %s: %s", source, host, wrong);
+}
+
+/* Children are not to find passwords in the environment. */
+static void environment_forget(void)
+{
+	for (int i = 0; i < PROXY_VARIABLES; i++) {
+		const char *url = getenv(proxy_variables[i]);
+
+		if (url && strchr(url, '@'))
+			unsetenv(proxy_variables[i]);
+	}
+	unsetenv("PROXYPASS");
+}
+
+/* Gathers what is known of a hop's credentials, from all sources in their order, and asks for a password that lacks. */
+static void credentials_gather(struct hop *hop, const struct words *words, struct credentials userinfo)
+{
+	struct credentials *known = &hop->credentials, file = { NULL, NULL };
+	struct credentials environment = { getenv("PROXYUSER"), getenv("PROXYPASS") };
+
+	if (words->passfile)
+		file = passfile_read(words->passfile);
+	if (environment.user)
+		environment.user = copy(environment.user);
+	if (environment.password)
+		environment.password = copy(environment.password);
+
+	credentials_check(&words->credentials, "-P");
+	credentials_check(&file, words->passfile);
+	credentials_check(&userinfo, "the proxy's URL");
+	credentials_check(&environment, "PROXYUSER and PROXYPASS");
+	credentials_add(known, words->credentials.user, words->credentials.password);
+	credentials_add(known, file.user, file.password);
+	credentials_add(known, userinfo.user, userinfo.password);
+	credentials_add(known, environment.user, environment.password);
+	environment_forget();
+	if (known->user && !known->password && !credentials_ask(hop))
+		die(EX_USAGE, "%s: no password for %.64s, and no answer to the question for it (try -F)", hop->at.text, known->user);
+}
+
+/* Reads the command line into opt, and fills what it leaves open from files and the environment; or ends the program. */
+static void options(int argc, char **argv)
+{
+	struct words words = { .proxy = NULL };
+	struct credentials userinfo = { NULL, NULL };
+	const char *wrong;
+	int letter;
+
+	opterr = 0;
+	while ((letter = getopt_long(argc, argv, ":p:d:P:F:H:o:46w:vqhVNtxWBLT", long_options, NULL)) != -1)
+		option(letter, optarg, &words, argv);
+
+	operands(argc - optind, argv + optind, &words);
+	if (words.destination && (wrong = authority_parse(&opt.destination, words.destination, NULL)))
+		die(EX_USAGE, "%s: %s", words.destination, wrong);
+	if (!*opt.destination.text)
+		die(EX_USAGE, "no destination (-h for help)");
+	if (opt.hops[0].host && has_control(opt.hops[0].host))
+		die(EX_USAGE, "-o %s: a control character", opt.hops[0].host);
+	if (opt.hop_count == 0)
+		proxy_choose(&words, &userinfo);
+	if (opt.hop_count > 0)
+		credentials_gather(&opt.hops[0], &words, userinfo);
+}
+
+/* A descriptor of 0 to 2 that came closed would be taken by the next socket, and mistaken for the near end. */
+static void descriptors_ensure(void)
+{
+	struct pollfd standard[] = { { .fd = STDIN_FILENO }, { .fd = STDOUT_FILENO }, { .fd = STDERR_FILENO } };
+
+	poll(standard, 3, 0);
+	for (int i = 0; i < 3; i++)
+		if (standard[i].revents & POLLNVAL && open("/dev/null", O_RDWR) != standard[i].fd)
+			exit(EX_OSERR);
+}
+
+int main(int argc, char **argv)
+{
+	static struct lane up, down;
+	const struct end near = { STDIN_FILENO, STDOUT_FILENO, "standard input", "standard output" };
+
+	descriptors_ensure();
+	signal(SIGPIPE, SIG_IGN);
+	options(argc, argv);
+	deadline_start();
+	struct end far = tunnel_open();
+	alarm(0);
+
+	double started = seconds_now();
+	lane_init(&up, &near, &far);
+	lane_init(&down, &far, &near);
+	shuttle(&up, &down);
+	return tunnel_close(&up, &down, started);
+}
