@@ -13,6 +13,7 @@
  * credentials  where they come from: credentials_add, passfile_read, credentials_ask
  * connect      the CONNECT exchange: connect_through
  * shuttle      bytes both ways until both ends are done: shuttle
+ * tls          openssl(1) on a stream that stands already: tls_start
  * ends         tunnel_open, and what main says of it
  * options      the command line and the environment: options
  */
@@ -39,6 +40,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 #include <termios.h>
@@ -52,7 +54,6 @@ enum {
 	LINE_SIZE = 4 * MESSAGE_MAX + 32,
 	HOST_MAX = 255,			/* RFC 1035 2.3.4 */
 	CREDENTIAL_MAX = 4096,		/* a user, and a password */
-	HOPS_MAX = 1,
 	HEAD_MAX = 65536,		/* all heads of a reply together, or of a request */
 	REASON_SHOWN = 200,		/* of what a peer says, in a message */
 	BODY_SHOWN = 2048,		/* of a refusal, under -v */
@@ -65,6 +66,11 @@ enum {
 	PIPE_SIZE = 256 * 1024,		/* more would use up a user's pages for pipes */
 	TIMEOUT_DEFAULT = 30,		/* s */
 	TIMEOUT_MAX = 86400,
+	CLIENTS_DEFAULT = 256,		/* children of a listener */
+	CLIENTS_MAX = 65535,
+	CHILDREN_MAX = 16,		/* commands behind one tunnel: a proxy command, and openssl for each hop with TLS */
+	COMPLAINT_MAX = 16384,		/* what openssl says of a failure */
+	MEETING_SIZE = 108,		/* sun_path of a sockaddr_un */
 };
 
 /* A host and a port. */
@@ -86,8 +92,12 @@ struct header {
 
 /* A proxy on the way. */
 struct hop {
+	char *url;			/* as it was given; proxy_parse takes it apart */
 	struct authority at;
+	struct credentials userinfo;	/* of the URL */
 	struct credentials credentials;
+	bool tls;
+	pid_t command;			/* that leads to it, or 0 */
 	const char *host;		/* the Host header, NULL for the default */
 	struct header *headers;
 	bool asked;			/* the user was asked for credentials already */
@@ -95,14 +105,21 @@ struct hop {
 
 /* What the command line and the environment say; written by options(), read by all. */
 static struct {
-	struct hop hops[HOPS_MAX];
+	struct hop *hops;
 	size_t hop_count;		/* 0: straight to the destination */
 	struct authority destination;
+	bool destination_tls;
+	const char *proxy_command;
+	const char *tls_authorities, *tls_certificate, *tls_key;
+	bool tls_unverified;
+	const char *listen;		/* [ADDR:]PORT */
+	long clients_max;
+	bool inetd;
 	int family;			/* AF_UNSPEC, or that of -4 or -6 */
 	unsigned timeout;		/* seconds; 0: none */
 	bool fdpass;
 	int verbosity;			/* -1 under -q, 1 under -v */
-} opt = { .timeout = TIMEOUT_DEFAULT };
+} opt = { .timeout = TIMEOUT_DEFAULT, .clients_max = CLIENTS_DEFAULT };
 
 /* --- messages: one escaped line on stderr ----------------------------------------------------- */
 
@@ -195,7 +212,10 @@ static struct {
 	char line[2][LINE_SIZE];
 	size_t length[2];
 	volatile sig_atomic_t current;	/* the line to write when time is up */
-	volatile sig_atomic_t caught;	/* the signal that ends the shuttle */
+	volatile sig_atomic_t caught;	/* the signal that ends the shuttle, or the listener */
+	pid_t children[CHILDREN_MAX];	/* that end with this process */
+	volatile sig_atomic_t child_count;
+	char meeting[MEETING_SIZE];	/* the path of a Unix socket in a folder of its own, while it exists */
 	int terminal;			/* where a prompt waits, with the echo off */
 	struct termios loud, silent;
 } handlers;
@@ -214,11 +234,38 @@ static void deadline_stage(const char *format, ...)
 	handlers.current = next;
 }
 
+static void meeting_remove(void)
+{
+	if (!*handlers.meeting)
+		return;
+	unlink(handlers.meeting);
+	*strrchr(handlers.meeting, '/') = '\0';
+	rmdir(handlers.meeting);
+	*handlers.meeting = '\0';
+}
+
+/* Ends the processes that stand behind a tunnel, and removes what was made for them. */
+static void children_end(void)
+{
+	while (handlers.child_count > 0)
+		kill(handlers.children[--handlers.child_count], SIGTERM);
+	meeting_remove();
+}
+
+/* Lets a signal do what it does, once the children have been ended. */
+static void children_interrupted(int signal_number)
+{
+	children_end();
+	signal(signal_number, SIG_DFL);
+	raise(signal_number);
+}
+
 static void deadline_expired(int signal_number)
 {
 	int current = handlers.current;
 
 	(void)signal_number;
+	children_end();
 	if (write(STDERR_FILENO, handlers.line[current], handlers.length[current]) == -1)
 		_exit(EX_TEMPFAIL);
 	_exit(EX_TEMPFAIL);
@@ -390,31 +437,32 @@ static char *url_host(char *url)
 }
 
 /*
- * Reads [http://][user[:password]@]HOST[:PORT][/], which is taken apart in place and must stay.
+ * Reads a hop's URL, [http[s]://][user[:password]@]HOST[:PORT][/], which is taken apart in place and must stay.
  * Returns NULL, or what is wrong with it.
  */
-static const char *proxy_parse(struct hop *hop, struct credentials *userinfo, char *url)
+static const char *proxy_parse(struct hop *hop)
 {
-	char *host = url_host(url), *scheme_end = strstr(url, "://");
+	char *url = hop->url, *host = url_host(url), *scheme_end = strstr(url, "://");
 	size_t length = strlen(host);
 
 	if (has_control(url))
 		return "a control character";
 	if (scheme_end && scheme_end < host) {
-		if (strncasecmp(url, "http://", 7) != 0)
-			return "the scheme of a proxy can only be http";
+		if (strncasecmp(url, "http://", 7) != 0 && strncasecmp(url, "https://", 8) != 0)
+			return "the scheme of a proxy can only be http or https";
+		hop->tls |= (url[4] | 0x20) == 's';
 		url = scheme_end + 3;
 	}
 	if (host > url) {
 		host[-1] = '\0';
-		*userinfo = credentials_split(url);
-		if (!percent_decode(userinfo->user) ||
-		    (userinfo->password && !percent_decode(userinfo->password)))
-			return "a % in the user or password without two hex digits";
+		hop->userinfo = credentials_split(url);
+		if (!percent_decode(hop->userinfo.user) ||
+		    (hop->userinfo.password && !percent_decode(hop->userinfo.password)))
+			return "a % in the user or password is not followed by two hex digits, or by 00";
 	}
 	if (length > 0 && host[length - 1] == '/')
 		host[length - 1] = '\0';
-	return authority_parse(&hop->at, host, "80");
+	return authority_parse(&hop->at, host, hop->tls ? "443" : "80");
 }
 
 /* Whether the first bits of two addresses are the same. */
@@ -724,6 +772,15 @@ static int dial_wait(struct dial *dial)
 	return -1;
 }
 
+/* What every TCP connection of ours gets. */
+static void net_tune(int socket)
+{
+	int on = 1;
+
+	setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+	setsockopt(socket, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+}
+
 /*
  * A connected, blocking TCP socket to the first of the addresses that answers, or -1 with errno. An address
  * that does not answer costs the next one 250 ms, one that refuses nothing (RFC 8305).
@@ -731,7 +788,7 @@ static int dial_wait(struct dial *dial)
 static int net_dial(struct addrinfo *addresses)
 {
 	struct dial dial = { .turn = { addresses, NULL } };
-	int fd = -1, on = 1;
+	int fd = -1;
 
 	for (dial.turn[1] = addresses; dial.turn[1] && dial.turn[1]->ai_family == addresses->ai_family;)
 		dial.turn[1] = dial.turn[1]->ai_next;
@@ -748,8 +805,7 @@ static int net_dial(struct addrinfo *addresses)
 		return -1;
 	}
 	fcntl(fd, F_SETFL, 0);
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+	net_tune(fd);
 	return fd;
 }
 
@@ -769,6 +825,178 @@ static int net_reach(const struct authority *to)
 	freeaddrinfo(addresses);
 	if (fd == -1)
 		die(is_shortage(error) ? EX_OSERR : EX_UNAVAILABLE, "%s: cannot connect: %s", to->text, strerror(error));
+	return fd;
+}
+
+/* Splits [ADDR:]PORT in place; without an address it is loopback. NULL, for every address, where it is *. */
+static const char *listen_split(char *spec, const char **port)
+{
+	char *colon = strrchr(spec, ':');
+
+	if (!colon) {
+		*port = spec;
+		return opt.family == AF_INET6 ? "::1" : "127.0.0.1";
+	}
+	*colon = '\0';
+	*port = colon + 1;
+	if (*spec == '[' && colon > spec && colon[-1] == ']')
+		spec++, colon[-1] = '\0';
+	return strcmp(spec, "*") == 0 ? NULL : spec;
+}
+
+/* Says on which address and port a socket listens, -q or not: who asked for port 0 must know. */
+static void listen_announce(int fd)
+{
+	struct sockaddr_storage address;
+	socklen_t size = sizeof address;
+	char host[INET6_ADDRSTRLEN + 20], port[6];
+
+	if (getsockname(fd, (struct sockaddr *)&address, &size) == 0 &&
+	    getnameinfo((struct sockaddr *)&address, size, host, sizeof host, port, sizeof port,
+	                NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+		dprintf(STDERR_FILENO, strchr(host, ':') ? "proxytunnel: listening on [%s]:%s\n"
+		                                         : "proxytunnel: listening on %s:%s\n", host, port);
+}
+
+/* A non-blocking socket that listens on [ADDR:]PORT, or the end of the program. */
+static int net_listen(const char *spec)
+{
+	struct addrinfo *address, hints = {
+		.ai_family = opt.family,
+		.ai_socktype = SOCK_STREAM,
+		.ai_flags = AI_PASSIVE | AI_NUMERICSERV,
+	};
+	char *copied = strdup(spec);
+	const char *port, *host = copied ? listen_split(copied, &port) : NULL;
+	int on = 1, off = 0;
+
+	if (!copied)
+		die(EX_OSERR, "out of memory");
+	if (number_parse(port, 0, 65535) == -1)
+		die(EX_USAGE, "-a %s: the port is not a number from 0 to 65535", spec);
+	if (!host && opt.family == AF_UNSPEC)
+		hints.ai_family = AF_INET6; /* takes IPv4 as well */
+	int code = getaddrinfo(host, port, &hints, &address);
+	if (code != 0)
+		die(EX_NOHOST, "-a %s: %s", spec, gai_strerror(code));
+	int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+	if (address->ai_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, host ? &on : &off, sizeof on);
+	if (fd == -1 || bind(fd, address->ai_addr, address->ai_addrlen) == -1 || listen(fd, SOMAXCONN) == -1)
+		die(EX_OSERR, "-a %s: %s", spec, strerror(errno));
+	freeaddrinfo(address);
+	free(copied);
+	listen_announce(fd);
+	return fd;
+}
+
+/* Has a process, just forked, end with this one, however that comes about. */
+static void child_add(pid_t child)
+{
+	static const int signals[] = { SIGHUP, SIGINT, SIGTERM };
+	struct sigaction action = { .sa_handler = children_interrupted, .sa_flags = SA_NODEFER }, before;
+
+	if (child == -1)
+		die(EX_OSERR, "cannot start a process: %s", strerror(errno));
+	if (handlers.child_count == CHILDREN_MAX)
+		die(EX_OSERR, "over %d processes for one tunnel: too many hops with TLS", CHILDREN_MAX);
+	if (handlers.child_count == 0)
+		atexit(children_end);
+	handlers.children[handlers.child_count++] = child;
+	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+		sigaction(signals[i], &action, &before);
+		if (before.sa_handler == SIG_IGN)
+			signal(signals[i], SIG_IGN);
+	}
+}
+
+static void child_forget(pid_t child)
+{
+	for (int i = 0; i < handlers.child_count; i++)
+		if (handlers.children[i] == child)
+			handlers.children[i] = handlers.children[--handlers.child_count];
+}
+
+/*
+ * Starts a command with a socket for its stdin and stdout, and complaints (-1: ours) for its stderr; the socket's
+ * other end goes to *fd. Returns its pid. It ends with this process.
+ */
+static pid_t command_start(const char *const argv[], int complaints, int *fd)
+{
+	int ends[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1)
+		die(EX_OSERR, "%s: %s", argv[0], strerror(errno));
+	pid_t child = fork();
+	if (child == 0) {
+		signal(SIGPIPE, SIG_DFL);
+		signal(SIGINT, SIG_IGN); /* as for ourselves, once the tunnel stands */
+		dup2(ends[1], STDIN_FILENO);
+		dup2(ends[1], STDOUT_FILENO);
+		if (complaints != -1)
+			dup2(complaints, STDERR_FILENO);
+		execvp(argv[0], (char *const *)argv);
+		dprintf(STDERR_FILENO, "%s: %s\n", argv[0], strerror(errno));
+		_exit(127);
+	}
+	child_add(child);
+	close(ends[1]);
+	*fd = ends[0];
+	return child;
+}
+
+/* Waits for the end of a command of command_start; returns its wait status, -1 if there is none to be had. */
+static int command_wait(pid_t child)
+{
+	int status = -1;
+
+	while (waitpid(child, &status, 0) == -1 && errno == EINTR)
+		continue;
+	child_forget(child);
+	return status;
+}
+
+/* Expands %h, %p and %% as ssh does in its ProxyCommand, behind "exec ", so that no shell stays. */
+static char *command_expand(const char *command, const struct authority *to)
+{
+	size_t size = strlen(command) * (HOST_MAX + 1) + sizeof "exec ", length = sizeof "exec " - 1;
+	char *expanded = malloc(size);
+
+	if (!expanded)
+		die(EX_OSERR, "out of memory");
+	memcpy(expanded, "exec ", length);
+	for (; *command; command++) {
+		const char *part = command;
+		size_t part_length = 1;
+
+		if (*command == '%') {
+			command++;
+			if (!*command || !strchr("hp%", *command))
+				die(EX_USAGE, "--proxy-command: after a %% only h, p and %% can follow");
+			part = *command == 'h' ? to->host : *command == 'p' ? to->port : "%";
+			part_length = strlen(part);
+			if (part_length == 0)
+				die(EX_USAGE, "--proxy-command: %%%c needs a proxy, named by -p", *command);
+		}
+		memcpy(expanded + length, part, part_length);
+		length += part_length;
+	}
+	expanded[length] = '\0';
+	return expanded;
+}
+
+/* Reaches a hop over the stdin and stdout of the user's command. */
+static int command_reach(struct hop *hop)
+{
+	const char *shell = getenv("SHELL");
+	char *line = command_expand(opt.proxy_command, &hop->at);
+	const char *argv[] = { shell && *shell ? shell : "/bin/sh", "-c", line, NULL };
+	int fd;
+
+	note("%s: by the command %s", hop->at.text, line);
+	hop->command = command_start(argv, -1, &fd);
+	free(line);
 	return fd;
 }
 
@@ -797,6 +1025,11 @@ static void credentials_add(struct credentials *known, char *user, char *passwor
 		known->password = password;
 	if (!known->user)
 		known->user = user;
+}
+
+static bool credentials_known(const struct credentials *known)
+{
+	return known->user && known->password;
 }
 
 /* Ends the program if credentials cannot be sent as Basic ones (RFC 7617 section 2); source names them, and says nothing secret. */
@@ -872,29 +1105,44 @@ static char *wgetrc_value(char *line, const char *key)
 	return line;
 }
 
+/* What a passfile names credentials for. */
+struct passfile {
+	struct credentials proxy, remproxy;
+};
+
 /*
- * Reads a passfile: lines of a wgetrc, or a single line user:password. An empty line, or one that begins
- * with #, counts for nothing. Ends the program if there is nothing to be had from it.
+ * Reads a passfile: lines of a wgetrc, or a single line user:password for the first proxy. An empty line, or one
+ * that begins with #, counts for nothing. Ends the program if there is nothing to be had from it.
  */
-static struct credentials passfile_read(const char *path)
+static struct passfile passfile_read(const char *path)
 {
-	char *rest = passfile_load(path), *line, *single = NULL;
-	struct credentials found = { NULL, NULL };
-	int lines = 0;
+	struct passfile found = { { NULL, NULL }, { NULL, NULL } };
+	const struct {
+		const char *name;
+		char **value;
+	} keys[] = {
+		{ "proxy_user", &found.proxy.user },
+		{ "proxy_passwd", &found.proxy.password },
+		{ "proxy_password", &found.proxy.password },
+		{ "remproxy_user", &found.remproxy.user },
+		{ "remproxy_passwd", &found.remproxy.password },
+		{ "remproxy_password", &found.remproxy.password },
+	};
+	char *rest = passfile_load(path), *line, *value, *single = NULL;
+	int lines = 0, values = 0;
 
 	while ((line = line_take(&rest))) {
-		char *user = wgetrc_value(line, "proxy_user"), *password = wgetrc_value(line, "proxy_passwd");
-
 		if (*line == '\0' || *line == '#')
 			continue;
 		lines++;
 		single = line;
-		found.user = user ? user : found.user;
-		found.password = password ? password : found.password;
+		for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+			if ((value = wgetrc_value(line, keys[i].name)))
+				*keys[i].value = value, values++;
 	}
-	if (!found.user && !found.password && lines == 1 && strchr(single, ':'))
-		found = credentials_split(single);
-	if (!found.user && !found.password)
+	if (values == 0 && lines == 1 && strchr(single, ':'))
+		found.proxy = credentials_split(single);
+	else if (values == 0)
 		die(EX_NOINPUT, "%s: neither proxy_user and proxy_passwd nor a single line user:password in it", path);
 	return found;
 }
@@ -905,6 +1153,7 @@ static void prompt_interrupted(int signal_number)
 	struct sigaction action;
 
 	tcsetattr(handlers.terminal, TCSANOW, &handlers.loud);
+	children_end(); /* a new try is due after the answer anyway */
 	sigaction(signal_number, NULL, &action);
 	signal(signal_number, SIG_DFL);
 	raise(signal_number);
@@ -1046,7 +1295,7 @@ static bool credentials_ask(struct hop *hop)
 		known->password = ask(question, true);
 	}
 	credentials_check(known, "the answer");
-	return known->user && known->password;
+	return credentials_known(known);
 }
 
 /* --- connect: the CONNECT exchange (RFC 9110 9.3.6) ------------------------------------------------------ */
@@ -1071,7 +1320,7 @@ static void connect_compose(struct text *request, const struct hop *hop, const s
 	text_add(request, "CONNECT %s HTTP/1.1\r\n", to->text);
 	if (!header_given(hop, "Host"))
 		text_add(request, "Host: %s\r\n", hop->host ? hop->host : to->text);
-	if (known->user && known->password && !header_given(hop, "Proxy-Authorization")) {
+	if (credentials_known(known) && !header_given(hop, "Proxy-Authorization")) {
 		char plain[2 * CREDENTIAL_MAX + 2], coded[BASE64_SIZE(sizeof plain)];
 		int length = snprintf(plain, sizeof plain, "%s:%s", known->user, known->password);
 
@@ -1105,13 +1354,18 @@ static void body_note(int socket)
 	char body[BODY_SHOWN + 1];
 	size_t length = 0;
 	struct pollfd readable = { .fd = socket, .events = POLLIN };
-	ssize_t got = 1;
+	double end = seconds_now() + 1;
 	const char *cursor = body, *line;
 	int line_length;
 
-	while (opt.verbosity > 0 && got > 0 && length < BODY_SHOWN && poll(&readable, 1, 1000) == 1) {
-		got = recv(socket, body + length, BODY_SHOWN - length, 0);
-		length += got > 0 ? (size_t)got : 0;
+	while (opt.verbosity > 0 && length < BODY_SHOWN) {
+		double left = end - seconds_now();
+		bool ready = left > 0 && poll(&readable, 1, (int)(left * 1e3)) == 1;
+		ssize_t got = ready ? recv(socket, body + length, BODY_SHOWN - length, 0) : 0;
+
+		if (got <= 0)
+			break;
+		length += (size_t)got;
 	}
 	for (size_t i = 0; i < length; i++)
 		body[i] = body[i] ? body[i] : ' ';
@@ -1126,7 +1380,15 @@ static _Noreturn void connect_fail(enum head_result result, const struct head *h
 {
 	const char *said = head->bytes + head->start;
 	int error = errno, shown = (int)strcspn(said, "\r\n");
+	bool silent = result == HEAD_NONE || result == HEAD_FAILED;
+	int status = silent && hop->command ? command_wait(hop->command) : -1;
 
+	if (status != -1 && WIFEXITED(status))
+		die(EX_UNAVAILABLE, "%s: the proxy command ended with status %d before an answer to CONNECT %s",
+		    hop->at.text, WEXITSTATUS(status), to->text);
+	if (status != -1)
+		die(EX_UNAVAILABLE, "%s: the proxy command was ended by signal %d before an answer to CONNECT %s",
+		    hop->at.text, WTERMSIG(status), to->text);
 	switch (result) {
 	case HEAD_NONE:
 		die(EX_UNAVAILABLE, "%s: closed the connection without an answer to CONNECT %s", hop->at.text, to->text);
@@ -1225,11 +1487,15 @@ static void refusal_hint(char *hint, size_t size, int status, const char *head, 
 	else if (status == 407 && !schemes_offer(schemes, "Basic"))
 		snprintf(hint, size, " (it offers %s, not Basic; a local authenticating proxy such as cntlm or px can be "
 		         "the first hop)", schemes);
-	else if (status == 407 && hop->credentials.password)
+	else if (status == 407 && header_given(hop, "Proxy-Authorization"))
+		snprintf(hint, size, " (it does not take the Proxy-Authorization of -H; it offers %s)", schemes);
+	else if (status == 407 && credentials_known(&hop->credentials))
 		snprintf(hint, size, " (it does not take these credentials of %.64s; it offers %s)",
 		         hop->credentials.user, schemes);
 	else if (status == 407)
 		snprintf(hint, size, " (try -P or -F; it offers %s)", schemes);
+	else if (status == 401 && credentials_known(&hop->credentials))
+		snprintf(hint, size, " (it does not take these credentials of %.64s)", hop->credentials.user);
 	else if (status == 403 && strcmp(to->port, "443") != 0)
 		snprintf(hint, size, " (many proxies let only port 443 through)");
 	else if (status == 405 || status == 501)
@@ -1259,6 +1525,7 @@ static _Noreturn void connect_refuse(int socket, int status, const char *head, c
 	const char *reason = head + strlen("HTTP/1.x ");
 	int length = (int)strcspn(reason, "\r\n");
 
+	alarm(0); /* the answer has come in time */
 	refusal_hint(hint, sizeof hint, status, head, hop, to);
 	body_note(socket);
 	die(refusal_exit(status), "%s: CONNECT %s refused: %.*s%s", hop->at.text, to->text,
@@ -1288,7 +1555,8 @@ static bool connect_through(int socket, struct hop *hop, const struct authority 
 	if (status / 100 == 2)
 		return true; /* RFC 9110 9.3.6: whatever Content-Length and Transfer-Encoding say */
 	schemes_list(schemes, sizeof schemes, head);
-	if (status == 407 && !hop->credentials.user && schemes_offer(schemes, "Basic") && credentials_ask(hop))
+	if (status == 407 && schemes_offer(schemes, "Basic") && !hop->credentials.user &&
+	    !header_given(hop, "Proxy-Authorization") && credentials_ask(hop))
 		return false;
 	connect_refuse(socket, status, head, hop, to);
 }
@@ -1562,24 +1830,317 @@ static void shuttle(struct lane *up, struct lane *down)
 	}
 }
 
+/* Carries bytes between two sockets in this process, which is there for nothing else, and ends it. */
+static _Noreturn void bridge_run(int one, int other)
+{
+	static struct lane up, down;
+	const struct end near = { .in = one, .out = one, .own = true }, far = { .in = other, .out = other, .own = true };
+
+	close(STDIN_FILENO);
+	close(STDOUT_FILENO);
+	lane_init(&up, &near, &far);
+	lane_init(&down, &far, &near);
+	shuttle(&up, &down);
+	children_end();
+	_exit(EX_OK);
+}
+
+/* --- tls: openssl(1) on a stream that stands already: tls_start ------------------------------------------- */
+
+/* A Unix socket that listens in a folder of its own, where nobody else can reach it; its path is in handlers.meeting. */
+static int meeting_open(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const char *folder = getenv("TMPDIR");
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int length = snprintf(address.sun_path, sizeof address.sun_path, "%s/proxytunnel.XXXXXX",
+	                      folder && *folder ? folder : "/tmp");
+
+	if ((size_t)length + sizeof "/tls" > sizeof address.sun_path)
+		die(EX_OSERR, "%s: too long a name for the folder of a Unix socket (set TMPDIR)", folder);
+	if (fd == -1 || !mkdtemp(address.sun_path))
+		die(EX_OSERR, "%s: %s", address.sun_path, strerror(errno));
+	strcat(address.sun_path, "/tls");
+	memcpy(handlers.meeting, address.sun_path, sizeof address.sun_path);
+	if (bind(fd, (struct sockaddr *)&address, sizeof address) == -1 || listen(fd, 1) == -1)
+		die(EX_OSERR, "%s: %s", address.sun_path, strerror(errno));
+	return fd;
+}
+
+/* Starts openssl s_client on the socket at handlers.meeting, as strict as it gets unless -z says otherwise. */
+static pid_t tls_command(const struct authority *peer, int complaints, int *fd)
+{
+	/* -quiet: no_ign_eof would take the letters Q and R in the data for commands, and lose late data. */
+	const char *argv[24] = { "openssl", "s_client", "-quiet", "-brief", "-verify_quiet", "-unix", handlers.meeting };
+	unsigned char address[16];
+	bool is_name = address_parse(address, peer->host) == AF_UNSPEC;
+	struct stat status;
+	int n = 7;
+
+	if (is_name)
+		argv[n++] = "-servername", argv[n++] = peer->host;
+	else
+		argv[n++] = "-noservername"; /* RFC 6066 3: no literal addresses */
+	if (!opt.tls_unverified) {
+		argv[n++] = "-verify_return_error";
+		argv[n++] = is_name ? "-verify_hostname" : "-verify_ip", argv[n++] = peer->host;
+	}
+	if (opt.tls_authorities) {
+		argv[n++] = stat(opt.tls_authorities, &status) == 0 && S_ISDIR(status.st_mode) ? "-CApath" : "-CAfile";
+		argv[n++] = opt.tls_authorities;
+	}
+	if (opt.tls_certificate)
+		argv[n++] = "-cert", argv[n++] = opt.tls_certificate;
+	if (opt.tls_key)
+		argv[n++] = "-key", argv[n++] = opt.tls_key;
+	return command_start(argv, complaints, fd);
+}
+
+/* Reads on what openssl says, behind *length bytes of text; false at its end. */
+static bool complaint_read(int complaints, char *text, size_t *length)
+{
+	ssize_t got = read(complaints, text + *length, COMPLAINT_MAX - *length);
+
+	if (got > 0)
+		*length += (size_t)got;
+	text[*length] = '\0';
+	return got > 0 || is_nothing(got);
+}
+
+/* Ends the program: openssl gave up, having said why. */
+static _Noreturn void tls_fail(const struct authority *peer, pid_t openssl, char *said)
+{
+	int status = command_wait(openssl);
+	char *line;
+
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+		die(EX_OSERR, "%s: TLS needs openssl(1), which is not installed (its package is called openssl)", peer->text);
+	while ((line = line_take(&said)))
+		if (*line)
+			warn("openssl: %s", line);
+	die(EX_PROTOCOL, "%s: TLS failed, as said above%s", peer->text,
+	    opt.tls_unverified ? "" : " (-C names the CA to trust, -z trusts any)");
+}
+
+/*
+ * Wraps a connected socket, which it takes, in TLS with that peer; returns the socket with the plain bytes, once the
+ * handshake has been done. openssl reaches the stream through a Unix socket, and a process that bridges the two.
+ */
+static int tls_start(int stream, const struct authority *peer)
+{
+	char said[COMPLAINT_MAX + 1] = "", *rest = said, *line;
+	size_t length = 0;
+	int plain, complaints[2], meeting = meeting_open();
+
+	deadline_stage("%s: no TLS handshake within %u s (-w)", peer->text, opt.timeout);
+	pid_t bridge = fork();
+	if (bridge == 0) {
+		handlers.child_count = 0;
+		bridge_run(accept(meeting, NULL, NULL), stream);
+	}
+	child_add(bridge);
+	close(meeting);
+	close(stream);
+
+	if (pipe2(complaints, O_CLOEXEC) == -1)
+		die(EX_OSERR, "cannot make a pipe: %s", strerror(errno));
+	pid_t openssl = tls_command(peer, complaints[1], &plain);
+	close(complaints[1]);
+	while (!strstr(said, "CONNECTION ESTABLISHED\n"))
+		if (!complaint_read(complaints[0], said, &length))
+			tls_fail(peer, openssl, said);
+	while ((line = line_take(&rest)))
+		note("%s: %s", peer->text, line);
+	child_forget(bridge); /* it ends with openssl, and not before all is delivered */
+	meeting_remove();
+	return plain; /* complaints[0] stays open: openssl must not die of writing to it */
+}
+
 /* --- ends: tunnel_open, and what main says of it ------------------------------------------------------------ */
+
+/* A stream to the first host on the way. */
+static int first_reach(const struct authority *first)
+{
+	if (opt.proxy_command)
+		return command_reach(&opt.hops[0]);
+	return net_reach(first);
+}
+
+/* Where the tunnel of a hop leads to. */
+static const struct authority *hop_next(size_t i)
+{
+	return i + 1 < opt.hop_count ? &opt.hops[i + 1].at : &opt.destination;
+}
+
+/* Goes through all hops, on a stream to the first; returns the stream of the tunnel, or -1 if a new try is due. */
+static int hops_pass(int fd)
+{
+	for (size_t i = 0; i < opt.hop_count; i++) {
+		if (opt.hops[i].tls)
+			fd = tls_start(fd, &opt.hops[i].at);
+		if (!connect_through(fd, &opt.hops[i], hop_next(i))) {
+			close(fd);
+			children_end();
+			return -1;
+		}
+	}
+	return fd;
+}
 
 /* The far end: a socket at the first byte of the tunnel to the destination. */
 static struct end tunnel_open(void)
 {
 	const struct authority *first = opt.hop_count > 0 ? &opt.hops[0].at : &opt.destination;
-	size_t hop;
 	int fd;
 
-	do {
-		fd = net_reach(first);
-		for (hop = 0; hop < opt.hop_count; hop++)
-			if (!connect_through(fd, &opt.hops[hop], hop + 1 < opt.hop_count ? &opt.hops[hop + 1].at : &opt.destination))
-				break;
-		if (hop < opt.hop_count)
-			close(fd);
-	} while (hop < opt.hop_count);
+	while ((fd = hops_pass(first_reach(first))) == -1)
+		continue;
+	if (opt.destination_tls)
+		fd = tls_start(fd, &opt.destination);
 	return (struct end){ .in = fd, .out = fd, .in_name = first->text, .out_name = first->text, .own = true };
+}
+
+/* Ends the program as a signal would have. */
+static void signal_die(int signal_number)
+{
+	sigset_t one;
+
+	signal(signal_number, SIG_DFL);
+	sigemptyset(&one);
+	sigaddset(&one, signal_number);
+	sigprocmask(SIG_UNBLOCK, &one, NULL);
+	raise(signal_number);
+}
+
+/* The children of a listener: one for each client. */
+struct clients {
+	pid_t *children;
+	long count;
+	bool shortage;			/* said already */
+};
+
+static void clients_reap(struct clients *clients)
+{
+	pid_t child;
+
+	while ((child = waitpid(-1, NULL, WNOHANG)) > 0)
+		for (long i = 0; i < clients->count; i++)
+			if (clients->children[i] == child)
+				clients->children[i--] = clients->children[--clients->count];
+}
+
+/* Nothing that a client does, and no shortage, ends the listener: says it once, and waits for better times. */
+static void clients_shortage(struct clients *clients, const char *what)
+{
+	const struct timespec pause = { .tv_nsec = 100 * 1000 * 1000 };
+
+	if (!clients->shortage)
+		warn("%s: %s (said once)", what, strerror(errno));
+	clients->shortage = true;
+	nanosleep(&pause, NULL);
+}
+
+/* Takes the next client, if there is one; returns its socket in a new child, -1 in the listener. */
+static int client_accept(struct clients *clients, int listening)
+{
+	int client = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+
+	if (client == -1) {
+		if (is_shortage(errno))
+			clients_shortage(clients, "cannot accept a connection");
+		return -1; /* any other error is that of a client which has gone: accept(2) */
+	}
+	pid_t child = fork();
+	if (child == 0) {
+		net_tune(client);
+		return client;
+	}
+	if (child == -1)
+		clients_shortage(clients, "cannot start a process for a connection");
+	else
+		clients->children[clients->count++] = child;
+	close(client);
+	return -1;
+}
+
+static void signal_noted(int signal_number)
+{
+	(void)signal_number;
+}
+
+/* Ends all clients, and the listener: as it was asked to, or by the signal. */
+static _Noreturn void listener_end(const struct clients *clients)
+{
+	for (long i = 0; i < clients->count; i++)
+		kill(clients->children[i], SIGTERM);
+	if (handlers.caught != SIGTERM)
+		signal_die(handlers.caught);
+	exit(EX_OK);
+}
+
+/*
+ * Listens, and returns in a child for each client, with its socket. While there are as many clients as there may be
+ * the others wait in the backlog. Signals come only while it waits, so that none is missed.
+ */
+static int listener_run(const char *spec)
+{
+	struct clients clients = { .children = calloc((size_t)opt.clients_max, sizeof *clients.children) };
+	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
+	const struct sigaction reap = { .sa_handler = signal_noted };
+	struct pollfd listening = { .fd = net_listen(spec), .events = POLLIN };
+	sigset_t awaited, waiting;
+	int client = -1;
+
+	if (!clients.children)
+		die(EX_OSERR, "out of memory");
+	sigemptyset(&awaited);
+	sigaddset(&awaited, SIGCHLD);
+	sigaction(SIGCHLD, &reap, NULL);
+	for (int i = 0; signals[i] != SIGCHLD; i++)
+		signal_await(signals[i], &awaited);
+	sigprocmask(SIG_BLOCK, &awaited, &waiting);
+
+	while (client == -1 && !handlers.caught) {
+		clients_reap(&clients);
+		if (ppoll(&listening, clients.count < opt.clients_max, NULL, &waiting) == 1)
+			client = client_accept(&clients, listening.fd);
+	}
+	if (handlers.caught)
+		listener_end(&clients);
+	free(clients.children);
+	close(listening.fd);
+	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+		if (sigismember(&awaited, signals[i]))
+			signal(signals[i], SIG_DFL);
+	sigprocmask(SIG_SETMASK, &waiting, NULL);
+	return client;
+}
+
+/* Whether two descriptors are of the same file. */
+static bool is_same_file(int one, int other)
+{
+	struct stat first, second;
+
+	return fstat(one, &first) == 0 && fstat(other, &second) == 0 &&
+	       first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
+/* The near end. A listener returns here in each of its children. */
+static struct end near_open(void)
+{
+	if (opt.listen) {
+		int client = listener_run(opt.listen);
+
+		return (struct end){ .in = client, .out = client, .in_name = "the client", .out_name = "the client", .own = true };
+	}
+	if (opt.inetd) {
+		/* inetd(8) gives the socket as stderr too: what is said there would get among the bytes. */
+		if (is_same_file(STDIN_FILENO, STDERR_FILENO))
+			dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDERR_FILENO);
+		net_tune(STDIN_FILENO);
+		return (struct end){ .in = STDIN_FILENO, .out = STDIN_FILENO, .in_name = "the client", .out_name = "the client" };
+	}
+	return (struct end){ .in = STDIN_FILENO, .out = STDOUT_FILENO, .in_name = "standard input", .out_name = "standard output" };
 }
 
 /* Whether stdout is a Unix socket, the only thing that a descriptor can be passed over. */
@@ -1589,6 +2150,27 @@ static bool fdpass_possible(void)
 	socklen_t size = sizeof address;
 
 	return getsockname(STDOUT_FILENO, (struct sockaddr *)&address, &size) == 0 && address.ss_family == AF_UNIX;
+}
+
+/*
+ * Stands for an end that other processes are behind: a single socket, whose bytes a child carries, and with which it
+ * ends. The child has the others from now on, as this process is to leave at once.
+ */
+static int end_detach(const struct end *far)
+{
+	int ends[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1)
+		die(EX_OSERR, "cannot make a pair of sockets: %s", strerror(errno));
+	pid_t child = fork();
+	if (child == -1)
+		die(EX_OSERR, "cannot start a process: %s", strerror(errno));
+	if (child == 0) {
+		close(ends[0]);
+		bridge_run(ends[1], far->in);
+	}
+	handlers.child_count = 0;
+	return ends[0];
 }
 
 /* Hands the far end to the parent over stdout, with one byte, as ssh's ProxyUseFdpass wants it; returns the program's status. */
@@ -1619,18 +2201,6 @@ static int fdpass(int fd)
 	return EX_OK;
 }
 
-/* Ends the program as a signal would have. */
-static void signal_die(int signal_number)
-{
-	sigset_t one;
-
-	signal(signal_number, SIG_DFL);
-	sigemptyset(&one);
-	sigaddset(&one, signal_number);
-	sigprocmask(SIG_UNBLOCK, &one, NULL);
-	raise(signal_number);
-}
-
 /* Says what became of the tunnel, and returns the program's status. A reader that left needs no words: it knows. */
 static int tunnel_close(const struct lane *up, const struct lane *down, double started)
 {
@@ -1657,38 +2227,74 @@ static const char usage[] =
 
 static const char help[] =
 	"\n"
-	"Carries stdin and stdout to HOST:PORT through an HTTP proxy that allows CONNECT,\n"
+	"Carries stdin and stdout to HOST:PORT through HTTP proxies that allow CONNECT,\n"
 	"as in ssh_config: ProxyCommand proxytunnel -p proxy.corp:8080 %h %p\n"
 	"\n"
-	"  -p, --proxy=[http://][USER[:PASS]@]HOST[:PORT]\n"
+	"The way:\n"
+	"  -p, --proxy=[http[s]://][USER[:PASS]@]HOST[:PORT]\n"
 	"                            the proxy (default: that of the environment, as https_proxy)\n"
+	"  -r, --remproxy=...        a further proxy, reached through those before; repeatable\n"
 	"  -d, --dest=HOST:PORT      where the tunnel ends\n"
+	"      --proxy-command=CMD   reach the first proxy over the stdin and stdout of CMD\n"
+	"  -4, -6                    only IPv4, only IPv6\n"
+	"  -w, --timeout=SECS        the time the tunnel may take to stand (default 30; 0: any)\n"
+	"What proxies are told:\n"
 	"  -P, --proxyauth=USER[:PASS]\n"
 	"                            credentials for the proxy; asks for a missing password\n"
+	"  -R, --remproxyauth=USER[:PASS]\n"
+	"                            the same for the last -r\n"
 	"  -F, --passfile=FILE       credentials from a file: user:password, or proxy_user = and\n"
-	"                            proxy_passwd = as in a wgetrc\n"
-	"  -H, --header=LINE         a further header for the proxy\n"
-	"  -o, --host=VALUE          another Host header for the proxy\n"
-	"  -4, -6                    only IPv4, only IPv6\n"
+	"                            proxy_passwd = (remproxy_...) as in a wgetrc\n"
+	"  -H, --header=LINE         a further header, for the proxy named last before it\n"
+	"  -o, --host=VALUE          another Host header, for the first proxy\n"
+	"TLS, by openssl(1):\n"
+	"  -E, --encrypt-proxy       to the first proxy, as by https://\n"
+	"  -X, --encrypt-remproxy    to the last -r\n"
+	"  -e, --encrypt             to the destination\n"
+	"  -C, --cacert=FILE         the authorities to trust, a file or a folder\n"
+	"  -c, --cert=FILE           the client's certificate\n"
+	"  -k, --key=FILE            and its key\n"
+	"  -z, --no-check-certificate\n"
+	"                            trust any certificate\n"
+	"The near end, if not stdin and stdout:\n"
+	"  -a, --standalone=[ADDR:]PORT\n"
+	"                            listen; a tunnel for each connection\n"
+	"      --max-clients=N       at most so many at once (default 256)\n"
+	"  -i, --inetd               the socket on stdin\n"
 	"      --fdpass              hand the connection to ssh (ProxyUseFdpass yes) and leave\n"
-	"  -w, --timeout=SECS        the time the tunnel may take to stand (default 30; 0: any)\n"
+	"Words:\n"
 	"  -v, --verbose             say more\n"
 	"  -q, --quiet               say nothing\n"
 	"  -h, --help                this help\n"
 	"  -V, --version             the version\n";
 
 /* Options without a letter. */
-enum { OPTION_FDPASS = 256 };
+enum { OPTION_FDPASS = 256, OPTION_MAX_CLIENTS, OPTION_PROXY_COMMAND };
+
+static const char short_options[] = ":p:r:d:P:R:F:H:o:C:c:k:a:w:EXezi46vqhVNtxWBLT";
 
 static const struct option long_options[] = {
 	{ "proxy", required_argument, NULL, 'p' },
+	{ "remproxy", required_argument, NULL, 'r' },
 	{ "dest", required_argument, NULL, 'd' },
 	{ "proxyauth", required_argument, NULL, 'P' },
+	{ "remproxyauth", required_argument, NULL, 'R' },
 	{ "passfile", required_argument, NULL, 'F' },
 	{ "header", required_argument, NULL, 'H' },
 	{ "host", required_argument, NULL, 'o' },
+	{ "encrypt-proxy", no_argument, NULL, 'E' },
+	{ "encrypt-remproxy", no_argument, NULL, 'X' },
+	{ "encrypt", no_argument, NULL, 'e' },
+	{ "cacert", required_argument, NULL, 'C' },
+	{ "cert", required_argument, NULL, 'c' },
+	{ "key", required_argument, NULL, 'k' },
+	{ "no-check-certificate", no_argument, NULL, 'z' },
+	{ "standalone", required_argument, NULL, 'a' },
+	{ "inetd", no_argument, NULL, 'i' },
 	{ "timeout", required_argument, NULL, 'w' },
 	{ "fdpass", no_argument, NULL, OPTION_FDPASS },
+	{ "max-clients", required_argument, NULL, OPTION_MAX_CLIENTS },
+	{ "proxy-command", required_argument, NULL, OPTION_PROXY_COMMAND },
 	{ "verbose", no_argument, NULL, 'v' },
 	{ "quiet", no_argument, NULL, 'q' },
 	{ "help", no_argument, NULL, 'h' },
@@ -1696,10 +2302,10 @@ static const struct option long_options[] = {
 	{ NULL, 0, NULL, 0 },
 };
 
-/* The words of the command line that only make sense together. */
+/* What the command line says, as long as it is not all read. */
 struct words {
-	char *proxy, *destination, *passfile;
-	struct credentials credentials;	/* of -P */
+	char *destination, *passfile;
+	size_t last;			/* the hop named last */
 };
 
 static char *copy(const char *text)
@@ -1751,13 +2357,21 @@ static void header_add(struct hop *hop, char *line)
 	*last = header;
 }
 
-static unsigned timeout_parse(const char *text)
+static long option_number(const char *name, const char *text, long low, long high)
 {
-	long seconds = number_parse(text, 0, TIMEOUT_MAX);
+	long number = number_parse(text, low, high);
 
-	if (seconds == -1)
-		die(EX_USAGE, "-w %s: not a number of seconds from 0 to %d", text, TIMEOUT_MAX);
-	return (unsigned)seconds;
+	if (number == -1)
+		die(EX_USAGE, "%s %s: not a number from %ld to %ld", name, text, low, high);
+	return number;
+}
+
+/* The last -r before an option that is about it. */
+static struct hop *last_remote(char letter)
+{
+	if (opt.hop_count == 1)
+		die(EX_USAGE, "-%c: there is no -r before it", letter);
+	return &opt.hops[opt.hop_count - 1];
 }
 
 static _Noreturn void print_and_exit(const char *first, const char *second)
@@ -1791,27 +2405,46 @@ static _Noreturn void option_gone(int option)
 static _Noreturn void option_bad(int result, char *const *argv)
 {
 	const char *word = argv[optind - 1];
-	char letter[3] = { '-', (char)optopt, '\0' };
+	int length = (int)strcspn(word, "=");
+	bool is_ours = optopt && optopt < 256 && strchr(short_options, optopt);
 
-	if (strncmp(word, "--", 2) != 0 && optopt)
-		word = letter;
-	die(EX_USAGE, result == ':' ? "%.*s: needs a value" : "%.*s: no such option (-h lists them)",
-	    (int)strcspn(word, "="), word);
+	if (result == ':' && is_ours && strncmp(word, "--", 2) != 0)
+		die(EX_USAGE, "-%c: needs a value", optopt);
+	if (result == ':')
+		die(EX_USAGE, "%.*s: needs a value", length, word);
+	if (is_ours || optopt >= 256)
+		die(EX_USAGE, "%.*s: takes no value", length, word);
+	if (optopt)
+		die(EX_USAGE, "-%c: no such option (-h lists them)", optopt);
+	die(EX_USAGE, "%.*s: no such option, or several that begin so (-h lists them)", length, word);
 }
 
 static void option(int letter, char *value, struct words *words, char *const *argv)
 {
 	switch (letter) {
-	case 'p': words->proxy = secret_url(value); break;
+	case 'p': words->last = 0; opt.hops[0].url = secret_url(value); break;
+	case 'r': words->last = opt.hop_count++; opt.hops[words->last].url = secret_url(value); break;
 	case 'd': words->destination = value; break;
-	case 'P': words->credentials = credentials_split(secret_argument(value)); break;
+	case 'P': opt.hops[0].credentials = credentials_split(secret_argument(value)); break;
+	case 'R': last_remote('R')->credentials = credentials_split(secret_argument(value)); break;
 	case 'F': words->passfile = value; break;
-	case 'H': header_add(&opt.hops[0], secret_argument(value)); break;
+	case 'H': header_add(&opt.hops[words->last], secret_argument(value)); break;
 	case 'o': opt.hops[0].host = value; break;
+	case 'E': opt.hops[0].tls = true; break;
+	case 'X': last_remote('X')->tls = true; break;
+	case 'e': opt.destination_tls = true; break;
+	case 'C': opt.tls_authorities = value; break;
+	case 'c': opt.tls_certificate = value; break;
+	case 'k': opt.tls_key = value; break;
+	case 'z': opt.tls_unverified = true; break;
+	case 'a': opt.listen = value; break;
+	case 'i': opt.inetd = true; break;
 	case '4': opt.family = AF_INET; break;
 	case '6': opt.family = AF_INET6; break;
-	case 'w': opt.timeout = timeout_parse(value); break;
+	case 'w': opt.timeout = (unsigned)option_number("-w", value, 0, TIMEOUT_MAX); break;
 	case OPTION_FDPASS: opt.fdpass = true; break;
+	case OPTION_MAX_CLIENTS: opt.clients_max = option_number("--max-clients", value, 1, CLIENTS_MAX); break;
+	case OPTION_PROXY_COMMAND: opt.proxy_command = value; break;
 	case 'v': opt.verbosity = 1; break;
 	case 'q': opt.verbosity = -1; break;
 	case 'h': print_and_exit(usage, help);
@@ -1836,12 +2469,11 @@ static void operands(int count, char **operand, struct words *words)
 		die(EX_USAGE, "%s %s: %s", host, port, wrong);
 	if (count < 4)
 		return;
-	if (words->proxy)
+	if (opt.hops[0].url)
 		die(EX_USAGE, "%s: the proxy is given already, by -p", operand[0]);
 	if (count == 5 && words->passfile)
 		die(EX_USAGE, "%s: the passfile is given already, by -F", operand[4]);
 	words->passfile = count == 5 ? operand[4] : words->passfile;
-	opt.hop_count = 1;
 	if ((wrong = authority_set(&opt.hops[0].at, operand[0], strlen(operand[0]), operand[1])))
 		die(EX_USAGE, "%s %s: %s", operand[0], operand[1], wrong);
 }
@@ -1864,35 +2496,49 @@ static const char *proxy_variable(void)
 	return NULL;
 }
 
-/* Whether no_proxy, or else NO_PROXY, exempts the destination. */
-static bool is_exempt(void)
+/* Whether no_proxy, or else NO_PROXY, exempts a host. */
+static bool is_exempt(const char *host)
 {
 	const char *list = getenv("no_proxy");
 
 	if (!list || !*list)
 		list = getenv("NO_PROXY");
-	return list && no_proxy_names(list, opt.destination.host);
+	return list && no_proxy_names(list, host);
 }
 
-/* Sets the first hop from -p, or from the environment; the userinfo in its URL goes to *userinfo. */
-static void proxy_choose(const struct words *words, struct credentials *userinfo)
+static void hop_parse(struct hop *hop, const char *source)
 {
-	const char *source = "-p";
-	char *url = words->proxy;
+	const char *host = url_host(hop->url), *wrong = proxy_parse(hop);
+	char url[HOST_MAX + 32];
 
-	if (!url) {
-		source = proxy_variable();
-		if (source && is_exempt())
-			return;
-		if (!source)
-			die(EX_USAGE, "no proxy: name it with -p, or in https_proxy");
-		url = copy(getenv(source));
-	}
-	opt.hop_count = 1;
-	char *host = url_host(url);
-	const char *wrong = proxy_parse(&opt.hops[0], userinfo, url);
 	if (wrong)
 		die(EX_USAGE, "%s %s: %s", source, host, wrong);
+	snprintf(url, sizeof url, "the URL of %s", hop->at.text);
+	credentials_check(&hop->userinfo, url);
+}
+
+/* Makes the list of hops whole: the first may come from the environment, or there may be none. */
+static void hops_complete(void)
+{
+	struct hop *first = opt.hops;
+	const char *source = "-p", *variable = proxy_variable();
+
+	for (size_t i = 1; i < opt.hop_count; i++)
+		hop_parse(&opt.hops[i], "-r");
+	if (!first->url && !*first->at.text && variable && !opt.proxy_command &&
+	    !is_exempt(opt.hop_count > 1 ? first[1].at.host : opt.destination.host))
+		first->url = copy(getenv(source = variable));
+
+	if (first->url) {
+		hop_parse(first, source);
+	} else if (opt.proxy_command && !*first->at.text) {
+		strcpy(first->at.text, "the proxy command");
+	} else if (!*first->at.text) {
+		if (opt.hop_count == 1 && !variable)
+			die(EX_USAGE, "no proxy: name it with -p, or in https_proxy");
+		opt.hops++;
+		opt.hop_count--;
+	}
 }
 
 /* Children are not to find passwords in the environment. */
@@ -1905,44 +2551,86 @@ static void environment_forget(void)
 			unsetenv(proxy_variables[i]);
 	}
 	unsetenv("PROXYPASS");
+	unsetenv("REMPROXYPASS");
 }
 
-/* Gathers what is known of a hop's credentials, from all sources in their order, and asks for a password that lacks. */
-static void credentials_gather(struct hop *hop, const struct words *words, struct credentials userinfo)
+/* The credentials that two variables hold, checked. */
+static struct credentials environment_credentials(const char *user_name, const char *password_name)
 {
-	struct credentials *known = &hop->credentials, file = { NULL, NULL };
-	struct credentials environment = { getenv("PROXYUSER"), getenv("PROXYPASS") };
+	const char *user = getenv(user_name), *password = getenv(password_name);
+	struct credentials found = { user ? copy(user) : NULL, password ? copy(password) : NULL };
 
-	if (words->passfile)
-		file = passfile_read(words->passfile);
-	if (environment.user)
-		environment.user = copy(environment.user);
-	if (environment.password)
-		environment.password = copy(environment.password);
+	credentials_check(&(struct credentials){ .user = found.user }, user_name);
+	credentials_check(&(struct credentials){ .password = found.password }, password_name);
+	return found;
+}
 
-	credentials_check(&words->credentials, "-P");
-	credentials_check(&file, words->passfile);
-	credentials_check(&userinfo, "the proxy's URL");
-	credentials_check(&environment, "PROXYUSER and PROXYPASS");
-	credentials_add(known, words->credentials.user, words->credentials.password);
-	credentials_add(known, file.user, file.password);
-	credentials_add(known, userinfo.user, userinfo.password);
-	credentials_add(known, environment.user, environment.password);
-	environment_forget();
+/* Gathers what is known of a hop's credentials behind those of the command line, and asks for a password that lacks. */
+static void credentials_gather(struct hop *hop, const struct credentials *file, const struct credentials *environment)
+{
+	struct credentials *known = &hop->credentials;
+
+	credentials_check(known, hop == opt.hops ? "-P" : "-R");
+	credentials_add(known, file->user, file->password);
+	credentials_add(known, hop->userinfo.user, hop->userinfo.password);
+	credentials_add(known, environment->user, environment->password);
 	if (known->user && !known->password && !credentials_ask(hop))
 		die(EX_USAGE, "%s: no password for %.64s, and no answer to the question for it (try -F)", hop->at.text, known->user);
+}
+
+/* The first proxy has its sources of credentials, the last -r has its own, and those between have their URLs. */
+static void credentials_complete(const char *path)
+{
+	const struct credentials none = { NULL, NULL };
+	struct passfile file = { none, none };
+	struct credentials first = environment_credentials("PROXYUSER", "PROXYPASS");
+	struct credentials last = environment_credentials("REMPROXYUSER", "REMPROXYPASS");
+
+	if (path)
+		file = passfile_read(path);
+	credentials_check(&file.proxy, path);
+	credentials_check(&file.remproxy, path);
+	environment_forget();
+	for (size_t i = 0; i < opt.hop_count; i++) {
+		bool is_last = i > 0 && i == opt.hop_count - 1;
+
+		credentials_gather(&opt.hops[i], i == 0 ? &file.proxy : is_last ? &file.remproxy : &none,
+		                   i == 0 ? &first : is_last ? &last : &none);
+		opt.hops[i].asked |= opt.listen || opt.inetd; /* nobody sits there to be asked later */
+	}
+}
+
+/* What does not go together, or not here. */
+static void options_check(void)
+{
+	if (opt.listen && opt.inetd)
+		die(EX_USAGE, "-a and -i: there is one near end");
+	if (opt.fdpass && (opt.listen || opt.inetd))
+		die(EX_USAGE, "--fdpass and -%c: there is one near end", opt.listen ? 'a' : 'i');
+	if (opt.fdpass && !fdpass_possible())
+		die(EX_USAGE, "--fdpass: standard output is no Unix socket (for ssh: ProxyUseFdpass yes)");
+	if (opt.inetd && fd_type(STDIN_FILENO) != S_IFSOCK)
+		die(EX_USAGE, "-i: standard input is no socket");
+	if (opt.tls_key && !opt.tls_certificate)
+		die(EX_USAGE, "-k %s: there is no certificate, -c, for this key", opt.tls_key);
+	if (opt.hops[0].host && has_control(opt.hops[0].host))
+		die(EX_USAGE, "-o %s: a control character", opt.hops[0].host);
 }
 
 /* Reads the command line into opt, and fills what it leaves open from files and the environment; or ends the program. */
 static void options(int argc, char **argv)
 {
-	struct words words = { .proxy = NULL };
-	struct credentials userinfo = { NULL, NULL };
+	static struct text request;
+	struct words words = { .last = 0 };
 	const char *wrong;
 	int letter;
 
+	opt.hops = calloc((size_t)argc + 1, sizeof *opt.hops);
+	if (!opt.hops)
+		die(EX_OSERR, "out of memory");
+	opt.hop_count = 1;
 	opterr = 0;
-	while ((letter = getopt_long(argc, argv, ":p:d:P:F:H:o:46w:vqhVNtxWBLT", long_options, NULL)) != -1)
+	while ((letter = getopt_long(argc, argv, short_options, long_options, NULL)) != -1)
 		option(letter, optarg, &words, argv);
 
 	operands(argc - optind, argv + optind, &words);
@@ -1950,14 +2638,11 @@ static void options(int argc, char **argv)
 		die(EX_USAGE, "%s: %s", words.destination, wrong);
 	if (!*opt.destination.text)
 		die(EX_USAGE, "no destination (-h for help)");
-	if (opt.hops[0].host && has_control(opt.hops[0].host))
-		die(EX_USAGE, "-o %s: a control character", opt.hops[0].host);
-	if (opt.fdpass && !fdpass_possible())
-		die(EX_USAGE, "--fdpass: standard output is no Unix socket (for ssh: ProxyUseFdpass yes)");
-	if (opt.hop_count == 0)
-		proxy_choose(&words, &userinfo);
-	if (opt.hop_count > 0)
-		credentials_gather(&opt.hops[0], &words, userinfo);
+	options_check();
+	hops_complete();
+	credentials_complete(words.passfile);
+	for (size_t i = 0; i < opt.hop_count; i++)
+		connect_compose(&request, &opt.hops[i], hop_next(i)); /* or the end: too large a request is never sent */
 }
 
 /* A descriptor of 0 to 2 that came closed would be taken by the next socket, and mistaken for the near end. */
@@ -1974,21 +2659,16 @@ static void descriptors_ensure(void)
 int main(int argc, char **argv)
 {
 	static struct lane up, down;
-	const struct end near = {
-		.in = STDIN_FILENO,
-		.out = STDOUT_FILENO,
-		.in_name = "standard input",
-		.out_name = "standard output",
-	};
 
 	descriptors_ensure();
 	signal(SIGPIPE, SIG_IGN);
 	options(argc, argv);
+	struct end near = near_open();
 	deadline_start();
 	struct end far = tunnel_open();
 	alarm(0);
 	if (opt.fdpass)
-		return fdpass(far.in);
+		return fdpass(handlers.child_count > 0 ? end_detach(&far) : far.in);
 
 	double started = seconds_now();
 	lane_init(&up, &near, &far);
