@@ -11,7 +11,7 @@ LDFLAGS =
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes
 COMPILE = $(CC) -std=c11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(WARNINGS) $(CFLAGS)
 SOURCES = proxytunnel.c base64.c base64.h Makefile
-HELPERS = test/bin/peer test/bin/near test/bin/unit test/bin/named
+HELPERS = test/bin/peer test/bin/pty test/bin/unit test/bin/named
 SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 
 all: proxytunnel
@@ -20,8 +20,8 @@ proxytunnel: $(SOURCES)
 	$(COMPILE) -o $@ proxytunnel.c base64.c $(LDFLAGS)
 
 test/bin/peer: test/peer.c
-test/bin/near: test/near.c
-test/bin/peer test/bin/near: Makefile
+test/bin/pty: test/pty.c
+test/bin/peer test/bin/pty: Makefile
 	@mkdir -p test/bin
 	$(COMPILE) -o $@ test/$(@F).c $(LDFLAGS)
 
