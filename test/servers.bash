@@ -1,0 +1,236 @@
+# Real servers for the tests, the demo and the benchmarks: each runs as a child on a loopback port
+# of its own, with its configuration in one temporary folder, and ends with the shell that started it.
+#
+#   servers_begin                     makes the folder SERVERS; to be called first
+#   servers_end                       stops every server and removes the folder
+#   start_sshd                        an sshd for the present user; `ssh -F $SERVERS/ssh_config target` reaches it
+#   start_tinyproxy [USER:PASSWORD]   a proxy for every port
+#   start_squid [USER:PASSWORD]       a proxy for every port from 1024 on; 403 for others
+#   start_apache [USER:PASSWORD]      likewise
+#   server_stop PID...                stops one or more
+#   free_port                         sets PORT to one on which nobody listens
+#
+# Each start sets PORT and PID, and SERVER_DIR where its log is, and returns when the server listens.
+# None may be called in a subshell, $(...) included: the server would end with it. A password is
+# letters and digits, as tinyproxy knows no others.
+
+PATH=$PATH:/usr/sbin:/sbin
+
+servers_begin() {
+	# The proxies pass through it as nobody, whom root's TMPDIR may not let in.
+	SERVERS=$(mktemp -d /tmp/proxytunnel.XXXXXX) || return
+	export SERVERS
+	chmod 711 "$SERVERS"
+	mkdir "$SERVERS/pids"
+}
+
+servers_end() {
+	[ -d "${SERVERS:-}" ] || return 0
+	# shellcheck disable=SC2046
+	server_stop $(ls "$SERVERS/pids")
+	# Squid takes two seconds to end by itself; stopped sooner it leaves these.
+	rm -rf "$SERVERS" "/dev/shm/$(squid_names)"*
+}
+
+# What the service names of our squids begin with: letters and digits that are not another's.
+squid_names() {
+	echo "squid${SERVERS##*.}"
+}
+
+server_stop() {
+	local pid tries
+	# The session's group, as squid's helpers and apache's workers are in it.
+	for pid; do kill -TERM -- "-$pid" 2>/dev/null || :; done
+	for pid; do
+		for ((tries = 0; tries < 50; tries++)); do
+			server_runs "$pid" || break
+			sleep 0.02
+		done
+		kill -KILL -- "-$pid" 2>/dev/null || :
+		wait "$pid" 2>/dev/null || :
+		rm -f "$SERVERS/pids/$pid"
+	done
+}
+
+# A zombie that another shell has not waited for yet runs no more.
+server_runs() {
+	local stat
+	{ read -r stat <"/proc/$1/stat"; } 2>/dev/null && [[ ${stat##*) } != Z* ]]
+}
+
+# The inode of the socket that listens on PORT.
+port_listener() {
+	awk -v port="$(printf ':%04X' "$1")" \
+		'$4 == "0A" && substr($2, length($2) - 4) == port { print $10 }' /proc/net/tcp /proc/net/tcp6 2>/dev/null
+}
+
+# Below 32768, from where the kernel takes the ports of clients.
+free_port() {
+	PORT=$((RANDOM % 12000 + 20000))
+	while [ -n "$(port_listener "$PORT")" ]; do PORT=$((RANDOM % 12000 + 20000)); done
+}
+
+# Whether PID itself, and no stranger who was faster, listens on PORT.
+server_listens() {
+	local inode
+	inode=$(port_listener "$2")
+	[ -n "$inode" ] && [ -n "$(find "/proc/$1/fd" -lname "socket:\[$inode\]" 2>/dev/null)" ]
+}
+
+# server_folder NAME: sets SERVER_DIR to a new folder for the files of one server.
+server_folder() {
+	SERVER_DIR=$(mktemp -d "$SERVERS/$1.XXX") && : >"$SERVER_DIR/log"
+}
+
+# server_start COMMAND... <CONFIGURATION: @PORT in the configuration becomes a free port.
+server_start() {
+	local template tries waits
+	template=$(cat)
+	for tries in 1 2 3 4 5; do
+		free_port
+		printf '%s\n' "${template//@PORT/$PORT}" >"$SERVER_DIR/conf"
+		# A session of its own: apache ends its whole process group, and a Ctrl-C is for the caller.
+		# Descriptor 3 is the one that bats waits for.
+		setsid setpriv --pdeathsig TERM "$@" </dev/null >"$SERVER_DIR/log" 2>&1 3>&- &
+		PID=$!
+		: >"$SERVERS/pids/$PID"
+		for ((waits = 0; waits < 500; waits++)); do
+			server_listens "$PID" "$PORT" && return
+			server_runs "$PID" || break
+			sleep 0.02
+		done
+		server_stop "$PID"
+	done
+	echo "${SERVER_DIR##*/} does not start:" >&2
+	tail -n 20 "$SERVER_DIR/log" >&2
+	return 1
+}
+
+# No proxy needs to be root; one that starts as nobody needs no rules for becoming so.
+proxy_start() {
+	[ "$(id -u)" != 0 ] || {
+		chown -R 65534:65534 "$SERVER_DIR"
+		set -- setpriv --reuid 65534 --regid 65534 --clear-groups --pdeathsig TERM "$@"
+	}
+	server_start "$@"
+}
+
+start_sshd() {
+	local pam=no user
+	user=$(id -un)
+	server_folder sshd
+	ssh-keygen -q -t ed25519 -N '' -C '' -f "$SERVER_DIR/host_key" &&
+		ssh-keygen -q -t ed25519 -N '' -C '' -f "$SERVER_DIR/user_key" || return
+	if [ "$(id -u)" = 0 ]; then
+		# sshd started as root wants it, and wants it in no other place.
+		[ -d /run/sshd ] || mkdir -m 755 /run/sshd
+		# Without PAM sshd lets nobody in whose password is locked, as root's is on many systems.
+		case $(getent shadow "$user" | cut -d: -f2) in '!'*) pam=yes ;; esac
+	fi
+	server_start "$(command -v sshd)" -D -e -f "$SERVER_DIR/conf" <<-END || return
+		ListenAddress 127.0.0.1:@PORT
+		HostKey "$SERVER_DIR/host_key"
+		PidFile none
+		UsePAM $pam
+		StrictModes no
+		AuthorizedKeysFile "$SERVER_DIR/user_key.pub"
+		AuthenticationMethods publickey
+		PermitRootLogin prohibit-password
+		PermitUserRC no
+		PrintMotd no
+		UseDNS no
+		MaxStartups 100
+		Subsystem sftp internal-sftp
+	END
+	printf '* %s\n' "$(cat "$SERVER_DIR/host_key.pub")" >"$SERVER_DIR/known_hosts"
+	cat >"$SERVERS/ssh_config" <<-END
+		Host target
+		HostName 127.0.0.1
+		Port $PORT
+		User $user
+		IdentityFile "$SERVER_DIR/user_key"
+		IdentitiesOnly yes
+		IdentityAgent none
+		UserKnownHostsFile "$SERVER_DIR/known_hosts"
+		GlobalKnownHostsFile /dev/null
+		StrictHostKeyChecking yes
+		UpdateHostKeys no
+		BatchMode yes
+	END
+}
+
+start_tinyproxy() {
+	server_folder tinyproxy
+	proxy_start tinyproxy -d -c "$SERVER_DIR/conf" <<-END
+		Port @PORT
+		Listen 127.0.0.1
+		Timeout 600
+		MaxClients 100
+		LogLevel Connect
+		${1:+BasicAuth ${1%%:*} ${1#*:}}
+	END
+}
+
+start_squid() {
+	local auth=
+	server_folder squid
+	if [ $# -gt 0 ]; then
+		htpasswd_file "$1"
+		auth="auth_param basic program /usr/lib/squid/basic_ncsa_auth $SERVER_DIR/users
+			auth_param basic children 2 startup=1
+			acl known proxy_auth REQUIRED
+			http_access deny !known"
+	fi
+	# Under a service name of its own, as squids of one name share memory segments.
+	proxy_start squid -N -n "$(squid_names)${SERVER_DIR##*.}" -f "$SERVER_DIR/conf" <<-END
+		http_port 127.0.0.1:@PORT
+		visible_hostname localhost
+		pid_filename none
+		cache_log $SERVER_DIR/log
+		access_log stdio:$SERVER_DIR/access.log
+		coredump_dir $SERVER_DIR
+		netdb_filename none
+		pinger_enable off
+		cache deny all
+		max_filedescriptors 1024
+		shutdown_lifetime 0 seconds
+		acl above port 1024-65535
+		http_access deny !above
+		$auth
+		http_access allow all
+	END
+}
+
+start_apache() {
+	local auth=
+	server_folder apache
+	if [ $# -gt 0 ]; then
+		htpasswd_file "$1"
+		auth="AuthType Basic
+			AuthName proxy
+			AuthUserFile $SERVER_DIR/users
+			Require valid-user"
+	fi
+	proxy_start apache2 -DFOREGROUND -d "$SERVER_DIR" -f "$SERVER_DIR/conf" <<-END
+		Listen 127.0.0.1:@PORT
+		ServerName localhost
+		DefaultRuntimeDir $SERVER_DIR
+		PidFile $SERVER_DIR/pid
+		ErrorLog $SERVER_DIR/log
+		$(for module in mpm_event authn_core authn_file authz_core authz_user auth_basic proxy proxy_connect; do
+			echo "LoadModule ${module}_module /usr/lib/apache2/modules/mod_$module.so"
+		done)
+		StartServers 1
+		ThreadsPerChild 50
+		ProxyRequests On
+		AllowCONNECT 1024-65535
+		<Proxy "*">
+		$auth
+		</Proxy>
+	END
+}
+
+# The form that squid and apache both read.
+htpasswd_file() {
+	printf '%s:%s\n' "${1%%:*}" "$(openssl passwd -apr1 "${1#*:}")" >"$SERVER_DIR/users"
+}
