@@ -14,6 +14,7 @@
  * connect      the CONNECT exchange: connect_through
  * shuttle      bytes both ways until both ends are done: shuttle
  * tls          openssl(1) on a stream that stands already: tls_start
+ * serving      what the near end asks for, if it may have it: serve_open
  * ends         tunnel_open, and what main says of it
  * options      the command line and the environment: options
  */
@@ -22,12 +23,15 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
+#include <grp.h>
 #include <getopt.h>
 #include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -37,6 +41,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -69,6 +74,10 @@ enum {
 	CLIENTS_DEFAULT = 256,		/* children of a listener */
 	CLIENTS_MAX = 65535,
 	CHILDREN_MAX = 16,		/* commands behind one tunnel: a proxy command, and openssl for each hop with TLS */
+	ANSWER_SIZE = 1024,		/* of a server that refuses */
+	ANSWER_LINGER = 1000,		/* ms that a refused client may take to read why */
+	HELLO_SIZE = 11,		/* what tells a TLS ClientHello */
+	ALLOW_MAX = 300,		/* a pattern of --allow */
 	COMPLAINT_MAX = 16384,		/* what openssl says of a failure */
 	MEETING_SIZE = 108,		/* sun_path of a sockaddr_un */
 };
@@ -90,14 +99,21 @@ struct header {
 	const char *line;
 };
 
+/* A command behind one of our sockets. */
+struct command {
+	pid_t pid;			/* 0: there is none */
+	int complaints;			/* where an openssl complains; -1 for any other, which does so on our stderr */
+};
+
 /* A proxy on the way. */
 struct hop {
 	char *url;			/* as it was given; proxy_parse takes it apart */
 	struct authority at;
 	struct credentials userinfo;	/* of the URL */
 	struct credentials credentials;
+	bool remote;			/* named by -r */
 	bool tls;
-	pid_t command;			/* that leads to it, or 0 */
+	struct command command;		/* that leads to it */
 	const char *host;		/* the Host header, NULL for the default */
 	struct header *headers;
 	bool asked;			/* the user was asked for credentials already */
@@ -115,6 +131,11 @@ static struct {
 	const char *listen;		/* [ADDR:]PORT */
 	long clients_max;
 	bool inetd;
+	bool serve;			/* the far end is what the near end asks for */
+	char **allow;			/* patterns of what may be reached, in lower case */
+	size_t allow_count;
+	char *accounts;			/* user:password, each ended by a NUL, up to an empty one; NULL: anybody */
+	bool tls_only;
 	int family;			/* AF_UNSPEC, or that of -4 or -6 */
 	unsigned timeout;		/* seconds; 0: none */
 	bool fdpass;
@@ -212,6 +233,9 @@ static struct {
 	char line[2][LINE_SIZE];
 	size_t length[2];
 	volatile sig_atomic_t current;	/* the line to write when time is up */
+	char answer[ANSWER_SIZE];	/* what the client of a server is told then */
+	size_t answer_length;
+	int client;
 	volatile sig_atomic_t caught;	/* the signal that ends the shuttle, or the listener */
 	pid_t children[CHILDREN_MAX];	/* that end with this process */
 	volatile sig_atomic_t child_count;
@@ -266,6 +290,8 @@ static void deadline_expired(int signal_number)
 
 	(void)signal_number;
 	children_end();
+	if (handlers.answer_length > 0)
+		send(handlers.client, handlers.answer, handlers.answer_length, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (write(STDERR_FILENO, handlers.line[current], handlers.length[current]) == -1)
 		_exit(EX_TEMPFAIL);
 	_exit(EX_TEMPFAIL);
@@ -524,7 +550,25 @@ static bool no_proxy_names(const char *list, const char *host)
 	return false;
 }
 
+/* Takes the next line off *rest, in place, without its end; NULL if there is none. */
+static char *line_take(char **rest)
+{
+	char *line = *rest;
+	size_t length = strcspn(line, "\n");
+
+	if (!*line)
+		return NULL;
+	*rest = line + length + (line[length] == '\n');
+	line[length] = '\0';
+	if (length > 0 && line[length - 1] == '\r')
+		line[length - 1] = '\0';
+	return line;
+}
+
 /* --- http: heads, read to their last byte and no further ----------------------------------------- */
+
+/* Of which methods and the names of fields consist (RFC 9110 5.6.2). */
+static const char token_characters[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
 /* A head under construction. */
 struct text {
@@ -642,6 +686,8 @@ static const char *http_field(const char **cursor, const char *name, int *length
 		const char *value = line + name_length + 1, *end = line + *length;
 
 		value += strspn(value, " \t");
+		while (end > value && (end[-1] == ' ' || end[-1] == '\t'))
+			end--;
 		*length = value < end ? (int)(end - value) : 0;
 		return value;
 	}
@@ -919,8 +965,8 @@ static void child_forget(pid_t child)
 }
 
 /*
- * Starts a command with a socket for its stdin and stdout, and complaints (-1: ours) for its stderr; the socket's
- * other end goes to *fd. Returns its pid. It ends with this process.
+ * Starts a command with a socket for its stdin and stdout, and complaints (-1: ours) for its stderr; returns its pid,
+ * and the socket's other end in *fd. It ends with this process.
  */
 static pid_t command_start(const char *const argv[], int complaints, int *fd)
 {
@@ -946,15 +992,52 @@ static pid_t command_start(const char *const argv[], int complaints, int *fd)
 	return child;
 }
 
-/* Waits for the end of a command of command_start; returns its wait status, -1 if there is none to be had. */
-static int command_wait(pid_t child)
+/* Waits for the end of a command; returns its wait status. */
+static int command_wait(const struct command *command)
 {
-	int status = -1;
+	int status = 0;
 
-	while (waitpid(child, &status, 0) == -1 && errno == EINTR)
+	while (waitpid(command->pid, &status, 0) == -1 && errno == EINTR)
 		continue;
-	child_forget(child);
+	child_forget(command->pid);
 	return status;
+}
+
+/* Reads on what openssl complains of, behind *length bytes of text, of COMPLAINT_MAX + 1; false at its end. */
+static bool complaint_read(int complaints, char *text, size_t *length)
+{
+	ssize_t got = read(complaints, text + *length, COMPLAINT_MAX - *length);
+
+	if (got > 0)
+		*length += (size_t)got;
+	text[*length] = '\0';
+	return got > 0 || (got == -1 && errno == EINTR);
+}
+
+/* Says what an openssl that ended with a failure complained of, said being the beginning; false if it did not fail. */
+static bool command_complain(const struct command *openssl, char said[COMPLAINT_MAX + 1])
+{
+	size_t length = strlen(said);
+	int status = command_wait(openssl);
+	char *line;
+
+	if (status == 0)
+		return false;
+	while (complaint_read(openssl->complaints, said, &length))
+		continue;
+	while ((line = line_take(&said)))
+		if (*line)
+			warn("openssl: %s", line);
+	return true;
+}
+
+/* Ends the program if the openssl that leads to that peer has ended with a failure; it may do so after the handshake too. */
+static void openssl_check(const struct command *openssl, const char *peer, int status)
+{
+	char said[COMPLAINT_MAX + 1] = "";
+
+	if (command_complain(openssl, said))
+		die(status, "%s: TLS failed, as said above", peer);
 }
 
 /* Expands %h, %p and %% as ssh does in its ProxyCommand, behind "exec ", so that no shell stays. */
@@ -995,7 +1078,8 @@ static int command_reach(struct hop *hop)
 	int fd;
 
 	note("%s: by the command %s", hop->at.text, line);
-	hop->command = command_start(argv, -1, &fd);
+	hop->command.pid = command_start(argv, -1, &fd);
+	hop->command.complaints = -1;
 	free(line);
 	return fd;
 }
@@ -1072,21 +1156,6 @@ static char *passfile_load(const char *path)
 		die(EX_NOINPUT, "%s: a NUL byte in it", path);
 	content[length] = '\0';
 	return content;
-}
-
-/* Takes the next line off *rest, in place, without its end; NULL if there is none. */
-static char *line_take(char **rest)
-{
-	char *line = *rest;
-	size_t length = strcspn(line, "\n");
-
-	if (!*line)
-		return NULL;
-	*rest = line + length + (line[length] == '\n');
-	line[length] = '\0';
-	if (length > 0 && line[length - 1] == '\r')
-		line[length - 1] = '\0';
-	return line;
 }
 
 /* The value, trimmed, of a line "key = value" as in a wgetrc, whatever the case of the key; NULL if it is another line. */
@@ -1374,21 +1443,30 @@ static void body_note(int socket)
 		note("| %.*s", line_length, line);
 }
 
+/* Ends the program if it is the command that leads to a hop which failed. */
+static void connect_fail_command(const struct command *command, const struct hop *hop, const struct authority *to)
+{
+	if (command->complaints != -1) {
+		openssl_check(command, hop->at.text, EX_PROTOCOL);
+		return;
+	}
+	int status = command_wait(command);
+	if (WIFEXITED(status))
+		die(EX_UNAVAILABLE, "%s: the proxy command ended with status %d before an answer to CONNECT %s",
+		    hop->at.text, WEXITSTATUS(status), to->text);
+	die(EX_UNAVAILABLE, "%s: the proxy command was ended by signal %d before an answer to CONNECT %s",
+	    hop->at.text, WTERMSIG(status), to->text);
+}
+
 /* Ends the program: no head could be read. */
 static _Noreturn void connect_fail(enum head_result result, const struct head *head, const struct hop *hop,
                                    const struct authority *to)
 {
 	const char *said = head->bytes + head->start;
 	int error = errno, shown = (int)strcspn(said, "\r\n");
-	bool silent = result == HEAD_NONE || result == HEAD_FAILED;
-	int status = silent && hop->command ? command_wait(hop->command) : -1;
 
-	if (status != -1 && WIFEXITED(status))
-		die(EX_UNAVAILABLE, "%s: the proxy command ended with status %d before an answer to CONNECT %s",
-		    hop->at.text, WEXITSTATUS(status), to->text);
-	if (status != -1)
-		die(EX_UNAVAILABLE, "%s: the proxy command was ended by signal %d before an answer to CONNECT %s",
-		    hop->at.text, WTERMSIG(status), to->text);
+	if (hop->command.pid && (result == HEAD_NONE || result == HEAD_FAILED))
+		connect_fail_command(&hop->command, hop, to);
 	switch (result) {
 	case HEAD_NONE:
 		die(EX_UNAVAILABLE, "%s: closed the connection without an answer to CONNECT %s", hop->at.text, to->text);
@@ -1545,8 +1623,10 @@ static bool connect_through(int socket, struct hop *hop, const struct authority 
 	deadline_stage("%s: no answer to CONNECT %s within %u s (-w)", hop->at.text, to->text, opt.timeout);
 	connect_compose(&request, hop, to);
 	head_note(">", request.bytes, true);
-	if (!net_send(socket, request.bytes, request.length))
-		die(EX_UNAVAILABLE, "%s: cannot send CONNECT %s: %s", hop->at.text, to->text, strerror(errno));
+	if (!net_send(socket, request.bytes, request.length)) {
+		reply.length = reply.start = 0;
+		connect_fail(HEAD_FAILED, &reply, hop, to);
+	}
 
 	int status = connect_reply(socket, &reply, hop, to);
 	const char *head = reply.bytes + reply.start;
@@ -1568,6 +1648,7 @@ struct end {
 	int in, out;
 	const char *in_name, *out_name;
 	bool own;			/* a socket that only this process has: its flags may change */
+	volatile bool *heard;		/* to be set when a request has been read from it; or NULL */
 };
 
 /* One direction. in == -1: no more to come; out == -1: over. */
@@ -1577,6 +1658,9 @@ struct lane {
 	mode_t in_type, out_type;	/* S_IFSOCK, S_IFIFO ... */
 	bool splices;			/* through the kernel alone, without the buffer */
 	bool lacks_room;		/* the splice waits for out */
+	bool crosses;			/* from a socket of our own to another: through the pipe once there is much to carry */
+	int pipe[2];			/* open if pipe[1] is not 0 */
+	size_t piped;			/* bytes in the pipe */
 	size_t start, stop;		/* of what was read into the buffer and not yet written */
 	uint64_t carried;
 	int error;			/* errno of the read or write that broke it, or 0 */
@@ -1591,13 +1675,15 @@ static mode_t fd_type(int fd)
 	return fstat(fd, &status) == 0 ? status.st_mode & S_IFMT : 0;
 }
 
-/* A larger pipe means fewer wake-ups: measured, 256 KiB takes a third off the CPU time. What EPERM or EBUSY refuse does not matter. */
-static void pipe_grow(int pipe)
+/* Grows a pipe, as fewer wake-ups take a third off the CPU time; EPERM and EBUSY do not matter. Returns its size. */
+static int pipe_grow(int pipe)
 {
-#ifdef F_SETPIPE_SZ
-	fcntl(pipe, F_SETPIPE_SZ, PIPE_SIZE);
-#else
+#ifdef PORTABLE
 	(void)pipe;
+	return 0;
+#else
+	fcntl(pipe, F_SETPIPE_SZ, PIPE_SIZE);
+	return fcntl(pipe, F_GETPIPE_SZ);
 #endif
 }
 
@@ -1610,6 +1696,7 @@ static void lane_init(struct lane *lane, const struct end *from, const struct en
 	lane->out_name = to->out_name;
 	lane->out_type = fd_type(to->out);
 	lane->splices = (lane->in_type == S_IFIFO && to->own) || (from->own && lane->out_type == S_IFIFO);
+	lane->crosses = from->own && to->own && lane->in_type == S_IFSOCK && lane->out_type == S_IFSOCK;
 	if (lane->splices)
 		pipe_grow(lane->in_type == S_IFIFO ? from->in : to->out);
 	if (to->own)
@@ -1618,7 +1705,7 @@ static void lane_init(struct lane *lane, const struct end *from, const struct en
 
 static bool lane_holds(const struct lane *lane)
 {
-	return lane->lacks_room || lane->start < lane->stop;
+	return lane->lacks_room || lane->start < lane->stop || lane->piped > 0;
 }
 
 /*
@@ -1647,7 +1734,7 @@ static void lane_finish(struct lane *lane)
 static void lane_break(struct lane *lane)
 {
 	lane->in = lane->out = -1;
-	lane->start = lane->stop = 0;
+	lane->start = lane->stop = lane->piped = 0;
 	lane->lacks_room = false;
 }
 
@@ -1666,11 +1753,14 @@ static bool is_nothing(ssize_t result)
 /* MSG_DONTWAIT, as the socket may be inherited and its flags shared with the caller. */
 static void lane_read(struct lane *lane)
 {
-	ssize_t got = lane->in_type == S_IFSOCK ? recv(lane->in, lane->buffer, sizeof lane->buffer, MSG_DONTWAIT)
+	ssize_t got = lane->piped > 0 ? read(lane->pipe[0], lane->buffer, sizeof lane->buffer)
+	            : lane->in_type == S_IFSOCK ? recv(lane->in, lane->buffer, sizeof lane->buffer, MSG_DONTWAIT)
 	                                        : read(lane->in, lane->buffer, sizeof lane->buffer);
 
 	if (is_nothing(got))
 		return;
+	if (lane->piped > 0)
+		lane->piped -= got > 0 ? (size_t)got : lane->piped;
 	if (got == -1)
 		lane_fail(lane, lane->in_name);
 	if (got <= 0)
@@ -1742,6 +1832,50 @@ static void lane_splice(struct lane *lane)
 	}
 }
 
+/* A pipe for a lane between sockets; without one as large as the buffer, as a user may have only so many, that stays. */
+static void lane_open_pipe(struct lane *lane)
+{
+	lane->crosses = pipe2(lane->pipe, O_CLOEXEC) == 0;
+	if (!lane->crosses)
+		return;
+	if (pipe_grow(lane->pipe[0]) >= BUFFER_SIZE)
+		return;
+	close(lane->pipe[0]);
+	close(lane->pipe[1]);
+	lane->pipe[1] = 0;
+	lane->crosses = false;
+}
+
+/* Moves bytes between two sockets of our own through a pipe, past user space. EINVAL leaves the lane, and what is in the pipe, to its buffer. */
+static void lane_cross(struct lane *lane)
+{
+	ssize_t got = lane->piped > 0 ? 0 : splice_now(lane->in, lane->pipe[1]);
+
+	if (got > 0)
+		lane->piped = (size_t)got;
+	else if (lane->piped == 0 && got == 0)
+		lane->in = -1;
+	else if (got == -1 && errno == EINVAL)
+		lane->crosses = false;
+	else if (got == -1 && !is_nothing(got)) {
+		lane_fail(lane, lane->in_name);
+		lane->in = -1;
+	}
+	if (lane->piped == 0)
+		return;
+
+	ssize_t put = splice_now(lane->pipe[0], lane->out);
+	if (put >= 0) {
+		lane->piped -= (size_t)put;
+		lane->carried += (uint64_t)put;
+	} else if (errno == EINVAL) {
+		lane->crosses = false;
+	} else if (!is_nothing(put)) {
+		lane_fail(lane, lane->out_name);
+		lane_break(lane);
+	}
+}
+
 /* Why nothing can be written to a descriptor any more that poll(2) found so: a reset, or just no reader. */
 static int fd_error(int fd)
 {
@@ -1762,9 +1896,15 @@ static void lane_move(struct lane *lane, const struct pollfd set[2])
 		lane_break(lane);
 		return;
 	}
-	if (lane->splices && (set[0].revents || set[1].revents))
+	if (lane->crosses && !lane->pipe[1] && lane->start == sizeof lane->buffer)
+		lane_open_pipe(lane);
+	bool ready = set[0].revents || set[1].revents;
+	bool crosses = lane->crosses && lane->pipe[1] && lane->start == lane->stop;
+	if (lane->splices && ready)
 		lane_splice(lane);
-	if (!lane->splices && set[0].revents)
+	if (crosses && ready)
+		lane_cross(lane);
+	if (!lane->splices && !crosses && lane->start == lane->stop && (set[0].revents || lane->piped > 0))
 		lane_read(lane);
 	if (lane->start < lane->stop && (set[1].revents || lane->out_type == S_IFSOCK))
 		lane_write(lane);
@@ -1896,37 +2036,22 @@ static pid_t tls_command(const struct authority *peer, int complaints, int *fd)
 	return command_start(argv, complaints, fd);
 }
 
-/* Reads on what openssl says, behind *length bytes of text; false at its end. */
-static bool complaint_read(int complaints, char *text, size_t *length)
+/* Ends the program: openssl gave up before the handshake was done. */
+static _Noreturn void tls_fail(const struct authority *peer, const struct command *openssl, char *said)
 {
-	ssize_t got = read(complaints, text + *length, COMPLAINT_MAX - *length);
-
-	if (got > 0)
-		*length += (size_t)got;
-	text[*length] = '\0';
-	return got > 0 || is_nothing(got);
-}
-
-/* Ends the program: openssl gave up, having said why. */
-static _Noreturn void tls_fail(const struct authority *peer, pid_t openssl, char *said)
-{
-	int status = command_wait(openssl);
-	char *line;
-
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
-		die(EX_OSERR, "%s: TLS needs openssl(1), which is not installed (its package is called openssl)", peer->text);
-	while ((line = line_take(&said)))
-		if (*line)
-			warn("openssl: %s", line);
+	if (strncmp(said, "openssl: ", 9) == 0)
+		die(EX_OSERR, "%s: TLS needs openssl(1), which cannot be run (its package is called openssl): %.*s",
+		    peer->text, (int)strcspn(said + 9, "\n"), said + 9);
+	command_complain(openssl, said);
 	die(EX_PROTOCOL, "%s: TLS failed, as said above%s", peer->text,
-	    opt.tls_unverified ? "" : " (-C names the CA to trust, -z trusts any)");
+	    opt.tls_unverified ? "" : " (-C names the authorities to trust, -z trusts any)");
 }
 
 /*
  * Wraps a connected socket, which it takes, in TLS with that peer; returns the socket with the plain bytes, once the
  * handshake has been done. openssl reaches the stream through a Unix socket, and a process that bridges the two.
  */
-static int tls_start(int stream, const struct authority *peer)
+static int tls_start(int stream, const struct authority *peer, struct command *openssl)
 {
 	char said[COMPLAINT_MAX + 1] = "", *rest = said, *line;
 	size_t length = 0;
@@ -1944,7 +2069,8 @@ static int tls_start(int stream, const struct authority *peer)
 
 	if (pipe2(complaints, O_CLOEXEC) == -1)
 		die(EX_OSERR, "cannot make a pipe: %s", strerror(errno));
-	pid_t openssl = tls_command(peer, complaints[1], &plain);
+	openssl->pid = tls_command(peer, complaints[1], &plain);
+	openssl->complaints = complaints[0]; /* stays open: openssl must not die of writing to it */
 	close(complaints[1]);
 	while (!strstr(said, "CONNECTION ESTABLISHED\n"))
 		if (!complaint_read(complaints[0], said, &length))
@@ -1953,7 +2079,470 @@ static int tls_start(int stream, const struct authority *peer)
 		note("%s: %s", peer->text, line);
 	child_forget(bridge); /* it ends with openssl, and not before all is delivered */
 	meeting_remove();
-	return plain; /* complaints[0] stays open: openssl must not die of writing to it */
+	return plain;
+}
+
+/* --- serving: what the near end asks for, if it may have it: serve_open ------------------------------------ */
+
+/* A client, and what it asks for. */
+struct visit {
+	int socket;
+	const char *client;		/* its address */
+	struct authority to;		/* the text is "-" until it is known */
+};
+
+/* A request's head, taken apart in place. */
+struct request {
+	const char *method, *target;
+	bool is_http10;
+};
+
+/* Composes an answer, with the reason also in its status line, as that is all that most clients show; returns its length. */
+static size_t answer_compose(char answer[ANSWER_SIZE], int status, const char *reason)
+{
+	const char *field = status == 405 ? "Allow: CONNECT\r\n" :
+	                    status == 407 ? "Proxy-Authenticate: Basic realm=\"proxytunnel\"\r\n" : "";
+
+	return (size_t)snprintf(answer, ANSWER_SIZE, "HTTP/1.1 %d %s\r\n%sContent-Type: text/plain\r\n"
+	                        "Content-Length: %zu\r\nConnection: close\r\n\r\n%s\n",
+	                        status, reason, field, strlen(reason) + 1, reason);
+}
+
+/* Starts the clock for a stage of a visit, and says how the client is answered, and what is logged, when it runs out. 0: no answer. */
+static void visit_stage(const struct visit *visit, int status, const char *reason)
+{
+	handlers.answer_length = 0;
+	handlers.client = visit->socket;
+	deadline_stage("%s to %s: %s in %u s", visit->client, visit->to.text, reason, opt.timeout);
+	atomic_signal_fence(memory_order_release);
+	if (status != 0)
+		handlers.answer_length = answer_compose(handlers.answer, status, reason);
+	alarm(opt.timeout);
+}
+
+/* Reads and drops what the client still sends until it leaves: a close with bytes unread would reset the answer away. */
+static void visit_linger(int socket)
+{
+	struct pollfd readable = { .fd = socket, .events = POLLIN };
+	char dropped[4096];
+	double end = seconds_now() + ANSWER_LINGER / 1e3;
+
+	shutdown(socket, SHUT_WR);
+	while (seconds_now() < end && poll(&readable, 1, ANSWER_LINGER) == 1)
+		if (recv(socket, dropped, sizeof dropped, 0) <= 0)
+			break;
+}
+
+/* Answers that the client cannot have it, logs that, and ends the process. */
+static _Noreturn void visit_refuse(const struct visit *visit, int status, const char *reason)
+{
+	char answer[ANSWER_SIZE];
+	size_t length = answer_compose(answer, status, reason);
+
+	alarm(0);
+	warn("%s to %s: %d, %s", visit->client, visit->to.text, status, reason);
+	if (net_send(visit->socket, answer, length))
+		visit_linger(visit->socket);
+	exit(EX_OK);
+}
+
+/* What no head may hold, obs-fold included (RFC 9112 2.2, 5.2); NULL if it holds nothing of that. */
+static const char *head_wrong(const char *head)
+{
+	for (const char *c = head; *c; c++) {
+		if (*c == '\r' && c[1] != '\n')
+			return "a bare CR in the head";
+		if (is_control(*c) && !strchr("\t\r\n", *c))
+			return "a control character in the head";
+		if (c > head && c[-1] == '\n' && (*c == ' ' || *c == '\t'))
+			return "a folded line in the head";
+	}
+	return NULL;
+}
+
+/* Counts the fields of a name; *value is the last's, of *length. */
+static int field_count(const char *head, const char *name, const char **value, int *length)
+{
+	const char *found;
+	int count = 0, found_length;
+
+	while ((found = http_field(&head, name, &found_length))) {
+		*value = found;
+		*length = found_length;
+		count++;
+	}
+	return count;
+}
+
+/* What is wrong with the lengths that a request gives its body, or NULL (RFC 9112 6.3). */
+static const char *lengths_wrong(const char *fields, const struct request *request)
+{
+	const char *coding, *value = "";
+	int ignored, length = 0;
+	int lengths = field_count(fields, "Content-Length", &value, &length);
+	int codings = field_count(fields, "Transfer-Encoding", &coding, &ignored);
+
+	if (codings > 0)
+		return lengths > 0 ? "both Content-Length and Transfer-Encoding" : "a Transfer-Encoding";
+	if (lengths > 1)
+		return "more than one Content-Length";
+	if (lengths == 1 && (length == 0 || (int)strspn(value, "0123456789") != length))
+		return "a Content-Length that is no number";
+	if (lengths == 1 && strcmp(request->method, "CONNECT") == 0 && (int)strspn(value, "0") != length)
+		return "a CONNECT with a body";
+	return NULL;
+}
+
+/* What is wrong with the fields behind the request line, or NULL (RFC 9112 3.2, 5.1). */
+static const char *fields_wrong(const char *fields, const struct request *request)
+{
+	const char *cursor = fields, *line, *value = "";
+	int length = 0;
+
+	while ((line = http_line(&cursor, &length)) && length > 0) {
+		size_t name = strspn(line, token_characters);
+
+		if (name == 0 || line[name] != ':')
+			return "a header that is not Name: value";
+	}
+	int hosts = field_count(fields, "Host", &value, &length);
+	if (hosts > 1)
+		return "more than one Host";
+	if (hosts == 0 && !request->is_http10)
+		return "no Host";
+	for (int i = 0; hosts == 1 && i < length; i++)
+		if (!isalnum((unsigned char)value[i]) && !strchr("-._:[]%~", value[i]))
+			return "a Host that is none";
+	return lengths_wrong(fields, request);
+}
+
+/* Takes the request line apart, in place; returns the fields behind it, or NULL if it is none (RFC 9112 3). */
+static char *request_split(char *head, struct request *request)
+{
+	size_t method, target;
+	char *rest = head, *line;
+
+	line = line_take(&rest);
+	if (line && *line == '\0')
+		line = line_take(&rest); /* RFC 9112 2.2: an empty line before it is to be ignored */
+	if (!line)
+		return NULL;
+	method = strspn(line, token_characters);
+	target = strcspn(line + method + (line[method] == ' '), " \t");
+	if (method == 0 || line[method] != ' ' || target == 0)
+		return NULL;
+	request->method = line;
+	request->target = line + method + 1;
+	line[method] = '\0';
+	line += method + 1 + target;
+	if (strcmp(line, " HTTP/1.0") != 0 && strcmp(line, " HTTP/1.1") != 0)
+		return NULL;
+	request->is_http10 = line[8] == '0';
+	*line = '\0';
+	return rest;
+}
+
+/* Brings a host to the one form that it is matched in: lower case, no dot at its end, an address as inet_ntop(3) writes it. */
+static void host_plain(char host[HOST_MAX + 1])
+{
+	static const unsigned char mapped[12] = { [10] = 0xff, [11] = 0xff }; /* RFC 4291 2.5.5.2 */
+	unsigned char address[16];
+	struct in_addr odd;
+	size_t length = strlen(host);
+
+	for (char *c = host; *c; c++)
+		*c = (char)tolower((unsigned char)*c);
+	if (length > 1 && host[length - 1] == '.')
+		host[length - 1] = '\0';
+	if (inet_aton(host, &odd)) /* 127.1 and 0x7f000001 too, as getaddrinfo(3) takes them */
+		inet_ntop(AF_INET, &odd, host, HOST_MAX);
+	else if (inet_pton(AF_INET6, host, address) == 1 && memcmp(address, mapped, sizeof mapped) == 0)
+		inet_ntop(AF_INET, address + sizeof mapped, host, HOST_MAX);
+	else if (inet_pton(AF_INET6, host, address) == 1)
+		inet_ntop(AF_INET6, address, host, HOST_MAX);
+}
+
+/* The authority that a CONNECT names, in its plain form; returns what is wrong with it, or NULL (RFC 9112 3.2.3). */
+static const char *target_parse(struct authority *to, const char *target)
+{
+	struct authority asked;
+	const char *wrong = authority_parse(&asked, target, NULL);
+
+	if (!wrong && strchr(asked.host, ':') && *target != '[')
+		wrong = "an IPv6 address without brackets";
+	if (!wrong && strchr(asked.host, '%'))
+		wrong = "no host can hold such a character";
+	if (wrong)
+		return wrong;
+	host_plain(asked.host);
+	return authority_set(to, asked.host, strlen(asked.host), asked.port);
+}
+
+/* Whether two secrets are the same, in a time that depends on the first alone. */
+static bool secret_equal(const char *secret, const char *given)
+{
+	size_t length = strlen(secret), given_length = strlen(given);
+	volatile size_t difference = length ^ given_length;
+
+	for (size_t i = 0; i < length; i++)
+		difference |= (size_t)(secret[i] ^ given[i % (given_length + 1)]);
+	return difference == 0;
+}
+
+/* Whether a request bears the credentials of an account (RFC 7617). */
+static bool is_account(const char *fields)
+{
+	char given[2 * CREDENTIAL_MAX + 4] = "";
+	const char *value;
+	int length;
+	bool found = false;
+
+	if (field_count(fields, "Proxy-Authorization", &value, &length) != 1 || strncasecmp(value, "Basic ", 6) != 0)
+		return false;
+	size_t skipped = 5 + strspn(value + 5, " "), coded = (size_t)length - skipped;
+	if (coded >= BASE64_SIZE(2 * CREDENTIAL_MAX))
+		return false;
+	long decoded = base64_decode(given, value + skipped, coded);
+	if (decoded < 0 || memchr(given, '\0', (size_t)decoded))
+		return false;
+	for (const char *account = opt.accounts; *account; account += strlen(account) + 1)
+		found |= secret_equal(account, given);
+	return found;
+}
+
+/* How a pattern of --allow fits. */
+enum fit { FIT_NOT, FIT_WILD, FIT_ADDRESS, FIT_EXACT };
+
+/*
+ * Fits a pattern on a host, in its plain form, and a port. A wildcard that a pattern's host does not begin with, as in
+ * 10.0.*, still names an address; one without a wildcard is exact.
+ */
+static enum fit pattern_fit(const char *pattern, const char *host, const char *port)
+{
+	const char *colon = strrchr(pattern, ':');
+	size_t length = (size_t)(colon - pattern);
+	char name[ALLOW_MAX + 1];
+
+	if (pattern[0] == '[' && colon[-1] == ']' && memchr(pattern, ':', length))
+		pattern++, length -= 2; /* the brackets of an IPv6 address are no pattern */
+	memcpy(name, pattern, length);
+	name[length] = '\0';
+	if (fnmatch(name, host, 0) != 0 || fnmatch(colon + 1, port, 0) != 0)
+		return FIT_NOT;
+	size_t wild = strcspn(name, "*?[");
+	return wild == length ? FIT_EXACT : wild > 0 ? FIT_ADDRESS : FIT_WILD;
+}
+
+/* The best fit of all patterns. */
+static enum fit allow_fit(const char *host, const char *port)
+{
+	enum fit best = FIT_NOT;
+
+	for (size_t i = 0; i < opt.allow_count; i++) {
+		enum fit fit = pattern_fit(opt.allow[i], host, port);
+
+		best = fit > best ? fit : best;
+	}
+	return best;
+}
+
+/* What is reached from here, and not from the outside: loopback, link-local, private, multicast, and what embeds such. */
+static bool is_inside(const char *address)
+{
+	return no_proxy_names("0.0.0.0/8,10.0.0.0/8,100.64.0.0/10,127.0.0.0/8,169.254.0.0/16,172.16.0.0/12,192.0.0.0/24,"
+	                      "192.168.0.0/16,198.18.0.0/15,224.0.0.0/3,::/96,64:ff9b::/96,64:ff9b:1::/48,2002::/16,"
+	                      "fc00::/7,fe80::/10,fec0::/10,ff00::/8", address);
+}
+
+/*
+ * Drops the addresses that the destination may not have: what only a wildcard allowed must not lead inside, or anyone's
+ * DNS would reach there. Returns what is left, NULL if nothing.
+ */
+static struct addrinfo *addresses_filter(struct addrinfo *addresses, const struct authority *to)
+{
+	struct addrinfo *left = NULL, **last = &left;
+	bool is_exact = allow_fit(to->host, to->port) == FIT_EXACT;
+	char text[HOST_MAX + 1];
+
+	for (struct addrinfo *address = addresses; address; address = address->ai_next) {
+		if (getnameinfo(address->ai_addr, address->ai_addrlen, text, sizeof text, NULL, 0, NI_NUMERICHOST) != 0)
+			continue;
+		host_plain(text);
+		if (is_exact || !is_inside(text) || allow_fit(text, to->port) >= FIT_ADDRESS) {
+			*last = address;
+			last = &address->ai_next;
+		}
+	}
+	*last = NULL;
+	return left;
+}
+
+/* Connects to where the visit wants, or refuses. */
+static int visit_dial(const struct visit *visit)
+{
+	struct addrinfo *addresses;
+	char reason[256];
+
+	visit_stage(visit, 504, "no connection");
+	int code = net_resolve(&visit->to, &addresses);
+	if (code != 0) {
+		snprintf(reason, sizeof reason, "cannot resolve the name: %s", gai_strerror(code));
+		visit_refuse(visit, 502, reason);
+	}
+	addresses = addresses_filter(addresses, &visit->to);
+	if (!addresses)
+		visit_refuse(visit, 403, "not allowed: its address is inside");
+	int fd = net_dial(addresses);
+	if (fd == -1) {
+		snprintf(reason, sizeof reason, "cannot connect: %s", strerror(errno));
+		visit_refuse(visit, 502, reason);
+	}
+	return fd;
+}
+
+/* Reads the request, or refuses; returns its fields. */
+static char *visit_read(const struct visit *visit, struct request *request)
+{
+	static struct head head;
+	const char *wrong;
+	char *fields;
+
+	visit_stage(visit, 408, "no request");
+	enum head_result result = http_read_head(visit->socket, &head, "");
+	if (result == HEAD_TOO_LARGE)
+		visit_refuse(visit, 431, "a head over 64 KiB");
+	if (result == HEAD_FOREIGN)
+		visit_refuse(visit, 400, "a NUL in the head");
+	if (result != HEAD_WHOLE) {
+		note("%s to %s: gone before a request", visit->client, visit->to.text);
+		exit(EX_OK);
+	}
+	head_note("<", head.bytes, true);
+	if ((wrong = head_wrong(head.bytes)))
+		visit_refuse(visit, 400, wrong);
+	if (!(fields = request_split(head.bytes, request)))
+		visit_refuse(visit, 400, "a request line that is none");
+	if ((wrong = fields_wrong(fields, request)))
+		visit_refuse(visit, 400, wrong);
+	return fields;
+}
+
+/* Refuses a request that is no CONNECT. */
+static _Noreturn void visit_stray(const struct visit *visit, const struct request *request)
+{
+	static const char *const known[] = { "GET", "HEAD", "POST", "PUT", "DELETE" };
+	const char *target = request->target, *authority = strstr(target, "://");
+
+	if (*target != '/' && strcmp(target, "*") != 0 && !authority)
+		visit_refuse(visit, 400, "a request target that is none");
+	if (authority && memchr(authority, '@', strcspn(authority + 3, "/?#") + 3))
+		visit_refuse(visit, 400, "a user in the request target"); /* RFC 9110 4.2.4 */
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+		if (strcmp(request->method, known[i]) == 0)
+			visit_refuse(visit, 404, "nothing is here; this is a proxy for CONNECT");
+	visit_refuse(visit, 405, "no such method here; this is a proxy for CONNECT");
+}
+
+/* Whether bytes may be the beginning of a TLS ClientHello (RFC 8446 5.1, 4.1.2), as far as there are any. */
+static bool is_hello(const unsigned char *bytes, size_t length)
+{
+	static const struct {
+		unsigned char low, high;
+	} expected[HELLO_SIZE] = {
+		{ 22, 22 }, { 3, 3 }, { 0, 4 }, { 0, 65 }, { 0, 255 },	/* a record, of a handshake */
+		{ 1, 1 }, { 0, 1 }, { 0, 255 }, { 0, 255 },		/* ClientHello, and its length */
+		{ 3, 3 }, { 0, 4 },					/* the version it speaks */
+	};
+
+	for (size_t i = 0; i < length; i++)
+		if (bytes[i] < expected[i].low || bytes[i] > expected[i].high)
+			return false;
+	return true;
+}
+
+/* Has nothing carried unless the client begins with a TLS ClientHello, whose beginning goes to the far end. */
+static void visit_require_hello(const struct visit *visit, int far)
+{
+	unsigned char bytes[HELLO_SIZE];
+	size_t length = 0;
+
+	visit_stage(visit, 0, "no TLS ClientHello");
+	while (length < sizeof bytes && is_hello(bytes, length)) {
+		ssize_t got = recv(visit->socket, bytes + length, sizeof bytes - length, 0);
+
+		if (got == 0 || (got == -1 && errno != EINTR))
+			break;
+		length += got > 0 ? (size_t)got : 0;
+	}
+	if (length < sizeof bytes || !is_hello(bytes, length)) {
+		warn("%s to %s: cut, as it is no TLS", visit->client, visit->to.text);
+		exit(EX_OK);
+	}
+	if (!net_send(far, (const char *)bytes, length))
+		die(EX_IOERR, "%s to %s: %s", visit->client, visit->to.text, strerror(errno));
+}
+
+/* The far end that a client asks for, with the client told so; a request that cannot be granted ends the process. */
+static struct end serve_open(const struct end *near)
+{
+	static struct visit visit = { .to.text = "-" };
+	static const char granted[] = "HTTP/1.1 200 Connection established\r\n\r\n";
+	struct request request;
+	const char *wrong;
+
+	visit.socket = near->in;
+	visit.client = near->in_name;
+	char *fields = visit_read(&visit, &request);
+	if (near->heard)
+		*near->heard = true;
+	if (strcmp(request.method, "CONNECT") != 0)
+		visit_stray(&visit, &request);
+	if ((wrong = target_parse(&visit.to, request.target)))
+		visit_refuse(&visit, 400, wrong);
+	if (opt.accounts && !is_account(fields))
+		visit_refuse(&visit, 407, "user and password wanted");
+	if (allow_fit(visit.to.host, visit.to.port) == FIT_NOT)
+		visit_refuse(&visit, 403, "not allowed");
+
+	int fd = visit_dial(&visit);
+	if (!net_send(visit.socket, granted, sizeof granted - 1))
+		die(EX_IOERR, "%s to %s: gone before the answer", visit.client, visit.to.text);
+	if (opt.tls_only)
+		visit_require_hello(&visit, fd);
+	handlers.answer_length = 0;
+	return (struct end){ .in = fd, .out = fd, .in_name = visit.to.text, .out_name = visit.to.text, .own = true };
+}
+
+/* Logs how a tunnel that was served has ended; returns the program's status. */
+static int serve_close(const struct end *near, const struct end *far, const struct lane *up, const struct lane *down,
+                       double started)
+{
+	const struct lane *broken = down->error ? down : up;
+	char outcome[128] = "done";
+
+	if (handlers.caught)
+		snprintf(outcome, sizeof outcome, "ended by signal %d", handlers.caught);
+	else if (broken->error)
+		snprintf(outcome, sizeof outcome, "broken by %s, %s", broken->failed == near->in_name ? "the client" : "the far end",
+		         strerror(broken->error));
+	warn("%s to %s: %s, %llu bytes up, %llu down, %.3f s", near->in_name, far->in_name, outcome,
+	     (unsigned long long)up->carried, (unsigned long long)down->carried, seconds_now() - started);
+	return EX_OK;
+}
+
+/* Gives up root for good: what a server's clients send is for nobody's rights to parse. */
+static void privileges_drop(void)
+{
+	if (geteuid() != 0)
+		return;
+	const struct passwd *nobody = getpwnam("nobody");
+	if (!nobody)
+		die(EX_OSERR, "started as root, and there is no user nobody to become");
+	if (setgroups(0, NULL) == -1 || setgid(nobody->pw_gid) == -1 || setuid(nobody->pw_uid) == -1)
+		die(EX_OSERR, "cannot become nobody: %s", strerror(errno));
+	if (setuid(0) != -1 || setgid(0) != -1)
+		die(EX_OSERR, "became nobody, and could become root again");
+	warn("started as root, now nobody");
 }
 
 /* --- ends: tunnel_open, and what main says of it ------------------------------------------------------------ */
@@ -1977,7 +2566,7 @@ static int hops_pass(int fd)
 {
 	for (size_t i = 0; i < opt.hop_count; i++) {
 		if (opt.hops[i].tls)
-			fd = tls_start(fd, &opt.hops[i].at);
+			fd = tls_start(fd, &opt.hops[i].at, &opt.hops[i].command);
 		if (!connect_through(fd, &opt.hops[i], hop_next(i))) {
 			close(fd);
 			children_end();
@@ -1987,16 +2576,19 @@ static int hops_pass(int fd)
 	return fd;
 }
 
-/* The far end: a socket at the first byte of the tunnel to the destination. */
-static struct end tunnel_open(void)
+/* The far end: a socket at the first byte of the tunnel to the destination, and the openssl right behind it, if any. */
+static struct end tunnel_open(struct command *openssl)
 {
 	const struct authority *first = opt.hop_count > 0 ? &opt.hops[0].at : &opt.destination;
 	int fd;
 
 	while ((fd = hops_pass(first_reach(first))) == -1)
 		continue;
+	for (size_t i = 0; i < opt.hop_count; i++)
+		if (opt.hops[i].tls)
+			*openssl = opt.hops[i].command;
 	if (opt.destination_tls)
-		fd = tls_start(fd, &opt.destination);
+		fd = tls_start(fd, &opt.destination, openssl);
 	return (struct end){ .in = fd, .out = fd, .in_name = first->text, .out_name = first->text, .own = true };
 }
 
@@ -2005,6 +2597,7 @@ static void signal_die(int signal_number)
 {
 	sigset_t one;
 
+	children_end();
 	signal(signal_number, SIG_DFL);
 	sigemptyset(&one);
 	sigaddset(&one, signal_number);
@@ -2014,19 +2607,37 @@ static void signal_die(int signal_number)
 
 /* The children of a listener: one for each client. */
 struct clients {
-	pid_t *children;
+	struct client {
+		pid_t child;		/* 0: the place is free */
+		unsigned long number;	/* in the order of their coming */
+	} *places;
+	volatile bool *heard;		/* of each place, shared with its child: its request has been read */
 	long count;
+	unsigned long numbers;
 	bool shortage;			/* said already */
 };
+
+static void clients_init(struct clients *clients)
+{
+	size_t places = (size_t)opt.clients_max;
+	void *shared = mmap(NULL, places, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	clients->places = calloc(places, sizeof *clients->places);
+	if (!clients->places || shared == MAP_FAILED)
+		die(EX_OSERR, "out of memory");
+	clients->heard = shared;
+}
 
 static void clients_reap(struct clients *clients)
 {
 	pid_t child;
 
 	while ((child = waitpid(-1, NULL, WNOHANG)) > 0)
-		for (long i = 0; i < clients->count; i++)
-			if (clients->children[i] == child)
-				clients->children[i--] = clients->children[--clients->count];
+		for (long i = 0; i < opt.clients_max; i++)
+			if (clients->places[i].child == child) {
+				clients->places[i].child = 0;
+				clients->count--;
+			}
 }
 
 /* Nothing that a client does, and no shortage, ends the listener: says it once, and waits for better times. */
@@ -2040,25 +2651,66 @@ static void clients_shortage(struct clients *clients, const char *what)
 	nanosleep(&pause, NULL);
 }
 
+/* Makes room by ending the oldest client that has not even asked for anything; false if there is none. */
+static bool clients_evict(struct clients *clients)
+{
+	long oldest = -1;
+
+	for (long i = 0; i < opt.clients_max; i++)
+		if (clients->places[i].child && !clients->heard[i] &&
+		    (oldest == -1 || clients->places[i].number < clients->places[oldest].number))
+			oldest = i;
+	if (oldest == -1)
+		return false;
+	kill(clients->places[oldest].child, SIGKILL);
+	waitpid(clients->places[oldest].child, NULL, 0);
+	clients->places[oldest].child = 0;
+	clients->count--;
+	return true;
+}
+
+/* Tells a client that there are too many, as far as that can be done without waiting for it. */
+static void client_turn_away(int client)
+{
+	char answer[ANSWER_SIZE];
+
+	send(client, answer, answer_compose(answer, 503, "too many clients"), MSG_DONTWAIT | MSG_NOSIGNAL);
+	shutdown(client, SHUT_WR);
+	while (recv(client, answer, sizeof answer, MSG_DONTWAIT) > 0)
+		continue;
+	warn("503, too many clients");
+}
+
 /* Takes the next client, if there is one; returns its socket in a new child, -1 in the listener. */
-static int client_accept(struct clients *clients, int listening)
+static int client_accept(struct clients *clients, int listening, volatile bool **heard)
 {
 	int client = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+	long place = 0;
 
 	if (client == -1) {
 		if (is_shortage(errno))
 			clients_shortage(clients, "cannot accept a connection");
 		return -1; /* any other error is that of a client which has gone: accept(2) */
 	}
+	if (clients->count == opt.clients_max && !clients_evict(clients)) {
+		client_turn_away(client);
+		close(client);
+		return -1;
+	}
+	while (clients->places[place].child)
+		place++;
+	clients->heard[place] = false;
 	pid_t child = fork();
 	if (child == 0) {
-		net_tune(client);
+		*heard = &clients->heard[place];
 		return client;
 	}
-	if (child == -1)
+	if (child == -1) {
 		clients_shortage(clients, "cannot start a process for a connection");
-	else
-		clients->children[clients->count++] = child;
+	} else {
+		clients->places[place] = (struct client){ .child = child, .number = clients->numbers++ };
+		clients->count++;
+	}
 	close(client);
 	return -1;
 }
@@ -2071,8 +2723,9 @@ static void signal_noted(int signal_number)
 /* Ends all clients, and the listener: as it was asked to, or by the signal. */
 static _Noreturn void listener_end(const struct clients *clients)
 {
-	for (long i = 0; i < clients->count; i++)
-		kill(clients->children[i], SIGTERM);
+	for (long i = 0; i < opt.clients_max; i++)
+		if (clients->places[i].child)
+			kill(clients->places[i].child, SIGTERM);
 	if (handlers.caught != SIGTERM)
 		signal_die(handlers.caught);
 	exit(EX_OK);
@@ -2080,19 +2733,20 @@ static _Noreturn void listener_end(const struct clients *clients)
 
 /*
  * Listens, and returns in a child for each client, with its socket. While there are as many clients as there may be
- * the others wait in the backlog. Signals come only while it waits, so that none is missed.
+ * the others wait in the backlog, but a server tells them. Signals come only while it waits, so that none is missed.
  */
-static int listener_run(const char *spec)
+static int listener_run(const char *spec, volatile bool **heard)
 {
-	struct clients clients = { .children = calloc((size_t)opt.clients_max, sizeof *clients.children) };
+	struct clients clients = { .count = 0 };
 	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
 	const struct sigaction reap = { .sa_handler = signal_noted };
 	struct pollfd listening = { .fd = net_listen(spec), .events = POLLIN };
 	sigset_t awaited, waiting;
 	int client = -1;
 
-	if (!clients.children)
-		die(EX_OSERR, "out of memory");
+	if (opt.serve)
+		privileges_drop();
+	clients_init(&clients);
 	sigemptyset(&awaited);
 	sigaddset(&awaited, SIGCHLD);
 	sigaction(SIGCHLD, &reap, NULL);
@@ -2102,12 +2756,12 @@ static int listener_run(const char *spec)
 
 	while (client == -1 && !handlers.caught) {
 		clients_reap(&clients);
-		if (ppoll(&listening, clients.count < opt.clients_max, NULL, &waiting) == 1)
-			client = client_accept(&clients, listening.fd);
+		if (ppoll(&listening, opt.serve || clients.count < opt.clients_max, NULL, &waiting) == 1)
+			client = client_accept(&clients, listening.fd, heard);
 	}
 	if (handlers.caught)
 		listener_end(&clients);
-	free(clients.children);
+	free(clients.places);
 	close(listening.fd);
 	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
 		if (sigismember(&awaited, signals[i]))
@@ -2116,31 +2770,49 @@ static int listener_run(const char *spec)
 	return client;
 }
 
-/* Whether two descriptors are of the same file. */
-static bool is_same_file(int one, int other)
+/* inetd(8) gives the socket as stderr too: what is said there would get among the bytes. */
+static void stderr_leave(void)
 {
-	struct stat first, second;
+	struct stat in, error;
 
-	return fstat(one, &first) == 0 && fstat(other, &second) == 0 &&
-	       first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+	if (fstat(STDIN_FILENO, &in) == 0 && fstat(STDERR_FILENO, &error) == 0 &&
+	    in.st_dev == error.st_dev && in.st_ino == error.st_ino)
+		dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDERR_FILENO);
+}
+
+/* The near end that is one connected socket: it is known by its address, where it has one. */
+static struct end end_client(int socket)
+{
+	static char name[INET6_ADDRSTRLEN + 30] = "the client";
+	struct sockaddr_storage address;
+	socklen_t size = sizeof address;
+	char host[INET6_ADDRSTRLEN + 20], port[6];
+
+	net_tune(socket);
+	if (getpeername(socket, (struct sockaddr *)&address, &size) == 0 && address.ss_family != AF_UNIX &&
+	    getnameinfo((struct sockaddr *)&address, size, host, sizeof host, port, sizeof port,
+	                NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+		snprintf(name, sizeof name, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+	return (struct end){ .in = socket, .out = socket, .in_name = name, .out_name = name };
 }
 
 /* The near end. A listener returns here in each of its children. */
 static struct end near_open(void)
 {
-	if (opt.listen) {
-		int client = listener_run(opt.listen);
+	struct end near = { .in = STDIN_FILENO, .out = STDOUT_FILENO, .in_name = "standard input", .out_name = "standard output" };
+	volatile bool *heard = NULL;
 
-		return (struct end){ .in = client, .out = client, .in_name = "the client", .out_name = "the client", .own = true };
+	if (opt.listen) {
+		near = end_client(listener_run(opt.listen, &heard));
+		near.own = true;
+		near.heard = heard;
 	}
 	if (opt.inetd) {
-		/* inetd(8) gives the socket as stderr too: what is said there would get among the bytes. */
-		if (is_same_file(STDIN_FILENO, STDERR_FILENO))
-			dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDERR_FILENO);
-		net_tune(STDIN_FILENO);
-		return (struct end){ .in = STDIN_FILENO, .out = STDIN_FILENO, .in_name = "the client", .out_name = "the client" };
+		if (opt.serve)
+			privileges_drop();
+		near = end_client(STDIN_FILENO);
 	}
-	return (struct end){ .in = STDIN_FILENO, .out = STDOUT_FILENO, .in_name = "standard input", .out_name = "standard output" };
+	return near;
 }
 
 /* Whether stdout is a Unix socket, the only thing that a descriptor can be passed over. */
@@ -2202,7 +2874,7 @@ static int fdpass(int fd)
 }
 
 /* Says what became of the tunnel, and returns the program's status. A reader that left needs no words: it knows. */
-static int tunnel_close(const struct lane *up, const struct lane *down, double started)
+static int tunnel_close(const struct lane *up, const struct lane *down, const struct command *openssl, double started)
 {
 	const struct lane *broken = down->error ? down : up;
 
@@ -2214,6 +2886,8 @@ static int tunnel_close(const struct lane *up, const struct lane *down, double s
 		return EX_IOERR;
 	if (broken->error)
 		die(EX_IOERR, "%s: the tunnel to %s broke: %s", broken->failed, opt.destination.text, strerror(broken->error));
+	if (down->in == -1 && openssl->pid) /* it leaves for its own reasons, which look like an orderly end from here */
+		openssl_check(openssl, opt.destination.text, down->carried > 0 ? EX_IOERR : EX_PROTOCOL);
 	return EX_OK;
 }
 
@@ -2223,7 +2897,8 @@ static const char usage[] =
 	"usage: proxytunnel [options] -d HOST:PORT\n"
 	"       proxytunnel [options] HOST:PORT\n"
 	"       proxytunnel [options] HOST PORT\n"
-	"       proxytunnel [options] PROXY PPORT HOST PORT [AUTHFILE]\n";
+	"       proxytunnel [options] PROXY PPORT HOST PORT [AUTHFILE]\n"
+	"       proxytunnel --serve -a [ADDR:]PORT --allow HOST:PORT [options]\n";
 
 static const char help[] =
 	"\n"
@@ -2262,6 +2937,10 @@ static const char help[] =
 	"      --max-clients=N       at most so many at once (default 256)\n"
 	"  -i, --inetd               the socket on stdin\n"
 	"      --fdpass              hand the connection to ssh (ProxyUseFdpass yes) and leave\n"
+	"The far side, as a CONNECT proxy on -a or -i, with -F for whom it serves:\n"
+	"      --serve               connect clients to what they ask for\n"
+	"      --allow=HOST:PORT     and may have: a shell pattern, as '*:443'; repeatable\n"
+	"      --tls-only            cut what does not begin as TLS\n"
 	"Words:\n"
 	"  -v, --verbose             say more\n"
 	"  -q, --quiet               say nothing\n"
@@ -2269,7 +2948,7 @@ static const char help[] =
 	"  -V, --version             the version\n";
 
 /* Options without a letter. */
-enum { OPTION_FDPASS = 256, OPTION_MAX_CLIENTS, OPTION_PROXY_COMMAND };
+enum { OPTION_FDPASS = 256, OPTION_MAX_CLIENTS, OPTION_PROXY_COMMAND, OPTION_SERVE, OPTION_ALLOW, OPTION_TLS_ONLY };
 
 static const char short_options[] = ":p:r:d:P:R:F:H:o:C:c:k:a:w:EXezi46vqhVNtxWBLT";
 
@@ -2295,6 +2974,9 @@ static const struct option long_options[] = {
 	{ "fdpass", no_argument, NULL, OPTION_FDPASS },
 	{ "max-clients", required_argument, NULL, OPTION_MAX_CLIENTS },
 	{ "proxy-command", required_argument, NULL, OPTION_PROXY_COMMAND },
+	{ "serve", no_argument, NULL, OPTION_SERVE },
+	{ "allow", required_argument, NULL, OPTION_ALLOW },
+	{ "tls-only", no_argument, NULL, OPTION_TLS_ONLY },
 	{ "verbose", no_argument, NULL, 'v' },
 	{ "quiet", no_argument, NULL, 'q' },
 	{ "help", no_argument, NULL, 'h' },
@@ -2341,8 +3023,7 @@ static char *secret_url(char *url)
 /* Adds a header line of the user, behind those it has. */
 static void header_add(struct hop *hop, char *line)
 {
-	static const char token[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-	size_t name = strspn(line, token); /* RFC 9110 5.6.2 */
+	size_t name = strspn(line, token_characters);
 	struct header **last = &hop->headers, *header = malloc(sizeof *header);
 
 	if (!header)
@@ -2364,6 +3045,28 @@ static long option_number(const char *name, const char *text, long low, long hig
 	if (number == -1)
 		die(EX_USAGE, "%s %s: not a number from %ld to %ld", name, text, low, high);
 	return number;
+}
+
+/* Adds a pattern of what may be reached. */
+static void allow_add(const char *pattern)
+{
+	const char *colon = strrchr(pattern, ':');
+	char *lower = copy(pattern);
+
+	if (!colon || colon == pattern || !colon[1] || colon[-1] == ':')
+		die(EX_USAGE, "--allow %s: not HOST:PORT, patterns both", pattern);
+	if (strlen(pattern) > ALLOW_MAX)
+		die(EX_USAGE, "--allow %s: over %d bytes", pattern, ALLOW_MAX);
+	for (char *c = lower; *c; c++)
+		*c = (char)tolower((unsigned char)*c);
+	opt.allow[opt.allow_count++] = lower;
+}
+
+/* Adds a hop of -r; returns its index. */
+static size_t hop_add(char *url)
+{
+	opt.hops[opt.hop_count] = (struct hop){ .url = url, .remote = true };
+	return opt.hop_count++;
 }
 
 /* The last -r before an option that is about it. */
@@ -2423,7 +3126,7 @@ static void option(int letter, char *value, struct words *words, char *const *ar
 {
 	switch (letter) {
 	case 'p': words->last = 0; opt.hops[0].url = secret_url(value); break;
-	case 'r': words->last = opt.hop_count++; opt.hops[words->last].url = secret_url(value); break;
+	case 'r': words->last = hop_add(secret_url(value)); break;
 	case 'd': words->destination = value; break;
 	case 'P': opt.hops[0].credentials = credentials_split(secret_argument(value)); break;
 	case 'R': last_remote('R')->credentials = credentials_split(secret_argument(value)); break;
@@ -2438,13 +3141,16 @@ static void option(int letter, char *value, struct words *words, char *const *ar
 	case 'k': opt.tls_key = value; break;
 	case 'z': opt.tls_unverified = true; break;
 	case 'a': opt.listen = value; break;
-	case 'i': opt.inetd = true; break;
+	case 'i': opt.inetd = true; stderr_leave(); break;
 	case '4': opt.family = AF_INET; break;
 	case '6': opt.family = AF_INET6; break;
 	case 'w': opt.timeout = (unsigned)option_number("-w", value, 0, TIMEOUT_MAX); break;
 	case OPTION_FDPASS: opt.fdpass = true; break;
 	case OPTION_MAX_CLIENTS: opt.clients_max = option_number("--max-clients", value, 1, CLIENTS_MAX); break;
 	case OPTION_PROXY_COMMAND: opt.proxy_command = value; break;
+	case OPTION_SERVE: opt.serve = true; break;
+	case OPTION_ALLOW: allow_add(value); break;
+	case OPTION_TLS_ONLY: opt.tls_only = true; break;
 	case 'v': opt.verbosity = 1; break;
 	case 'q': opt.verbosity = -1; break;
 	case 'h': print_and_exit(usage, help);
@@ -2534,7 +3240,7 @@ static void hops_complete(void)
 	} else if (opt.proxy_command && !*first->at.text) {
 		strcpy(first->at.text, "the proxy command");
 	} else if (!*first->at.text) {
-		if (opt.hop_count == 1 && !variable)
+		if (!variable && (opt.hop_count == 1 || first->credentials.user || first->tls || first->host))
 			die(EX_USAGE, "no proxy: name it with -p, or in https_proxy");
 		opt.hops++;
 		opt.hop_count--;
@@ -2570,7 +3276,7 @@ static void credentials_gather(struct hop *hop, const struct credentials *file, 
 {
 	struct credentials *known = &hop->credentials;
 
-	credentials_check(known, hop == opt.hops ? "-P" : "-R");
+	credentials_check(known, hop->remote ? "-R" : "-P");
 	credentials_add(known, file->user, file->password);
 	credentials_add(known, hop->userinfo.user, hop->userinfo.password);
 	credentials_add(known, environment->user, environment->password);
@@ -2592,11 +3298,15 @@ static void credentials_complete(const char *path)
 	credentials_check(&file.remproxy, path);
 	environment_forget();
 	for (size_t i = 0; i < opt.hop_count; i++) {
-		bool is_last = i > 0 && i == opt.hop_count - 1;
+		struct hop *hop = &opt.hops[i];
 
-		credentials_gather(&opt.hops[i], i == 0 ? &file.proxy : is_last ? &file.remproxy : &none,
-		                   i == 0 ? &first : is_last ? &last : &none);
-		opt.hops[i].asked |= opt.listen || opt.inetd; /* nobody sits there to be asked later */
+		if (!hop->remote)
+			credentials_gather(hop, &file.proxy, &first);
+		else if (i == opt.hop_count - 1)
+			credentials_gather(hop, &file.remproxy, &last);
+		else
+			credentials_gather(hop, &none, &none);
+		hop->asked |= opt.listen || opt.inetd; /* nobody sits there to be asked later */
 	}
 }
 
@@ -2617,6 +3327,44 @@ static void options_check(void)
 		die(EX_USAGE, "-o %s: a control character", opt.hops[0].host);
 }
 
+/* The accounts of a server: a line user:password each, made to strings behind each other. */
+static char *accounts_read(const char *path)
+{
+	char *content = passfile_load(path), *rest = content, *to = content, *line;
+
+	while ((line = line_take(&rest))) {
+		if (*line == '\0' || *line == '#')
+			continue;
+		if (!strchr(line, ':'))
+			die(EX_NOINPUT, "%s: a line in it is not user:password", path);
+		size_t size = strlen(line) + 1;
+		memmove(to, line, size);
+		to += size;
+	}
+	if (to == content)
+		die(EX_NOINPUT, "%s: no user:password in it", path);
+	*to = '\0';
+	return content;
+}
+
+/* What a server needs, and what it has no use for. */
+static void serve_check(const struct words *words, int operand_count)
+{
+	if (!opt.serve && (opt.allow_count > 0 || opt.tls_only))
+		die(EX_USAGE, "--allow and --tls-only: only for --serve");
+	if (!opt.serve)
+		return;
+	if (operand_count > 0 || words->destination || opt.hops[0].url || opt.hop_count > 1 || opt.proxy_command || opt.fdpass ||
+	    opt.destination_tls)
+		die(EX_USAGE, "--serve: its clients name the destination, and it connects there itself: no -p, -r, -d, -e, --fdpass");
+	if (!opt.listen && !opt.inetd)
+		die(EX_USAGE, "--serve: needs -a or -i");
+	if (opt.allow_count == 0)
+		die(EX_USAGE, "--serve: say what may be reached, as --allow '*:443' or --allow 'git.example.org:22'");
+	if (words->passfile)
+		opt.accounts = accounts_read(words->passfile);
+}
+
 /* Reads the command line into opt, and fills what it leaves open from files and the environment; or ends the program. */
 static void options(int argc, char **argv)
 {
@@ -2626,19 +3374,23 @@ static void options(int argc, char **argv)
 	int letter;
 
 	opt.hops = calloc((size_t)argc + 1, sizeof *opt.hops);
-	if (!opt.hops)
+	opt.allow = calloc((size_t)argc + 1, sizeof *opt.allow);
+	if (!opt.hops || !opt.allow)
 		die(EX_OSERR, "out of memory");
 	opt.hop_count = 1;
 	opterr = 0;
 	while ((letter = getopt_long(argc, argv, short_options, long_options, NULL)) != -1)
 		option(letter, optarg, &words, argv);
 
+	options_check();
+	serve_check(&words, argc - optind);
+	if (opt.serve)
+		return;
 	operands(argc - optind, argv + optind, &words);
 	if (words.destination && (wrong = authority_parse(&opt.destination, words.destination, NULL)))
 		die(EX_USAGE, "%s: %s", words.destination, wrong);
 	if (!*opt.destination.text)
 		die(EX_USAGE, "no destination (-h for help)");
-	options_check();
 	hops_complete();
 	credentials_complete(words.passfile);
 	for (size_t i = 0; i < opt.hop_count; i++)
@@ -2659,13 +3411,14 @@ static void descriptors_ensure(void)
 int main(int argc, char **argv)
 {
 	static struct lane up, down;
+	struct command openssl = { .pid = 0 };
 
 	descriptors_ensure();
 	signal(SIGPIPE, SIG_IGN);
 	options(argc, argv);
 	struct end near = near_open();
 	deadline_start();
-	struct end far = tunnel_open();
+	struct end far = opt.serve ? serve_open(&near) : tunnel_open(&openssl);
 	alarm(0);
 	if (opt.fdpass)
 		return fdpass(handlers.child_count > 0 ? end_detach(&far) : far.in);
@@ -2674,5 +3427,6 @@ int main(int argc, char **argv)
 	lane_init(&up, &near, &far);
 	lane_init(&down, &far, &near);
 	shuttle(&up, &down);
-	return tunnel_close(&up, &down, started);
+	return opt.serve ? serve_close(&near, &far, &up, &down, started) 
+	                 : tunnel_close(&up, &down, &openssl, started);
 }
