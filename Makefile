@@ -12,6 +12,7 @@ WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes
 COMPILE = $(CC) -std=c11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(WARNINGS) $(CFLAGS)
 SOURCES = proxytunnel.c base64.c base64.h Makefile
 HELPERS = test/bin/peer test/bin/pty test/bin/unit test/bin/named
+CORE = base64 unit usage auth dial reply shuttle
 SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 
 all: proxytunnel
@@ -31,12 +32,16 @@ test/bin/unit test/bin/named: $(SOURCES)
 	@mkdir -p test/bin
 	$(COMPILE) -o $@ test/$(@F).c base64.c $(LDFLAGS)
 
+# For a machine without this libc, and the smallest and fastest to start: it knows /etc/hosts and DNS, but no NSS.
+static:
+	$(MAKE) clean proxytunnel CC=musl-gcc CFLAGS='-O2 -static'
+
 demo: proxytunnel
 	test/demo
 
 # What needs only bats and a compiler.
 test: proxytunnel $(HELPERS)
-	test/run base64 unit usage auth dial reply shuttle
+	test/run $(CORE)
 
 check:
 	test/setup
@@ -51,11 +56,17 @@ variants:
 	$(MAKE) clean test CC=clang CFLAGS='$(SANITIZE)'
 	$(MAKE) clean
 
+bench: proxytunnel
+	test/setup --bench
+	test/bench/run
+
 lint:
+	test/setup --lint
 	cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr proxytunnel.c base64.c
-	clang-tidy --quiet proxytunnel.c base64.c -- -std=c11 -D_GNU_SOURCE -DVERSION='""'
+	clang-tidy --quiet --checks='clang-analyzer-*,bugprone-*,-clang-analyzer-security.insecureAPI.*,-bugprone-easily-swappable-parameters,-bugprone-assignment-in-if-condition,-bugprone-reserved-identifier' proxytunnel.c base64.c -- -std=c11 -D_GNU_SOURCE -DVERSION='""'
 	mandoc -Tlint -Wwarning man/proxytunnel.1
 
+# A minute of libFuzzer on what parses hostile input.
 fuzz:
 	@mkdir -p test/bin/corpus
 	clang -std=c11 -D_GNU_SOURCE -DVERSION='""' $(WARNINGS) $(SANITIZE),fuzzer -DLIBFUZZER -o test/bin/fuzz test/fuzz.c base64.c
@@ -72,4 +83,4 @@ uninstall:
 clean:
 	rm -rf proxytunnel test/bin
 
-.PHONY: all demo test check variants lint fuzz install uninstall clean
+.PHONY: all static demo test check variants bench lint fuzz install uninstall clean

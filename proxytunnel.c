@@ -9,7 +9,8 @@
  * deadline     the time limit of everything before the tunnel stands: deadline_start, deadline_stage
  * text         numbers, host:port, URLs, no_proxy: authority_parse, proxy_parse, no_proxy_names
  * http         heads, read to their last byte and no further: http_read_head, http_field
- * net          reaching a host: net_reach
+ * net          reaching a host, and being reached: net_reach, net_listen
+ * commands     programs behind a socket: command_start, command_reach
  * credentials  where they come from: credentials_add, passfile_read, credentials_ask
  * connect      the CONNECT exchange: connect_through
  * shuttle      bytes both ways until both ends are done: shuttle
@@ -58,6 +59,7 @@ enum {
 	MESSAGE_MAX = 2048,		/* a message, before it is escaped */
 	LINE_SIZE = 4 * MESSAGE_MAX + 32,
 	HOST_MAX = 255,			/* RFC 1035 2.3.4 */
+	AUTHORITY_SIZE = HOST_MAX + 10,	/* [HOST]:PORT */
 	CREDENTIAL_MAX = 4096,		/* a user, and a password */
 	HEAD_MAX = 65536,		/* all heads of a reply together, or of a request */
 	REASON_SHOWN = 200,		/* of what a peer says, in a message */
@@ -86,7 +88,7 @@ enum {
 struct authority {
 	char host[HOST_MAX + 1];	/* without brackets */
 	char port[6];
-	char text[HOST_MAX + 10];	/* as HTTP and our messages write it: [2001:db8::1]:22 */
+	char text[AUTHORITY_SIZE];	/* as HTTP and our messages write it: [2001:db8::1]:22 */
 };
 
 /* NULL: not known. An empty password is a password. */
@@ -454,12 +456,20 @@ static struct credentials credentials_split(char *text)
 	return (struct credentials){ .user = text, .password = colon };
 }
 
+/* What stands behind the scheme of a URL, or all of it if there is none (RFC 3986 3.1). */
+static char *url_rest(char *url)
+{
+	size_t scheme = strspn(url, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-");
+
+	return scheme > 0 && strncmp(url + scheme, "://", 3) == 0 ? url + scheme + 3 : url;
+}
+
 /* Where the host begins in a proxy's URL; the userinfo before it ends at the last @, as passwords are pasted raw. */
 static char *url_host(char *url)
 {
-	char *at = strrchr(url, '@'), *scheme = strstr(url, "://");
+	char *rest = url_rest(url), *at = strrchr(rest, '@');
 
-	return at ? at + 1 : scheme ? scheme + 3 : url;
+	return at ? at + 1 : rest;
 }
 
 /*
@@ -468,20 +478,17 @@ static char *url_host(char *url)
  */
 static const char *proxy_parse(struct hop *hop)
 {
-	char *url = hop->url, *host = url_host(url), *scheme_end = strstr(url, "://");
+	char *url = hop->url, *rest = url_rest(url), *host = url_host(url);
 	size_t length = strlen(host);
 
 	if (has_control(url))
 		return "a control character";
-	if (scheme_end && scheme_end < host) {
-		if (strncasecmp(url, "http://", 7) != 0 && strncasecmp(url, "https://", 8) != 0)
-			return "the scheme of a proxy can only be http or https";
-		hop->tls |= (url[4] | 0x20) == 's';
-		url = scheme_end + 3;
-	}
-	if (host > url) {
+	if (rest > url && strncasecmp(url, "http://", 7) != 0 && strncasecmp(url, "https://", 8) != 0)
+		return "the scheme of a proxy can only be http or https";
+	hop->tls |= strncasecmp(url, "https://", 8) == 0;
+	if (host > rest) {
 		host[-1] = '\0';
-		hop->userinfo = credentials_split(url);
+		hop->userinfo = credentials_split(rest);
 		if (!percent_decode(hop->userinfo.user) ||
 		    (hop->userinfo.password && !percent_decode(hop->userinfo.password)))
 			return "a % in the user or password is not followed by two hex digits, or by 00";
@@ -738,16 +745,25 @@ static int net_resolve(const struct authority *to, struct addrinfo **addresses)
 	return getaddrinfo(to->host, to->port, &hints, addresses);
 }
 
+/* Writes an address and port as an authority is written, to a text of AUTHORITY_SIZE; false if it has none. */
+static bool address_text(char *text, const struct sockaddr *address, socklen_t size)
+{
+	char host[NI_MAXHOST], port[NI_MAXSERV];
+
+	if (address->sa_family == AF_UNIX || getnameinfo(address, size, host, sizeof host, port, sizeof port,
+	                                                 NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+		return false;
+	snprintf(text, AUTHORITY_SIZE, strchr(host, ':') ? "[%.*s]:%s" : "%.*s:%s", HOST_MAX, host, port);
+	return true;
+}
+
 /* Says under -v how the try of an address went. */
 static void dial_note(const struct addrinfo *address, const char *outcome, double started)
 {
-	char host[INET6_ADDRSTRLEN + 20], port[6];
+	char text[AUTHORITY_SIZE];
 
-	if (opt.verbosity < 1)
-		return;
-	if (getnameinfo(address->ai_addr, address->ai_addrlen, host, sizeof host, port, sizeof port,
-	                NI_NUMERICHOST | NI_NUMERICSERV) == 0)
-		note("%s port %s: %s after %.1f ms", host, port, outcome, (seconds_now() - started) * 1e3);
+	if (opt.verbosity > 0 && address_text(text, address->ai_addr, address->ai_addrlen))
+		note("%s: %s after %.1f ms", text, outcome, (seconds_now() - started) * 1e3);
 }
 
 static struct addrinfo *address_of(struct addrinfo *address, int family)
@@ -893,15 +909,13 @@ static const char *listen_split(char *spec, const char **port)
 /* Says on which address and port a socket listens, -q or not: who asked for port 0 must know. */
 static void listen_announce(int fd)
 {
-	struct sockaddr_storage address;
+	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
 	socklen_t size = sizeof address;
-	char host[INET6_ADDRSTRLEN + 20], port[6];
+	char text[AUTHORITY_SIZE];
 
 	if (getsockname(fd, (struct sockaddr *)&address, &size) == 0 &&
-	    getnameinfo((struct sockaddr *)&address, size, host, sizeof host, port, sizeof port,
-	                NI_NUMERICHOST | NI_NUMERICSERV) == 0)
-		dprintf(STDERR_FILENO, strchr(host, ':') ? "proxytunnel: listening on [%s]:%s\n"
-		                                         : "proxytunnel: listening on %s:%s\n", host, port);
+	    address_text(text, (struct sockaddr *)&address, size))
+		dprintf(STDERR_FILENO, "proxytunnel: listening on %s\n", text);
 }
 
 /* A non-blocking socket that listens on [ADDR:]PORT, or the end of the program. */
@@ -936,6 +950,22 @@ static int net_listen(const char *spec)
 	listen_announce(fd);
 	return fd;
 }
+
+/* Sends all of it; returns false, with errno, when the other side is gone. */
+static bool net_send(int socket, const char *bytes, size_t length)
+{
+	while (length > 0) {
+		ssize_t sent = send(socket, bytes, length, MSG_NOSIGNAL);
+
+		if (sent == -1 && errno != EINTR)
+			return false;
+		if (sent > 0)
+			bytes += sent, length -= (size_t)sent;
+	}
+	return true;
+}
+
+/* --- commands: programs behind a socket: command_start, command_reach ---------------------------------- */
 
 /* Has a process, just forked, end with this one, however that comes about. */
 static void child_add(pid_t child)
@@ -1084,25 +1114,13 @@ static int command_reach(struct hop *hop)
 	return fd;
 }
 
-/* Sends all of it; returns false, with errno, when the other side is gone. */
-static bool net_send(int socket, const char *bytes, size_t length)
-{
-	while (length > 0) {
-		ssize_t sent = send(socket, bytes, length, MSG_NOSIGNAL);
-
-		if (sent == -1 && errno != EINTR)
-			return false;
-		if (sent > 0)
-			bytes += sent, length -= (size_t)sent;
-	}
-	return true;
-}
-
 /* --- credentials: where they come from --------------------------------------------------------------- */
 
-/* Adds what a further source knows: never the password of another user. */
+/* Adds what a further source knows: never the password of another user. An empty user without a password is none. */
 static void credentials_add(struct credentials *known, char *user, char *password)
 {
+	if (user && !*user && !password)
+		return;
 	bool same = !known->user || !user || strcmp(known->user, user) == 0;
 
 	if (!known->password && same)
@@ -2783,16 +2801,14 @@ static void stderr_leave(void)
 /* The near end that is one connected socket: it is known by its address, where it has one. */
 static struct end end_client(int socket)
 {
-	static char name[INET6_ADDRSTRLEN + 30] = "the client";
-	struct sockaddr_storage address;
+	static char name[AUTHORITY_SIZE];
+	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
 	socklen_t size = sizeof address;
-	char host[INET6_ADDRSTRLEN + 20], port[6];
 
 	net_tune(socket);
-	if (getpeername(socket, (struct sockaddr *)&address, &size) == 0 && address.ss_family != AF_UNIX &&
-	    getnameinfo((struct sockaddr *)&address, size, host, sizeof host, port, sizeof port,
-	                NI_NUMERICHOST | NI_NUMERICSERV) == 0)
-		snprintf(name, sizeof name, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+	if (getpeername(socket, (struct sockaddr *)&address, &size) == -1 ||
+	    !address_text(name, (struct sockaddr *)&address, size))
+		strcpy(name, "the client");
 	return (struct end){ .in = socket, .out = socket, .in_name = name, .out_name = name };
 }
 
@@ -2818,7 +2834,7 @@ static struct end near_open(void)
 /* Whether stdout is a Unix socket, the only thing that a descriptor can be passed over. */
 static bool fdpass_possible(void)
 {
-	struct sockaddr_storage address;
+	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
 	socklen_t size = sizeof address;
 
 	return getsockname(STDOUT_FILENO, (struct sockaddr *)&address, &size) == 0 && address.ss_family == AF_UNIX;
@@ -2902,25 +2918,25 @@ static const char usage[] =
 
 static const char help[] =
 	"\n"
-	"Carries stdin and stdout to HOST:PORT through HTTP proxies that allow CONNECT,\n"
+	"Carries stdin and stdout to HOST:PORT through an HTTP proxy that allows CONNECT,\n"
 	"as in ssh_config: ProxyCommand proxytunnel -p proxy.corp:8080 %h %p\n"
 	"\n"
 	"The way:\n"
 	"  -p, --proxy=[http[s]://][USER[:PASS]@]HOST[:PORT]\n"
-	"                            the proxy (default: that of the environment, as https_proxy)\n"
-	"  -r, --remproxy=...        a further proxy, reached through those before; repeatable\n"
+	"                            the proxy (default: https_proxy and the like)\n"
+	"  -r, --remproxy=...        a further proxy, reached through those before it\n"
 	"  -d, --dest=HOST:PORT      where the tunnel ends\n"
-	"      --proxy-command=CMD   reach the first proxy over the stdin and stdout of CMD\n"
+	"      --proxy-command=CMD   reach the first proxy over CMD's stdin and stdout\n"
 	"  -4, -6                    only IPv4, only IPv6\n"
-	"  -w, --timeout=SECS        the time the tunnel may take to stand (default 30; 0: any)\n"
+	"  -w, --timeout=SECS        how long it may take to stand (30; 0: any time)\n"
 	"What proxies are told:\n"
 	"  -P, --proxyauth=USER[:PASS]\n"
-	"                            credentials for the proxy; asks for a missing password\n"
+	"                            credentials; a password that lacks is asked for\n"
 	"  -R, --remproxyauth=USER[:PASS]\n"
 	"                            the same for the last -r\n"
-	"  -F, --passfile=FILE       credentials from a file: user:password, or proxy_user = and\n"
-	"                            proxy_passwd = (remproxy_...) as in a wgetrc\n"
-	"  -H, --header=LINE         a further header, for the proxy named last before it\n"
+	"  -F, --passfile=FILE       credentials from a file: USER:PASS, or as in a\n"
+	"                            wgetrc proxy_user =, proxy_passwd =, remproxy_...\n"
+	"  -H, --header=LINE         a further header, for the proxy named before it\n"
 	"  -o, --host=VALUE          another Host header, for the first proxy\n"
 	"TLS, by openssl(1):\n"
 	"  -E, --encrypt-proxy       to the first proxy, as by https://\n"
@@ -2934,12 +2950,12 @@ static const char help[] =
 	"The near end, if not stdin and stdout:\n"
 	"  -a, --standalone=[ADDR:]PORT\n"
 	"                            listen; a tunnel for each connection\n"
-	"      --max-clients=N       at most so many at once (default 256)\n"
+	"      --max-clients=N       at most so many at once (256)\n"
 	"  -i, --inetd               the socket on stdin\n"
-	"      --fdpass              hand the connection to ssh (ProxyUseFdpass yes) and leave\n"
-	"The far side, as a CONNECT proxy on -a or -i, with -F for whom it serves:\n"
+	"      --fdpass              hand the connection to ssh (ProxyUseFdpass yes)\n"
+	"The far side, a CONNECT proxy on -a or -i, for the users that -F lists:\n"
 	"      --serve               connect clients to what they ask for\n"
-	"      --allow=HOST:PORT     and may have: a shell pattern, as '*:443'; repeatable\n"
+	"      --allow=HOST:PORT     and may have: shell patterns, as '*:443'; repeatable\n"
 	"      --tls-only            cut what does not begin as TLS\n"
 	"Words:\n"
 	"  -v, --verbose             say more\n"
@@ -3015,7 +3031,7 @@ static char *secret_argument(char *argument)
 
 static char *secret_url(char *url)
 {
-	char *scheme = strstr(url, "://"), *host = url_host(url), *userinfo = scheme && scheme < host ? scheme + 3 : url;
+	char *userinfo = url_rest(url), *host = url_host(url);
 
 	return secret_take(url, userinfo, host > userinfo ? host - 1 : userinfo);
 }
@@ -3107,7 +3123,7 @@ static _Noreturn void option_gone(int option)
 /* Ends the program: getopt did not know the option, or missed its value. */
 static _Noreturn void option_bad(int result, char *const *argv)
 {
-	const char *word = argv[optind - 1];
+	const char *word = argv[optind - 1] ? argv[optind - 1] : ""; /* musl's optind has moved past the end */
 	int length = (int)strcspn(word, "=");
 	bool is_ours = optopt && optopt < 256 && strchr(short_options, optopt);
 
@@ -3227,18 +3243,18 @@ static void hop_parse(struct hop *hop, const char *source)
 static void hops_complete(void)
 {
 	struct hop *first = opt.hops;
-	const char *source = "-p", *variable = proxy_variable();
+	const char *variable = proxy_variable(), *source = first->url ? "-p" : variable;
 
 	for (size_t i = 1; i < opt.hop_count; i++)
 		hop_parse(&opt.hops[i], "-r");
 	if (!first->url && !*first->at.text && variable && !opt.proxy_command &&
 	    !is_exempt(opt.hop_count > 1 ? first[1].at.host : opt.destination.host))
-		first->url = copy(getenv(source = variable));
+		first->url = copy(getenv(variable));
 
 	if (first->url) {
 		hop_parse(first, source);
 	} else if (opt.proxy_command && !*first->at.text) {
-		strcpy(first->at.text, "the proxy command");
+		strcpy(first->at.text, "proxy command");
 	} else if (!*first->at.text) {
 		if (!variable && (opt.hop_count == 1 || first->credentials.user || first->tls || first->host))
 			die(EX_USAGE, "no proxy: name it with -p, or in https_proxy");
@@ -3274,9 +3290,11 @@ static struct credentials environment_credentials(const char *user_name, const c
 /* Gathers what is known of a hop's credentials behind those of the command line, and asks for a password that lacks. */
 static void credentials_gather(struct hop *hop, const struct credentials *file, const struct credentials *environment)
 {
-	struct credentials *known = &hop->credentials;
+	struct credentials *known = &hop->credentials, given = *known;
 
-	credentials_check(known, hop->remote ? "-R" : "-P");
+	credentials_check(&given, hop->remote ? "-R" : "-P");
+	*known = (struct credentials){ NULL, NULL };
+	credentials_add(known, given.user, given.password);
 	credentials_add(known, file->user, file->password);
 	credentials_add(known, hop->userinfo.user, hop->userinfo.password);
 	credentials_add(known, environment->user, environment->password);
@@ -3415,6 +3433,7 @@ int main(int argc, char **argv)
 
 	descriptors_ensure();
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_DFL); /* a caller may ignore it, and then there is nothing to wait for */
 	options(argc, argv);
 	struct end near = near_open();
 	deadline_start();

@@ -6,11 +6,13 @@
  *		listens on a port of its own, written to FILE or stdout
  *	peer [-kn] [-s pipe|socket|pty] [-t SECS] STEP... -- COMMAND [ARG...]
  *		starts COMMAND as ssh does; the stream is its stdin and stdout
+ *	peer -c PORT [-l ADDR] [-t SECS] STEP...
+ *		connects to a listener
  *	peer -i [-t SECS] STEP...
  *		the stream is this program's own stdin and stdout
  *
  *	-b  backlog of the listener		-k  share the command's ends, see "unchanged"
- *	-l  address to listen on (127.0.0.1)	-n  the command's ends start non-blocking
+ *	-l  address of the listener (127.0.0.1)	-n  the command's ends start non-blocking
  *	-r  SO_RCVBUF of the listener		-t  give up after so long (20 s)
  *
  * A step is one argument: a name, a space, its words; TEXT is all that is left
@@ -52,6 +54,7 @@ enum { CHUNK = 65536, TEXT_MAX = 65536, BESIDE_MAX = 8 };
 struct end {
 	int in, out;		/* the stream; the same for a socket; -1: closed */
 	int listener, log;	/* -1: none */
+	const struct addrinfo *there;	/* what was connected to */
 	pid_t command;		/* 0: none, or it has ended */
 	int status;		/* of the command, as a shell has it */
 	long peak;		/* of the command's memory, in KiB */
@@ -298,6 +301,20 @@ static void step_loop(struct end *e, const char *words)
 	}
 }
 
+static void step_connect(struct end *e, const char *words)
+{
+	int fd;
+
+	(void)words;
+	stream_close(e);
+	if (e->there == NULL)
+		die("there is no -c");
+	fd = socket(e->there->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd == -1 || connect(fd, e->there->ai_addr, e->there->ai_addrlen) == -1)
+		die("%s", strerror(errno));
+	e->in = e->out = fd;
+}
+
 static void step_half_close(struct end *e, const char *words)
 {
 	(void)words;
@@ -331,6 +348,15 @@ static void step_reset(struct end *e, const char *words)
 	(void)words;
 	setsockopt(e->in, SOL_SOCKET, SO_LINGER, &now, sizeof now);
 	stream_close(e);
+}
+
+/* knock COUNT: connects, and resets at once, so many times. */
+static void step_knock(struct end *e, const char *words)
+{
+	for (unsigned long n = number_take(&words, 1); n > 0; n--) {
+		step_connect(e, "");
+		step_reset(e, "");
+	}
 }
 
 /* Neither read nor write until the other end has gone. */
@@ -643,6 +669,37 @@ static void step_idle(struct end *e, const char *words)
 		die("it used %.2f ms", used);
 }
 
+/* One byte comes, and with it one socket that blocks, which is the stream from here on: as ssh has it from --fdpass. */
+static void step_take(struct end *e, const char *words)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(8 * sizeof(int))];
+	} control;
+	char data[16];
+	struct iovec bytes = { .iov_base = data, .iov_len = sizeof data };
+	struct msghdr message = {
+		.msg_iov = &bytes,
+		.msg_iovlen = 1,
+		.msg_control = control.space,
+		.msg_controllen = sizeof control.space,
+	};
+	ssize_t n = recvmsg(e->in, &message, MSG_CMSG_CLOEXEC);
+	int fd;
+
+	(void)words;
+	if (n != 1)
+		die("%zd bytes came", n);
+	if (CMSG_FIRSTHDR(&message) == NULL || control.header.cmsg_level != SOL_SOCKET ||
+	    control.header.cmsg_type != SCM_RIGHTS || control.header.cmsg_len != CMSG_LEN(sizeof fd))
+		die("not one descriptor came");
+	memcpy(&fd, CMSG_DATA(&control.header), sizeof fd);
+	if (fcntl(fd, F_GETFL) & O_NONBLOCK)
+		die("it does not block");
+	stream_close(e);
+	e->in = e->out = fd;
+}
+
 /* The command's stdin and stdout are set as they were at its start; needs -k. */
 static void step_unchanged(struct end *e, const char *words)
 {
@@ -673,7 +730,8 @@ static const struct step {
 	{ "touch", step_touch },		{ "join", step_join },
 	{ "signal", step_signal },		{ "status", step_status },
 	{ "peak", step_peak },			{ "idle", step_idle },
-	{ "unchanged", step_unchanged },
+	{ "unchanged", step_unchanged },	{ "connect", step_connect },
+	{ "knock", step_knock },		{ "take", step_take },
 };
 
 static void step_run(struct end *e, const char *line)
@@ -718,14 +776,21 @@ static void script_run(struct end *e, char **lines, int count)
 
 /* --- where the stream comes from ------------------------------------- */
 
-static int listener_open(const char *address, int backlog, int buffer)
+static struct addrinfo * address_find(const char *address, const char *port)
 {
 	struct addrinfo hints = { .ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM }, *ai;
-	int fd, error;
+	int error = getaddrinfo(address, port, &hints, &ai);
 
-	error = getaddrinfo(address, "0", &hints, &ai);
 	if (error != 0)
 		die("%s: %s", address, gai_strerror(error));
+	return ai;
+}
+
+static int listener_open(const char *address, int backlog, int buffer)
+{
+	struct addrinfo *ai = address_find(address, "0");
+	int fd;
+
 	fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd == -1)
 		die("socket: %s", strerror(errno));
@@ -835,6 +900,7 @@ static _Noreturn void usage(void)
 {
 	fputs("usage: peer [-b backlog] [-l address] [-p file] [-r bytes] [-t seconds] step...\n"
 	    "       peer [-kn] [-s pipe|socket|pty] [-t seconds] step... -- command [arg...]\n"
+	    "       peer -c port [-l address] [-t seconds] step...\n"
 	    "       peer -i [-t seconds] step...\n", stderr);
 	exit(2);
 }
@@ -852,13 +918,14 @@ static void peer_begin(void)
 int main(int argc, char **argv)
 {
 	struct end e = { .in = -1, .out = -1, .listener = -1, .log = -1, .kept = { -1, -1 } };
-	const char *address = "127.0.0.1", *file = NULL, *kind = "pipe";
+	const char *address = "127.0.0.1", *port = NULL, *file = NULL, *kind = "pipe";
 	bool own = false, keep = false, nonblock = false;
 	int option, count, backlog = 16, buffer = 0;
 
-	while ((option = getopt(argc, argv, "+b:ikl:np:r:s:t:")) != -1)
+	while ((option = getopt(argc, argv, "+b:c:ikl:np:r:s:t:")) != -1)
 		switch (option) {
 		case 'b': backlog = atoi(optarg); break;
+		case 'c': port = optarg; break;
 		case 'i': own = true; break;
 		case 'k': keep = true; break;
 		case 'l': address = optarg; break;
@@ -878,7 +945,10 @@ int main(int argc, char **argv)
 		e.out = 1;
 	} else if (argv[count] != NULL && argv[count + 1] != NULL)
 		command_start(&e, argv + count + 1, kind, keep, nonblock);
-	else {
+	else if (port != NULL) {
+		e.there = address_find(address, port);
+		step_connect(&e, "");
+	} else {
 		e.listener = listener_open(address, backlog, buffer);
 		listener_tell(e.listener, file);
 	}

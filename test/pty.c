@@ -13,6 +13,7 @@
  *	expect TEXT	it appears, behind what was expected before
  *	type TEXT	keys, control characters included
  *	echo on|off	so is the terminal set
+ *	asleep		the command waits for something
  *	pause MS
  *	signal NUMBER	to the command
  *	stopped		the command has been stopped
@@ -123,6 +124,27 @@ static void step_echo(const char *text)
 		die("it is not");
 }
 
+/* The letter of /proc/PID/stat that stands for the state, behind the name in brackets. */
+static char command_state(void)
+{
+	char path[32], line[512] = "";
+	const char *state;
+
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)command);
+	FILE *file = fopen(path, "r");
+	if (!file || !fgets(line, sizeof line, file) || !(state = strrchr(line, ')')))
+		die("%s: %s", path, strerror(errno));
+	fclose(file);
+	return state[2];
+}
+
+static void step_asleep(const char *text)
+{
+	(void)text;
+	while (command_state() != 'S')
+		screen_read(2);
+}
+
 static void step_pause(const char *text)
 {
 	long ms = atol(text);
@@ -176,9 +198,9 @@ static const struct {
 	void (*run)(const char *);
 } steps[] = {
 	{ "expect", step_expect },	{ "type", step_type },
-	{ "echo", step_echo },		{ "pause", step_pause },
-	{ "signal", step_signal },	{ "stopped", step_stopped },
-	{ "status", step_status },
+	{ "echo", step_echo },		{ "asleep", step_asleep },
+	{ "pause", step_pause },	{ "signal", step_signal },
+	{ "stopped", step_stopped },	{ "status", step_status },
 };
 
 static void step_run(const char *line)

@@ -1,0 +1,657 @@
+#!/usr/bin/env bats
+# Credentials: where they come from, who may see them, and how the user is asked for them.
+
+load helper
+
+PTY=${PTY:-$ROOT/test/bin/pty}
+NAMED=${NAMED:-$ROOT/test/bin/named}
+
+OK='HTTP/1.1 200 OK\r\n\r\n'
+DENIED='HTTP/1.1 407 Denied\r\nProxy-Authenticate: Basic realm="a"\r\n\r\n'
+CTRL_C=$'\x03' CTRL_Z=$'\x1a' CTRL_D=$'\x04' CTRL_BACKSLASH=$'\x1c'
+CONT=$(kill -l CONT)
+
+# sends WANT ARG...: with ARG..., where PORT stands for that of the proxy, WANT is what it is given as Basic credentials.
+sends() {
+	local want=$1
+
+	shift
+	start_peer proxy accept 'log request' head "send $OK" close
+	program -d host:22 -p 127.0.0.1:PORT "$@" </dev/null
+	status_is 0
+	finished proxy
+	given "$want"
+}
+
+# What one request says is WANT, '' for nothing.
+given() {
+	sed -n 's/^Proxy-Authorization: Basic \(.*\)\r$/\1/p' request >coded
+	[ "$(wc -l <coded)" -le 1 ]
+	base64 -d <coded >plain
+	cmp <(printf %s "$1") plain || {
+		cat -v request
+		return 1
+	}
+}
+
+# Instead of the helper's: PORT in a word is that of the proxy.
+program() {
+	status=0
+	limited "$PROXYTUNNEL" "${@//PORT/$PORT}" >out 2>err || status=$?
+}
+
+# refused STATUS WORD ARG...: one line with WORD in it, and without what is secret; nobody is connected to.
+refused() {
+	local want=$1 word=$2
+
+	shift 2
+	start_peer proxy accept 'expect the test itself' close
+	program -d host:22 -p 127.0.0.1:PORT "$@" </dev/null
+	status_is "$want"
+	err_one_line
+	err_has "$word"
+	err_lacks secret
+	printf 'the test itself' >"/dev/tcp/127.0.0.1/$PORT"
+	finished proxy
+}
+
+# passfile TEXT: a file of that, as printf's %b has it, that others cannot read.
+passfile() {
+	rm -f passfile
+	(umask 077 && printf %b "$1" >passfile)
+}
+
+# Every byte from 0x20 to 0xff but DEL; those that are given are left out.
+all_bytes() {
+	local i text=
+
+	for ((i = 0x20; i <= 0xff; i++)); do
+		[ "$i" -eq 127 ] || printf -v text "%s\\\\x%02x" "$text" "$i"
+	done
+	printf %b "$text" | tr -d "$1"
+}
+
+percent_encoded() {
+	od -An -v -tx1 | tr -d '\n' | tr ' ' %
+}
+
+# --- sources ------------------------------------------------------------------
+
+@test "without credentials none are sent" {
+	sends ''
+}
+
+@test "each source alone: -P, --proxyauth, a passfile, the URL, the environment" {
+	passfile 'user:pass\n'
+	sends user:pass -P user:pass
+	sends user:pass -Puser:pass
+	sends user:pass --proxyauth=user:pass
+	sends user:pass --proxyauth user:pass
+	sends user:pass -F passfile
+	sends user:pass --passfile=passfile
+	sends user:pass -p user:pass@127.0.0.1:PORT
+	sends user:pass -p http://user:pass@127.0.0.1:PORT/
+	PROXYUSER=user PROXYPASS=pass sends user:pass
+	start_peer proxy accept 'log request' head "send $OK" close
+	https_proxy=http://user:pass@127.0.0.1:$PORT program -d host:22 </dev/null
+	status_is 0
+	finished proxy
+	given user:pass
+}
+
+@test "the command line goes before the file, the file before the URL, the URL before the environment" {
+	export PROXYUSER=env PROXYPASS=4
+	passfile 'proxy_user = file\nproxy_passwd = 2\n'
+	sends cli:1 -P cli:1 -F passfile -p url:3@127.0.0.1:PORT
+	sends file:2 -F passfile -p url:3@127.0.0.1:PORT
+	sends url:3 -p url:3@127.0.0.1:PORT
+	sends env:4
+}
+
+@test "a later source completes an earlier one, but never with the password of another user" {
+	passfile 'proxy_passwd = 2\n'
+	sends cli:2 -P cli -F passfile
+	PROXYPASS=4 sends cli:4 -P cli
+	PROXYUSER=cli PROXYPASS=4 sends cli:4 -P cli
+	PROXYPASS=4 sends url:4 -p url@127.0.0.1:PORT
+	PROXYUSER=env sends env:2 -F passfile
+	PROXYUSER=other PROXYPASS=secret refused 64 cli -P cli
+	passfile 'proxy_user = other\nproxy_passwd = secret\n'
+	refused 64 cli -P cli -F passfile
+}
+
+@test "an empty password is one, and is not asked for" {
+	sends user: -P user:
+	sends user: -p user:@127.0.0.1:PORT
+	PROXYUSER=user PROXYPASS='' sends user:
+}
+
+# --- what they may hold ---------------------------------------------------------
+
+@test "every byte but control characters goes through, from every source; a colon in the password" {
+	local bytes user
+
+	bytes="x$(all_bytes '')x"
+	user="x$(all_bytes :)x"
+	[ ${#bytes} -eq 225 ]
+	sends "$user:$bytes" -P "$user:$bytes"
+	sends "$user:$bytes" -p "$(printf %s "$user" | percent_encoded):$(printf %s "$bytes" | percent_encoded)@127.0.0.1:PORT"
+	PROXYUSER=$user PROXYPASS=$bytes sends "$user:$bytes"
+	passfile ''
+	printf '%s:%s\n' "$user" "$bytes" >passfile
+	sends "$user:$bytes" -F passfile
+	printf 'proxy_user=%s\nproxy_passwd=%s\n' "$user" "$bytes" >passfile
+	sends "$user:$bytes" -F passfile
+}
+
+@test "a user and a password of 4 KiB each go through, a byte more is refused, never cut" {
+	local user password option
+
+	user=$(printf '%04096d' 1)
+	password=$(printf '%04096d' 2)
+	passfile "$user:$password\n"
+	sends "$user:$password" -P "$user:$password"
+	sends "$user:$password" -F passfile
+	sends "$user:$password" -p "$user:$password@127.0.0.1:PORT"
+	PROXYUSER=$user PROXYPASS=$password sends "$user:$password"
+	for option in "-P${user}x:pass" "-Puser:${password}x" "-p${user}x:pass@127.0.0.1:PORT"; do
+		refused 64 4096 "$option"
+	done
+	PROXYUSER=user PROXYPASS=${password}x refused 64 4096
+	passfile "user:${password}x\n"
+	refused 64 4096 -F passfile
+}
+
+@test "the URL is percent-decoded, once; a % that encodes nothing is refused" {
+	sends 'us er:p@s:s/%41' -p 'us%20er:p%40s%3as%2F%2541@127.0.0.1:PORT'
+	sends 'user:p@ss' -p 'user:p@ss@127.0.0.1:PORT'
+	refused 64 127.0.0.1 -p user:secret%@127.0.0.1:PORT
+	refused 64 127.0.0.1 -p user:secret%g0@127.0.0.1:PORT
+}
+
+@test "a colon in the user is refused, as Basic credentials cannot hold it" {
+	refused 64 colon -p us%3aer:secret@127.0.0.1:PORT
+	PROXYUSER=us:er PROXYPASS=secret refused 64 colon
+	passfile 'proxy_user = us:er\nproxy_passwd = secret\n'
+	refused 64 colon -F passfile
+}
+
+# --- passfiles ------------------------------------------------------------------
+
+@test "a passfile as a wgetrc: spaces, comments, other lines, CRLF, any case, no end of the last line" {
+	passfile '# wget\n\n  proxy_user\t=  joe  \nuse_proxy = on\nPROXY_PASSWD=a b = #c\t\n'
+	sends 'joe:a b = #c' -F passfile
+	passfile 'proxy_user = joe\r\nproxy_passwd = pass\r\n'
+	sends joe:pass -F passfile
+	passfile 'proxy_passwd=pass\nproxy_user=joe'
+	sends joe:pass -F passfile
+}
+
+@test "a passfile of a single line, comments and empty lines aside" {
+	passfile 'joe:pa:ss word \n'
+	sends 'joe:pa:ss word ' -F passfile
+	passfile '# mine\r\n\r\njoe:pass\r\n'
+	sends joe:pass -F passfile
+	passfile 'joe:pass'
+	sends joe:pass -F passfile
+}
+
+@test "a passfile may be a FIFO" {
+	mkfifo -m 600 fifo
+	printf 'joe:pass\n' >fifo 3>&- &
+	sends joe:pass -F fifo
+	err_empty
+}
+
+@test "a passfile that others can read gets a warning and is used; -q says nothing; 600 is fine" {
+	passfile 'joe:pass\n'
+	sends joe:pass -F passfile
+	err_empty
+	for mode in 644 640 604; do
+		chmod "$mode" passfile
+		sends joe:pass -F passfile
+		err_one_line
+		err_has passfile
+		err_has 'chmod 600'
+	done
+	sends joe:pass -q -F passfile
+	err_empty
+}
+
+@test "a passfile that cannot be read, or has nothing in it: 66, one line, nobody is connected to" {
+	local text
+
+	refused 66 missing -F missing
+	mkdir folder
+	refused 66 folder -F folder
+	for text in '' '# user:secret\n' 'secret\n' 'user:secret\nother:secret\n' 'proxy_username = secret\n' 'user:secret\0\n'; do
+		passfile "$text"
+		refused 66 passfile -F passfile
+	done
+	passfile "user:secret\n$(printf '#%065536d' 0)"
+	refused 66 passfile -F passfile
+}
+
+# --- who may see them -----------------------------------------------------------
+
+# The words of the program have been read by now, and nothing secret is left in what ps shows.
+wiped() {
+	tr '\0' '\n' <"/proc/${PIDS[program]}/cmdline" >words
+	grep -q host:22 words && ! grep -q secret words
+}
+
+@test "secrets among the arguments are gone from the process list before even a name is resolved" {
+	FAKE_ADDRESSES=hang start program "$NAMED" -v -P user:secret1 -Puser:secret2 --proxyauth=user:secret3 \
+		--proxyauth user:secret4 -vPuser:secret5 -p http://user:secret6@proxy:81 -puser:se@secret7@proxy:82 \
+		--proxy=user:secret8@proxy:83 -p secret9@proxy:84 -H 'X-A: secret10' '-HX-A: secret11' --header='X-A: secret12' \
+		--header 'Proxy-Authorization: Basic secret13' --proxya=user:secret14 host:22
+	await wiped || {
+		cat words
+		return 1
+	}
+	# What is no secret may stay.
+	grep -q '@proxy:81$' words
+	grep -q '@proxy:82$' words
+	stop program
+}
+
+@test "-v shows no secret: not those of any source, nor what is sent of them" {
+	local secret
+
+	secret=$(printf user:secretword | base64)
+	passfile 'user:secretword\n'
+	sends user:secretword -v -P user:secretword -H 'X-Token: secretword'
+	err_has 'Proxy-Authorization: ***'
+	err_lacks secretword
+	err_lacks "$secret"
+	sends user:secretword -v -F passfile
+	err_lacks secretword
+	err_lacks "$secret"
+	sends user:secretword -v -p user:secretword@127.0.0.1:PORT
+	err_lacks secretword
+	err_lacks "$secret"
+	PROXYUSER=user PROXYPASS=secretword sends user:secretword -v
+	err_lacks secretword
+	err_lacks "$secret"
+}
+
+# --- what a 407 is told with ----------------------------------------------------
+
+# told SCHEMES ARG...: by a 407 that offers them, status 77, one line.
+told() {
+	local scheme schemes=
+
+	for scheme in $1; do
+		schemes+="Proxy-Authenticate: $scheme realm=\"a, b\"\r\n"
+	done
+	shift
+	start_peer proxy accept head "send HTTP/1.1 407 Denied\r\n$schemes\r\n" close
+	program -d host:22 -p 127.0.0.1:PORT "$@" </dev/null
+	status_is 77
+	err_one_line
+	err_has "127.0.0.1:$PORT: CONNECT host:22 refused: 407 Denied"
+	finished proxy
+}
+
+@test "a 407 without credentials: what it offers, and the options to try" {
+	told 'Basic Negotiate'
+	err_has 'Basic, Negotiate'
+	err_has -P
+	err_has -F
+}
+
+@test "a 407 that offers only what is not spoken here: a local authenticating proxy can be the first hop" {
+	for scheme in NTLM Negotiate Digest 'Negotiate NTLM'; do
+		told "$scheme"
+		err_has "${scheme/ /, }"
+		err_has cntlm
+		err_has px
+		told "$scheme" -P user:pass
+		err_has cntlm
+	done
+	told 'NTLM Basic'
+	err_lacks cntlm
+}
+
+@test "a 407 to credentials: they are not taken, and the password is not shown" {
+	told Basic -P joe:secret
+	err_has joe
+	err_has Basic
+	err_lacks secret
+}
+
+@test "a 407 that offers nothing says so" {
+	told ''
+	err_has 'no way'
+}
+
+# --- the question at a terminal -------------------------------------------------
+
+# at_terminal [PTY-OPTION...] STEP... -- OPTION...: a user at a terminal starts it, with the test's stdin.
+at_terminal() {
+	local words=()
+
+	while [ "$1" != -- ]; do
+		words+=("$1")
+		shift
+	done
+	shift
+	"$PTY" -l screen "${words[@]}" -- "$PROXYTUNNEL" -d host:22 -p "127.0.0.1:$PORT" "$@" >out 2>err 3>&- || {
+		cat -v screen err
+		return 1
+	}
+}
+
+# How often TEXT was on the terminal's screen.
+on_screen() {
+	grep -oF -e "$1" screen | wc -l
+}
+
+@test "a user without a password is asked for it, with the echo off, and stdin is left to the tunnel" {
+	start_peer proxy accept 'log request' head "send ${OK}far" 'expect up' eof close
+	at_terminal 'expect Password for joe at' 'expect : ' 'echo off' $'type secret word\n' 'status 0' 'echo on' \
+		-- -P joe < <(printf up)
+	finished proxy
+	given 'joe:secret word'
+	out_is far
+	err_empty
+	[ "$(on_screen secret)" -eq 0 ]
+	grep -q "127.0.0.1:$PORT" screen
+}
+
+@test "the password is asked for before anyone is connected to, whatever source names the user" {
+	passfile 'proxy_user = joe\n'
+	for option in -Pjoe -Fpassfile -vpjoe@127.0.0.1:PORT; do
+		start_peer proxy accept 'log request' head "send $OK" close
+		at_terminal 'expect Password for joe at' $'type secret\n' 'status 0' -- "${option/PORT/$PORT}" </dev/null
+		finished proxy
+		given joe:secret
+	done
+}
+
+@test "a typed password may hold any byte and a thousand of them" {
+	local bytes
+
+	bytes="$(all_bytes '')$(printf '%01000d' 0)"
+	start_peer proxy accept 'log request' head "send $OK" close
+	at_terminal 'expect Password for joe at' "type $bytes"$'\n' 'status 0' 'echo on' -- -P joe </dev/null
+	finished proxy
+	given "joe:$bytes"
+}
+
+@test "the echo is restored when a signal ends the question, and the signal ends the program" {
+	local way
+
+	start_peer proxy accept 'expect the test itself' close
+	for way in "type $CTRL_C;130" "type $CTRL_BACKSLASH;131" 'signal 15;143' 'signal 1;129' 'signal 2;130' 'signal 3;131'; do
+		echo "$way" | cat -v
+		(
+			ulimit -c 0
+			at_terminal 'expect Password' 'echo off' "${way%;*}" "status ${way#*;}" 'echo on' -- -P joe </dev/null
+		)
+	done
+	printf 'the test itself' >"/dev/tcp/127.0.0.1/$PORT"
+	finished proxy
+}
+
+@test "stopped at the question, the echo is back; continued, it asks again with the echo off" {
+	start_peer proxy accept 'log request' head "send $OK" close
+	at_terminal 'expect Password' 'echo off' asleep "type half$CTRL_Z" stopped 'echo on' "signal $CONT" 'expect Password' 'echo off' \
+		$'type secret\n' 'status 0' 'echo on' -- -P joe </dev/null
+	finished proxy
+	given joe:secret
+	start_peer proxy accept 'log request' head "send $OK" close
+	at_terminal 'expect Password' asleep "type $CTRL_Z" stopped "signal $CONT" 'expect Password' 'echo off' \
+		"type $CTRL_C" 'status 130' 'echo on' -- -P joe </dev/null
+	stop proxy
+}
+
+@test "an end of file is no answer: one line, the echo is on, nobody is connected to" {
+	start_peer proxy accept 'expect the test itself' close
+	at_terminal 'expect Password' "type $CTRL_D" 'status 64' 'echo on' -- -P joe </dev/null
+	err_one_line
+	err_has joe
+	printf 'the test itself' >"/dev/tcp/127.0.0.1/$PORT"
+	finished proxy
+}
+
+@test "a 407 that offers Basic asks for user and password, and tries again on a new connection" {
+	start_peer proxy accept head "send $DENIED" eof accept 'log request' head "send ${OK}far" 'expect up' eof close
+	at_terminal 'expect User at' 'echo on' $'type joe\n' 'expect Password for joe at' 'echo off' $'type secret\n' \
+		'status 0' 'echo on' -- < <(printf up)
+	finished proxy
+	given joe:secret
+	out_is far
+	err_empty
+	[ "$(on_screen joe)" -ge 1 ]
+	[ "$(on_screen secret)" -eq 0 ]
+}
+
+@test "it asks once: a second 407 is final, 77" {
+	start_peer proxy accept head "send $DENIED" eof accept head "send $DENIED" eof
+	at_terminal 'expect User at' $'type joe\n' 'expect Password for joe at' $'type secret\n' 'status 77' 'echo on' -- </dev/null
+	finished proxy
+	[ "$(on_screen User)" -eq 1 ]
+	[ "$(on_screen Password)" -eq 1 ]
+	err_one_line
+	err_has joe
+	err_lacks secret
+}
+
+@test "credentials that the proxy does not take are not asked for again: 77" {
+	start_peer proxy accept head "send $DENIED" eof
+	at_terminal 'status 77' -- -P joe:secret </dev/null
+	finished proxy
+	[ ! -s screen ]
+	start_peer proxy accept head "send $DENIED" eof
+	at_terminal 'expect Password' $'type secret\n' 'status 77' -- -P joe </dev/null
+	finished proxy
+	[ "$(on_screen User)" -eq 0 ]
+	[ "$(on_screen Password)" -eq 1 ]
+}
+
+@test "credentials in a -H of the user's are not asked for either: 77" {
+	start_peer proxy accept head "send $DENIED" eof
+	at_terminal 'status 77' -- -H 'Proxy-Authorization: Bearer abc' </dev/null
+	finished proxy
+	[ ! -s screen ]
+}
+
+@test "a 407 that does not offer Basic asks nothing: 77" {
+	start_peer proxy accept head 'send HTTP/1.1 407 Denied\r\nProxy-Authenticate: NTLM\r\n\r\n' eof
+	at_terminal 'status 77' -- </dev/null
+	finished proxy
+	[ ! -s screen ]
+}
+
+@test "nothing is asked from a background process group, nor is it stopped there" {
+	start_peer proxy accept head "send $DENIED" eof
+	at_terminal -b 'status 77' -- </dev/null
+	finished proxy
+	[ ! -s screen ]
+	err_one_line
+	at_terminal -b 'status 64' -- -P joe </dev/null
+	[ ! -s screen ]
+	err_one_line
+}
+
+@test "without a terminal nothing is asked: one line, and no reader of stdin is robbed" {
+	printf 'for the next one\n' >input
+	start_peer proxy accept head "send $DENIED" eof
+	{
+		program -d host:22 -p 127.0.0.1:PORT
+		cat >rest
+	} <input
+	status_is 77
+	err_one_line
+	cmp input rest
+	finished proxy
+	refused 64 joe -P joe
+}
+
+@test "the time limit stands still while the question waits, and goes on behind it" {
+	start_peer proxy accept head "send $DENIED" eof accept head hold
+	at_terminal 'expect User at' 'pause 600' $'type joe\n' 'expect Password' 'pause 600' $'type secret\n' \
+		'status 75' 'echo on' -- -w 1 </dev/null
+	err_one_line
+	err_has "CONNECT host:22"
+}
+
+# --- SSH_ASKPASS ----------------------------------------------------------------
+
+# askpass COMMANDS: the program that asks in place of a terminal; what it was asked is in asked.
+askpass() {
+	printf '#!/bin/sh\nprintf "%%s\\n" "$*" >>asked\n%s\n' "$1" >ask
+	chmod 700 ask
+	export SSH_ASKPASS=$DIR/ask
+	rm -f asked
+}
+
+# asks_program [at] ARG...: it is what asks, without a terminal or at one.
+asks_program() {
+	rm -f asked
+	start_peer proxy accept 'log request' head "send $OK" close
+	if [ "$1" = at ]; then
+		at_terminal 'status 0' -- -P joe </dev/null
+		[ ! -s screen ]
+	else
+		program -d host:22 -p 127.0.0.1:PORT -P joe </dev/null
+		status_is 0
+	fi
+	finished proxy
+	given joe:secret
+	[ "$(wc -l <asked)" -eq 1 ]
+	grep -qF "Password for joe at 127.0.0.1:$PORT" asked
+}
+
+asks_terminal() {
+	rm -f asked
+	start_peer proxy accept 'log request' head "send $OK" close
+	at_terminal 'expect Password' $'type typed\n' 'status 0' -- -P joe </dev/null
+	finished proxy
+	given joe:typed
+	[ ! -e asked ]
+}
+
+asks_nobody() {
+	rm -f asked
+	refused 64 joe -P joe
+	[ ! -e asked ]
+}
+
+@test "SSH_ASKPASS asks where there is a display and no terminal, and only there" {
+	askpass 'echo secret'
+	DISPLAY=:0 asks_program
+	WAYLAND_DISPLAY=wayland-0 asks_program
+	DISPLAY=:0 asks_terminal
+	asks_terminal
+	asks_nobody
+	DISPLAY='' asks_nobody
+}
+
+@test "SSH_ASKPASS_REQUIRE=force: it asks, display and terminal or not" {
+	askpass 'echo secret'
+	export SSH_ASKPASS_REQUIRE=force
+	asks_program
+	asks_program at
+	DISPLAY=:0 asks_program at
+}
+
+@test "SSH_ASKPASS_REQUIRE=prefer: it goes before the terminal where there is a display" {
+	askpass 'echo secret'
+	export SSH_ASKPASS_REQUIRE=prefer
+	DISPLAY=:0 asks_program
+	DISPLAY=:0 asks_program at
+	asks_terminal
+	asks_nobody
+}
+
+@test "SSH_ASKPASS_REQUIRE=never: it does not ask" {
+	askpass 'echo secret'
+	export SSH_ASKPASS_REQUIRE=never
+	DISPLAY=:0 asks_terminal
+	DISPLAY=:0 asks_nobody
+}
+
+@test "without SSH_ASKPASS it is ssh-askpass, from the PATH" {
+	askpass 'echo secret'
+	unset SSH_ASKPASS
+	mv ask ssh-askpass
+	PATH=$DIR:$PATH DISPLAY=:0 asks_program
+}
+
+@test "a 407 asks there for user and password, one by one" {
+	askpass 'case $1 in User*) echo joe ;; *) echo secret ;; esac'
+	start_peer proxy accept head "send $DENIED" eof accept 'log request' head "send ${OK}far" 'expect up' eof close
+	DISPLAY=:0 program -d host:22 -p 127.0.0.1:PORT < <(printf up)
+	status_is 0
+	out_is far
+	err_empty
+	finished proxy
+	given joe:secret
+	[ "$(wc -l <asked)" -eq 2 ]
+}
+
+@test "what it is not answered is no answer: a status other than 0, nothing, too much" {
+	local way
+
+	export DISPLAY=:0
+	for way in 'echo secret; exit 1' 'echo secret; kill -TERM $$' "printf '%05000d' 0"; do
+		askpass "$way"
+		refused 64 joe -P joe
+		start_peer proxy accept head "send $DENIED" eof
+		program -d host:22 -p 127.0.0.1:PORT </dev/null
+		status_is 77
+		err_lacks secret
+		finished proxy
+	done
+	SSH_ASKPASS=$DIR/missing program -d host:22 -p 127.0.0.1:PORT -P joe </dev/null
+	status_is 64
+	err_has "$DIR/missing"
+}
+
+@test "its answer is taken though the caller has SIGCHLD ignored" {
+	askpass 'echo secret'
+	start_peer proxy accept 'log request' head "send $OK" close
+	DISPLAY=:0 limited env --ignore-signal=CHLD "$PROXYTUNNEL" -d host:22 -p "127.0.0.1:$PORT" -P joe </dev/null
+	finished proxy
+	given joe:secret
+}
+
+@test "an answer of 4 KiB is taken, and its end of line is not a part of it" {
+	local long
+
+	long=$(printf '%04096d' 1)
+	start_peer proxy accept 'log request' head "send $OK" close
+	askpass "printf '%04096d\n' 1"
+	DISPLAY=:0 program -d host:22 -p 127.0.0.1:PORT -P joe </dev/null
+	status_is 0
+	finished proxy
+	given "joe:$long"
+}
+
+@test "the time limit stands still while it asks" {
+	askpass 'case $1 in User*) sleep 1.3; echo joe ;; *) echo secret ;; esac'
+	start_peer proxy accept head "send $DENIED" eof accept 'log request' head "send $OK" close
+	DISPLAY=:0 program -w 1 -d host:22 -p 127.0.0.1:PORT </dev/null
+	status_is 0
+	finished proxy
+	given joe:secret
+}
+
+@test "what it starts inherits no password, no connection, and not the tunnel's bytes" {
+	askpass 'env >environment; cat >stolen; ls -l /proc/self/fd >descriptors; echo joe'
+	export DISPLAY=:0 PROXYPASS=hidden1 https_proxy=http://user:hidden2@127.0.0.9:1
+	export HTTP_PROXY=http://user:hidden3@127.0.0.9:1 all_proxy=http://127.0.0.9:1
+	start_peer proxy accept head "send $DENIED" eof accept 'log request' head "send $OK" 'expect up' eof close
+	program -d host:22 -p 127.0.0.1:PORT < <(printf up)
+	status_is 0
+	finished proxy
+	given joe:hidden1
+	grep -q '^DISPLAY=' environment
+	! grep hidden environment || false
+	grep -q '^all_proxy=http://127.0.0.9:1$' environment
+	[ ! -s stolen ]
+	[ -s descriptors ]
+	! grep socket: descriptors || false
+}

@@ -1,0 +1,816 @@
+/* SPDX-License-Identifier: ISC */
+
+/*
+ * unit: the parts of proxytunnel that need no peer, by tables of what goes in and what must come out.
+ *
+ *	unit GROUP	ends with 1, and a line on stderr for each, if something comes out otherwise
+ */
+
+#define main proxytunnel_main
+#include "../proxytunnel.c"
+#undef main
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+enum { TEXT_MAX = 70000, LENGTHS = 201, BYTES = 256 };
+
+static int failures;
+
+/* A line on stderr unless what is promised holds. */
+__attribute__((format(printf, 3, 4)))
+static void expect(bool holds, int line, const char *format, ...)
+{
+	va_list words;
+
+	if (holds)
+		return;
+	failures++;
+	fprintf(stderr, "test/unit.c:%d: ", line);
+	va_start(words, format);
+	vfprintf(stderr, format, words);
+	va_end(words);
+	fputc('\n', stderr);
+}
+
+static bool same(const char *one, const char *other)
+{
+	return one && other ? strcmp(one, other) == 0 : one == other;
+}
+
+/* What has to be changed in place is changed in a copy, which stands until the next. */
+static char *writable(const char *text)
+{
+	static char copied[TEXT_MAX];
+
+	snprintf(copied, sizeof copied, "%s", text);
+	return copied;
+}
+
+/* --- text ----------------------------------------------------------------------------------------- */
+
+static void number_group(void)
+{
+	static const struct {
+		int line;
+		const char *text;
+		long low, high, want;
+	} cases[] = {
+		{ __LINE__, "0", 0, 9, 0 },
+		{ __LINE__, "22", 1, 65535, 22 },
+		{ __LINE__, "1", 1, 65535, 1 },
+		{ __LINE__, "65535", 1, 65535, 65535 },
+		{ __LINE__, "0022", 1, 65535, 22 },
+		{ __LINE__, "0", 1, 65535, -1 },
+		{ __LINE__, "65536", 1, 65535, -1 },
+		{ __LINE__, "65558", 1, 65535, -1 },		/* 22, in 16 bits */
+		{ __LINE__, "4294967318", 1, 65535, -1 },	/* in 32 */
+		{ __LINE__, "18446744073709551638", 1, 65535, -1 },
+		{ __LINE__, "99999999999999999999999999999999", 0, 86400, -1 },
+		{ __LINE__, "", 0, 9, -1 },
+		{ __LINE__, "-1", 0, 9, -1 },
+		{ __LINE__, "+1", 0, 9, -1 },
+		{ __LINE__, " 1", 0, 9, -1 },
+		{ __LINE__, "1 ", 0, 9, -1 },
+		{ __LINE__, "22x", 0, 99, -1 },
+		{ __LINE__, "x22", 0, 99, -1 },
+		{ __LINE__, "0x16", 0, 99, -1 },
+		{ __LINE__, "1.5", 0, 99, -1 },
+		{ __LINE__, "1e1", 0, 99, -1 },
+		{ __LINE__, "\xd9\xa2", 0, 99, -1 },		/* a digit, but not of ASCII */
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		long number = number_parse(cases[i].text, cases[i].low, cases[i].high);
+
+		expect(number == cases[i].want, cases[i].line, "\"%s\" is %ld", cases[i].text, number);
+	}
+}
+
+#define TEN "1234567890"
+#define HUNDRED TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN
+#define HOST_255 HUNDRED HUNDRED TEN TEN TEN TEN TEN "12345"
+
+/* Where host is NULL, it is refused, and text is a part of the reason. */
+static void authority_group(void)
+{
+	static const struct {
+		int line;
+		const char *given, *fallback, *host, *port, *text;
+	} cases[] = {
+		{ __LINE__, "host:22", NULL, "host", "22", "host:22" },
+		{ __LINE__, "host:22", "80", "host", "22", "host:22" },
+		{ __LINE__, "host", "80", "host", "80", "host:80" },
+		{ __LINE__, "host:0022", NULL, "host", "22", "host:22" },
+		{ __LINE__, "127.0.0.1:1", NULL, "127.0.0.1", "1", "127.0.0.1:1" },
+		{ __LINE__, "h_o-s.t.:65535", NULL, "h_o-s.t.", "65535", "h_o-s.t.:65535" },
+		{ __LINE__, HOST_255 ":22", NULL, HOST_255, "22", HOST_255 ":22" },
+		{ __LINE__, HOST_255 "6:22", NULL, NULL, NULL, "255 bytes" },
+		{ __LINE__, "host", NULL, NULL, NULL, "no port" },
+		{ __LINE__, "", NULL, NULL, NULL, "no port" },
+		{ __LINE__, "", "80", NULL, NULL, "no host" },
+		{ __LINE__, ":22", NULL, NULL, NULL, "no host" },
+		{ __LINE__, "host:", NULL, NULL, NULL, "port" },
+		{ __LINE__, "host:", "80", NULL, NULL, "port" },
+		{ __LINE__, "host:0", NULL, NULL, NULL, "65535" },
+		{ __LINE__, "host:65536", NULL, NULL, NULL, "65535" },
+		{ __LINE__, "host:22x", NULL, NULL, NULL, "65535" },
+		{ __LINE__, "host: 22", NULL, NULL, NULL, "65535" },
+		{ __LINE__, "host:-22", NULL, NULL, NULL, "65535" },
+		{ __LINE__, "host:ssh", NULL, NULL, NULL, "65535" },
+		/* IPv6: the last colon divides */
+		{ __LINE__, "2001:db8::1:22", NULL, "2001:db8::1", "22", "[2001:db8::1]:22" },
+		{ __LINE__, "[2001:db8::1]:22", NULL, "2001:db8::1", "22", "[2001:db8::1]:22" },
+		{ __LINE__, "[2001:db8::1]:22", "80", "2001:db8::1", "22", "[2001:db8::1]:22" },
+		{ __LINE__, "[2001:db8::1]", "80", "2001:db8::1", "80", "[2001:db8::1]:80" },
+		{ __LINE__, "2001:db8::1", "80", "2001:db8::1", "80", "[2001:db8::1]:80" },
+		{ __LINE__, "::1", "80", "::1", "80", "[::1]:80" },
+		{ __LINE__, ":::22", NULL, "::", "22", "[::]:22" },
+		{ __LINE__, "::ffff:127.0.0.1:22", NULL, "::ffff:127.0.0.1", "22", "[::ffff:127.0.0.1]:22" },
+		{ __LINE__, "fe80::1%eth0:22", NULL, "fe80::1%eth0", "22", "[fe80::1%eth0]:22" },
+		{ __LINE__, "[fe80::1%eth0]:22", NULL, "fe80::1%eth0", "22", "[fe80::1%eth0]:22" },
+		{ __LINE__, "[2001:db8::1]", NULL, NULL, NULL, "no port" },
+		{ __LINE__, "[]:22", NULL, NULL, NULL, "no host" },
+		{ __LINE__, "[::1:22", NULL, NULL, NULL, "character" },
+		{ __LINE__, "::1]:22", NULL, NULL, NULL, "character" },
+		{ __LINE__, "[[::1]]:22", NULL, NULL, NULL, "character" },
+		{ __LINE__, "[::1]x:22", NULL, NULL, NULL, "character" },
+		{ __LINE__, "[::1]22", NULL, NULL, NULL, "no port" },
+		{ __LINE__, "[host]:22", NULL, NULL, NULL, "IPv6" },
+		{ __LINE__, "[127.0.0.1]:22", NULL, NULL, NULL, "IPv6" },
+		{ __LINE__, "a:b:22", NULL, NULL, NULL, "IPv6" },
+		{ __LINE__, "2001:db8::1::22", NULL, NULL, NULL, "IPv6" },
+		/* what would be read as something else further on */
+		{ __LINE__, "ho st:22", NULL, NULL, NULL, "character" },
+		{ __LINE__, "host\r\nX: y:22", NULL, NULL, NULL, "character" },
+		{ __LINE__, "ho\x01st:22", NULL, NULL, NULL, "character" },
+		{ __LINE__, "ho\x7fst:22", NULL, NULL, NULL, "character" },
+		{ __LINE__, "user@host:22", NULL, NULL, NULL, "character" },
+		{ __LINE__, "host/x:22", NULL, NULL, NULL, "character" },
+		{ __LINE__, "host?x:22", NULL, NULL, NULL, "character" },
+		{ __LINE__, "host#x:22", NULL, NULL, NULL, "character" },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct authority got = { .host = "" };
+		const char *wrong = authority_parse(&got, cases[i].given, cases[i].fallback);
+
+		if (!cases[i].host) {
+			expect(wrong && strstr(wrong, cases[i].text), cases[i].line, "%s: %s", cases[i].given,
+			       wrong ? wrong : "is taken");
+			continue;
+		}
+		expect(!wrong, cases[i].line, "%s: %s", cases[i].given, wrong ? wrong : "");
+		expect(same(got.host, cases[i].host) && same(got.port, cases[i].port) && same(got.text, cases[i].text),
+		       cases[i].line, "%s: %s, %s, %s", cases[i].given, got.host, got.port, got.text);
+	}
+}
+
+/* The two words of the command line: nothing divides them, so nothing can be divided wrongly. */
+static void words_group(void)
+{
+	static const struct {
+		int line;
+		const char *host, *port, *text;
+	} cases[] = {
+		{ __LINE__, "host", "22", "host:22" },
+		{ __LINE__, "2001:db8::1", "22", "[2001:db8::1]:22" },
+		{ __LINE__, "[2001:db8::1]", "22", "[2001:db8::1]:22" },
+		{ __LINE__, "host:22", "22", NULL },
+		{ __LINE__, "", "22", NULL },
+		{ __LINE__, "[]", "22", NULL },
+		{ __LINE__, "host", "", NULL },
+		{ __LINE__, "host", "0", NULL },
+		{ __LINE__, "host", "65536", NULL },
+		{ __LINE__, "host", "22 ", NULL },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct authority got = { .host = "" };
+		const char *wrong = authority_set(&got, cases[i].host, strlen(cases[i].host), cases[i].port);
+
+		expect(!wrong == !!cases[i].text, cases[i].line, "\"%s\" \"%s\": %s", cases[i].host, cases[i].port,
+		       wrong ? wrong : "is taken");
+		expect(wrong || same(got.text, cases[i].text), cases[i].line, "it is %s", got.text);
+	}
+}
+
+/* Where text is NULL, it is refused. */
+static void proxy_group(void)
+{
+	static const struct {
+		int line;
+		const char *url, *text, *user, *password;
+	} cases[] = {
+		{ __LINE__, "proxy", "proxy:80", NULL, NULL },
+		{ __LINE__, "proxy:8080", "proxy:8080", NULL, NULL },
+		{ __LINE__, "http://proxy", "proxy:80", NULL, NULL },
+		{ __LINE__, "http://proxy/", "proxy:80", NULL, NULL },
+		{ __LINE__, "HTTP://proxy:3128/", "proxy:3128", NULL, NULL },
+		{ __LINE__, "[::1]", "[::1]:80", NULL, NULL },
+		{ __LINE__, "::1", "[::1]:80", NULL, NULL },
+		{ __LINE__, "http://[::1]:8080/", "[::1]:8080", NULL, NULL },
+		{ __LINE__, "user@proxy", "proxy:80", "user", NULL },
+		{ __LINE__, "user:@proxy", "proxy:80", "user", "" },
+		{ __LINE__, ":pass@proxy", "proxy:80", "", "pass" },
+		{ __LINE__, "user:pass@proxy:8080", "proxy:8080", "user", "pass" },
+		{ __LINE__, "http://user:pass@[::1]:8080/", "[::1]:8080", "user", "pass" },
+		{ __LINE__, "http://us%65r:p%40s%3as%20%25@proxy", "proxy:80", "user", "p@s:s %" },
+		{ __LINE__, "http://us%3Aer:pass@proxy", "proxy:80", "us:er", "pass" },
+		{ __LINE__, "http://user:%c3%A4%FF@proxy", "proxy:80", "user", "\xc3\xa4\xff" },
+		/* pasted as they are */
+		{ __LINE__, "user:p@ss@proxy", "proxy:80", "user", "p@ss" },
+		{ __LINE__, "user:pa:ss@proxy", "proxy:80", "user", "pa:ss" },
+		{ __LINE__, "http://user:p/a?s#s@proxy:1/", "proxy:1", "user", "p/a?s#s" },
+		{ __LINE__, "http://user:http://@proxy", "proxy:80", "user", "http://" },
+		{ __LINE__, "", NULL, NULL, NULL },
+		{ __LINE__, "http://", NULL, NULL, NULL },
+		{ __LINE__, "http://user:pass@", NULL, NULL, NULL },
+		{ __LINE__, "http://:8080", NULL, NULL, NULL },
+		{ __LINE__, "socks5://proxy", NULL, NULL, NULL },
+		{ __LINE__, "ftp://user@proxy", NULL, NULL, NULL },
+		{ __LINE__, "http://proxy/path", NULL, NULL, NULL },
+		{ __LINE__, "http:/proxy", NULL, NULL, NULL },
+		{ __LINE__, "proxy:0", NULL, NULL, NULL },
+		{ __LINE__, "proxy:65536", NULL, NULL, NULL },
+		{ __LINE__, "proxy:8080x", NULL, NULL, NULL },
+		{ __LINE__, "pro\x01xy", NULL, NULL, NULL },
+		{ __LINE__, "us\ner@proxy", NULL, NULL, NULL },
+		{ __LINE__, "user:pa%zzss@proxy", NULL, NULL, NULL },
+		{ __LINE__, "us%er:pass@proxy", NULL, NULL, NULL },
+		{ __LINE__, "user:pa%00ss@proxy", NULL, NULL, NULL },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct hop hop = { .url = writable(cases[i].url) };
+		const char *wrong = proxy_parse(&hop);
+		struct credentials got = hop.userinfo;
+
+		expect(!wrong == !!cases[i].text, cases[i].line, "%s: %s", cases[i].url, wrong ? wrong : "is taken");
+		if (!wrong)
+			expect(same(hop.at.text, cases[i].text) && same(got.user, cases[i].user) &&
+			       same(got.password, cases[i].password), cases[i].line, "%s: %s, %s, %s", cases[i].url,
+			       hop.at.text, got.user ? got.user : "-", got.password ? got.password : "-");
+	}
+}
+
+static void percent_group(void)
+{
+	static const struct {
+		int line;
+		const char *text, *want;
+	} cases[] = {
+		{ __LINE__, "", "" },
+		{ __LINE__, "plain+text", "plain+text" },
+		{ __LINE__, "%41%62%5a", "AbZ" },
+		{ __LINE__, "%c3%A4%fF", "\xc3\xa4\xff" },
+		{ __LINE__, "a%20b%25", "a b%" },
+		{ __LINE__, "%2541", "%41" },
+		{ __LINE__, "\xc3\xa4", "\xc3\xa4" },
+		{ __LINE__, "%", NULL },
+		{ __LINE__, "%4", NULL },
+		{ __LINE__, "a%4g", NULL },
+		{ __LINE__, "%g4", NULL },
+		{ __LINE__, "%%41", NULL },
+		{ __LINE__, "% 41", NULL },
+		{ __LINE__, "%\x14" "1", NULL },	/* '4' but for a bit */
+		{ __LINE__, "%+1", NULL },
+		{ __LINE__, "a%00b", NULL },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		char *text = writable(cases[i].text);
+		bool decoded = percent_decode(text);
+
+		expect(decoded == !!cases[i].want, cases[i].line, "%s: %s", cases[i].text, decoded ? text : "is refused");
+		expect(!decoded || same(text, cases[i].want), cases[i].line, "%s: %s", cases[i].text, text);
+	}
+}
+
+static void no_proxy_group(void)
+{
+	static const struct {
+		int line;
+		const char *list, *host;
+		bool want;
+	} cases[] = {
+		{ __LINE__, "", "host", false },
+		{ __LINE__, ",", "host", false },
+		{ __LINE__, " , ,, ", "host", false },
+		{ __LINE__, "host", "host", true },
+		{ __LINE__, "HOST", "hosT", true },
+		{ __LINE__, "hos", "host", false },
+		{ __LINE__, "host", "hos", false },
+		/* commas or spaces between */
+		{ __LINE__, "a,host,b", "host", true },
+		{ __LINE__, "a host b", "host", true },
+		{ __LINE__, "a , ,host", "host", true },
+		{ __LINE__, "a;host", "host", false },
+		/* a * only alone */
+		{ __LINE__, "*", "host", true },
+		{ __LINE__, "*", "::1", true },
+		{ __LINE__, "*,a", "host", false },
+		{ __LINE__, "a,*", "host", false },
+		{ __LINE__, "*.example.org", "www.example.org", false },
+		{ __LINE__, "h*t", "host", false },
+		/* suffixes, with and without the dot */
+		{ __LINE__, "example.org", "www.example.org", true },
+		{ __LINE__, ".example.org", "www.example.org", true },
+		{ __LINE__, ".example.org", "example.org", true },
+		{ __LINE__, "org", "a.b.example.org", true },
+		{ __LINE__, "example.org", "notexample.org", false },
+		{ __LINE__, ".example.org", "notexample.org", false },
+		{ __LINE__, "www.example.org", "example.org", false },
+		{ __LINE__, "example", "example.org", false },
+		{ __LINE__, ".", "host", false },
+		{ __LINE__, "..", "host", false },
+		/* a trailing dot */
+		{ __LINE__, "example.org.", "www.example.org", true },
+		{ __LINE__, "example.org", "www.example.org.", true },
+		{ __LINE__, ".example.org.", "example.org.", true },
+		/* no ports */
+		{ __LINE__, "host:22", "host", false },
+		{ __LINE__, "127.0.0.1:22", "127.0.0.1", false },
+		/* addresses */
+		{ __LINE__, "127.0.0.1", "127.0.0.1", true },
+		{ __LINE__, "0.0.1", "127.0.0.1", false },
+		{ __LINE__, ".0.0.1", "127.0.0.1", false },
+		{ __LINE__, "127.0.0.10", "127.0.0.1", false },
+		{ __LINE__, "::1", "0:0:0:0:0:0:0:1", true },
+		{ __LINE__, "2001:DB8::1", "2001:db8:0::1", true },
+		{ __LINE__, "2001:db8::1", "2001:db8::2", false },
+		{ __LINE__, "a,127.0.0.1,b", "127.0.0.1", true },
+		/* ranges */
+		{ __LINE__, "10.0.0.0/8", "10.255.255.255", true },
+		{ __LINE__, "10.0.0.0/8", "11.0.0.0", false },
+		{ __LINE__, "10.1.2.3/8", "10.9.9.9", true },
+		{ __LINE__, "192.168.0.0/23", "192.168.1.255", true },
+		{ __LINE__, "192.168.0.0/23", "192.168.2.0", false },
+		{ __LINE__, "192.168.0.128/25", "192.168.0.127", false },
+		{ __LINE__, "127.0.0.1/32", "127.0.0.1", true },
+		{ __LINE__, "127.0.0.1/32", "127.0.0.2", false },
+		{ __LINE__, "127.0.0.1/31", "127.0.0.0", true },
+		{ __LINE__, "127.0.0.1/33", "127.0.0.1", false },
+		{ __LINE__, "127.0.0.0/8x", "127.0.0.1", false },
+		{ __LINE__, "127.0.0.0/", "127.0.0.1", false },
+		{ __LINE__, "2001:db8::/32", "2001:db8:ffff::1", true },
+		{ __LINE__, "2001:db8::/32", "2001:db9::1", false },
+		{ __LINE__, "2001:db8::/33", "2001:db8:7fff::1", true },
+		{ __LINE__, "2001:db8::/33", "2001:db8:8000::1", false },
+		{ __LINE__, "::1/128", "::1", true },
+		{ __LINE__, "::1/129", "::1", false },
+		/* each family for itself, and names are not resolved */
+		{ __LINE__, "::/8", "0.0.0.1", false },
+		{ __LINE__, "0.0.0.0/8", "::1", false },
+		{ __LINE__, "127.0.0.0/8", "localhost", false },
+		{ __LINE__, "localhost", "127.0.0.1", false },
+		/* nothing is cut short to fit */
+		{ __LINE__, HOST_255, HOST_255, true },
+		{ __LINE__, HOST_255 "." HOST_255, HOST_255, false },
+		{ __LINE__, HOST_255 "99", HOST_255, false },
+		{ __LINE__, HOST_255 HOST_255 ",host", "host", true },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		bool named = no_proxy_names(cases[i].list, cases[i].host);
+
+		expect(named == cases[i].want, cases[i].line, "\"%s\" %s %s", cases[i].list,
+		       named ? "names" : "does not name", cases[i].host);
+	}
+}
+
+static void escape_group(void)
+{
+	char text[BYTES], line[4 * BYTES + 1];
+
+	for (size_t i = 0; i < BYTES; i++) {
+		char want[5];
+
+		text[0] = (char)i;
+		line[escape(line, text, 1)] = '\0';
+		snprintf(want, sizeof want, i >= 0x20 && i < 0x7f ? "%c" : "\\x%02x", (unsigned char)i);
+		expect(same(line, want), __LINE__, "byte %zu is shown as %s", i, line);
+		text[0] = '\x1b';
+	}
+	memset(text, '\xff', sizeof text);
+	expect(escape(line, text, sizeof text) == 4 * sizeof text, __LINE__, "256 bytes take other than 1024");
+	expect(escape(line, text, 0) == 0, __LINE__, "nothing is shown as something");
+}
+
+__attribute__((format(printf, 2, 3)))
+static size_t formatted(char *line, const char *format, ...)
+{
+	va_list words;
+
+	va_start(words, format);
+	size_t length = message_format(line, format, words);
+	va_end(words);
+	line[length] = '\0';
+	return length;
+}
+
+static void message_group(void)
+{
+	static char line[LINE_SIZE + 1], text[3 * MESSAGE_MAX];
+
+	formatted(line, "%s: %d", "what\n", 5);
+	expect(same(line, "proxytunnel: what\\x0a: 5\n"), __LINE__, "it is %s", line);
+	memset(text, '\n', sizeof text - 1);
+	size_t length = formatted(line, "%s", text);
+	expect(length < LINE_SIZE, __LINE__, "%zu bytes of a message with room for %d", length, LINE_SIZE);
+	expect(length > 4 && same(line + length - 4, "...\n"), __LINE__, "a message cut short does not say so");
+	expect(!memchr(line, '\n', length - 1), __LINE__, "it is more than one line");
+}
+
+/* --- http ----------------------------------------------------------------------------------------- */
+
+static void head_end_group(void)
+{
+	static const struct {
+		int line;
+		const char *bytes;
+		size_t from, want;
+	} cases[] = {
+		{ __LINE__, "", 0, 0 },
+		{ __LINE__, "a", 0, 0 },
+		{ __LINE__, "a\r\n", 0, 0 },
+		{ __LINE__, "a\r\n\r", 0, 0 },
+		{ __LINE__, "a\r\n\r\n", 0, 5 },
+		{ __LINE__, "a\r\n\r\nb\r\n\r\n", 0, 5 },
+		{ __LINE__, "a\n\nb", 0, 3 },
+		{ __LINE__, "a\n\r\nb", 0, 4 },
+		{ __LINE__, "a\r\n\nb", 0, 4 },
+		{ __LINE__, "a\r\nb: c\r\n\r\n", 0, 11 },
+		{ __LINE__, "a\n\rb\r\n\r\n", 0, 8 },
+		{ __LINE__, "a\r\rb\n\r\r\nc", 0, 0 },
+		{ __LINE__, "a\r\n\r\nb\r\n\r\n", 5, 10 },
+		{ __LINE__, "a\r\n\r\n", 2, 5 },
+		{ __LINE__, "a\r\n\r\n", 3, 0 },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		size_t end = http_head_end(cases[i].bytes, cases[i].from, strlen(cases[i].bytes));
+
+		expect(end == cases[i].want, cases[i].line, "it ends at %zu", end);
+	}
+}
+
+static void status_group(void)
+{
+	static const struct {
+		int line;
+		const char *text;
+		int want;
+	} cases[] = {
+		{ __LINE__, "HTTP/1.1 200 OK\r\n", 200 },
+		{ __LINE__, "HTTP/1.0 407 Proxy Authentication Required\r\n", 407 },
+		{ __LINE__, "HTTP/1.9 200 OK\n", 200 },
+		{ __LINE__, "HTTP/1.1 200\r\n", 200 },
+		{ __LINE__, "HTTP/1.1 200 \r\n", 200 },
+		{ __LINE__, "HTTP/1.1 200\n", 200 },
+		{ __LINE__, "HTTP/1.1 000 \r\n", 0 },
+		{ __LINE__, "HTTP/1.1 999 200 OK\r\n", 999 },
+		{ __LINE__, "HTTP/1.1 20\r\n", -1 },
+		{ __LINE__, "HTTP/1.1 2000\r\n", -1 },
+		{ __LINE__, "HTTP/1.1 200OK\r\n", -1 },
+		{ __LINE__, "HTTP/1.1 200\tOK\r\n", -1 },
+		{ __LINE__, "HTTP/1.1  200 OK\r\n", -1 },
+		{ __LINE__, "HTTP/1.1\t200 OK\r\n", -1 },
+		{ __LINE__, "HTTP/1.1 -20 OK\r\n", -1 },
+		{ __LINE__, "HTTP/1.1 2x0 OK\r\n", -1 },
+		{ __LINE__, "HTTP/1.10 200 OK\r\n", -1 },
+		{ __LINE__, "HTTP/1. 200 OK\r\n", -1 },
+		{ __LINE__, "HTTP/2 200 OK\r\n", -1 },
+		{ __LINE__, "HTTP/2.0 200 OK\r\n", -1 },
+		{ __LINE__, "http/1.1 200 OK\r\n", -1 },
+		{ __LINE__, " HTTP/1.1 200 OK\r\n", -1 },
+		{ __LINE__, "HTTP/1.1\r\n", -1 },
+		{ __LINE__, "HTTP/1.1 \r\n", -1 },
+		{ __LINE__, "HTTP/1.\n", -1 },
+		{ __LINE__, "HTTP/1.", -1 },
+		{ __LINE__, "HTTP/1.1", -1 },
+		{ __LINE__, "SSH-2.0-OpenSSH_9.2\r\n", -1 },
+		{ __LINE__, "\r\n", -1 },
+		{ __LINE__, "", -1 },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		int status = http_status(cases[i].text);
+
+		expect(status == cases[i].want, cases[i].line, "it is %d", status);
+	}
+}
+
+/* All values of a field, each between brackets. */
+static void field_group(void)
+{
+	static const struct {
+		int line;
+		const char *head, *name, *want;
+	} cases[] = {
+		{ __LINE__, "HTTP/1.1 200 OK\r\nA: b\r\n\r\n", "A", "[b]" },
+		{ __LINE__, "A: b\r\n\r\n", "a", "[b]" },
+		{ __LINE__, "a:b\n\n", "A", "[b]" },
+		{ __LINE__, "A: \t b c\r\n", "A", "[b c]" },
+		{ __LINE__, "A: b", "A", "[b]" },
+		{ __LINE__, "A:\r\nB: c\r\n\r\n", "A", "[]" },
+		{ __LINE__, "A: \r\nB: c\r\n\r\n", "A", "[]" },
+		{ __LINE__, "A:", "A", "[]" },
+		{ __LINE__, "A: b: c\r\n\r\n", "A", "[b: c]" },
+		{ __LINE__, "A: 1\r\nB: 2\r\na: 3\r\n\r\n", "A", "[1][3]" },
+		{ __LINE__, "Ab: c\r\n\r\n", "A", "" },
+		{ __LINE__, "A: c\r\n\r\n", "Ab", "" },
+		{ __LINE__, "X-A: c\r\n\r\n", "A", "" },
+		{ __LINE__, "A : c\r\n\r\n", "A", "" },
+		{ __LINE__, " A: c\r\n\r\n", "A", "" },
+		{ __LINE__, "A\r\n: c\r\n\r\n", "A", "" },
+		{ __LINE__, "B: A: c\r\n\r\n", "A", "" },
+		{ __LINE__, "", "A", "" },
+		{ __LINE__, "\r\n\r\n", "A", "" },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		const char *cursor = cases[i].head, *value;
+		char all[64] = "";
+		int length;
+
+		while ((value = http_field(&cursor, cases[i].name, &length)))
+			snprintf(all + strlen(all), sizeof all - strlen(all), "[%.*s]", length, value);
+		expect(same(all, cases[i].want), cases[i].line, "it is %s", all);
+	}
+}
+
+static void schemes_group(void)
+{
+	static const struct {
+		int line;
+		const char *head, *want;
+	} cases[] = {
+		{ __LINE__, "Proxy-Authenticate: Basic realm=\"a\"\r\n\r\n", "Basic" },
+		{ __LINE__, "proxy-authenticate:Negotiate\r\n\r\n", "Negotiate" },
+		{ __LINE__, "Proxy-Authenticate: NTLM\r\nProxy-Authenticate: Basic realm=\"a\"\r\n\r\n", "NTLM, Basic" },
+		{ __LINE__, "Proxy-Authenticate: NTLM,Negotiate\r\n\r\n", "NTLM, Negotiate" },
+		{ __LINE__, "Proxy-Authenticate: , ,\tNTLM ,\r\n\r\n", "NTLM" },
+		{ __LINE__, "Proxy-Authenticate: Digest realm=\"a\", nonce=\"b\", Basic realm=\"c\"\r\n\r\n", "Digest, Basic" },
+		{ __LINE__, "Proxy-Authenticate: Digest realm = \"a\" , nonce = b, NTLM\r\n\r\n", "Digest, NTLM" },
+		{ __LINE__, "Proxy-Authenticate: Basic realm=\"a, NTLM, \\\", Digest\", charset=x\r\n\r\n", "Basic" },
+		{ __LINE__, "Proxy-Authenticate: Negotiate YII==, Basic realm=a\r\n\r\n", "Negotiate, Basic" },
+		{ __LINE__, "Proxy-Authenticate: Basic realm=\"a\r\nProxy-Authenticate: NTLM\r\n\r\n", "Basic, NTLM" },
+		{ __LINE__, "Proxy-Authenticate: Basic realm=\"a\\\r\nProxy-Authenticate: NTLM\r\n\r\n", "Basic, NTLM" },
+		{ __LINE__, "Proxy-Authenticate:\r\n\r\n", "" },
+		{ __LINE__, "Proxy-Authenticate: =x\r\n\r\n", "" },
+		{ __LINE__, "WWW-Authenticate: Basic realm=\"a\"\r\n\r\n", "" },
+		/* what does not fit is left out, whole */
+		{ __LINE__, "Proxy-Authenticate: Basic, " HUNDRED ", NTLM\r\n\r\n", "Basic, NTLM" },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		char list[64];
+
+		schemes_list(list, sizeof list, cases[i].head);
+		expect(same(list, cases[i].want), cases[i].line, "it offers %s", list);
+	}
+}
+
+static void offer_group(void)
+{
+	expect(schemes_offer("Basic", "Basic"), __LINE__, "Basic alone");
+	expect(schemes_offer("NTLM, bASIC, Digest", "Basic"), __LINE__, "Basic among others, in any case");
+	expect(schemes_offer("NTLM, Basic", "Basic"), __LINE__, "Basic at the end");
+	expect(!schemes_offer("", "Basic"), __LINE__, "nothing");
+	expect(!schemes_offer("BasicX, XBasic, Bas", "Basic"), __LINE__, "names like it");
+}
+
+/* --- credentials ------------------------------------------------------------------------------------ */
+
+static void wgetrc_group(void)
+{
+	static const struct {
+		int line;
+		const char *text, *want;
+	} cases[] = {
+		{ __LINE__, "proxy_user = joe", "joe" },
+		{ __LINE__, "proxy_user=joe", "joe" },
+		{ __LINE__, " \tproxy_user\t=\t joe \t", "joe" },
+		{ __LINE__, "Proxy_USER = joe", "joe" },
+		{ __LINE__, "proxy_user = a b  c ", "a b  c" },
+		{ __LINE__, "proxy_user = a = #b", "a = #b" },
+		{ __LINE__, "proxy_user =", "" },
+		{ __LINE__, "proxy_user =  ", "" },
+		{ __LINE__, "proxy_user", NULL },
+		{ __LINE__, "proxy_user joe", NULL },
+		{ __LINE__, "proxy_username = joe", NULL },
+		{ __LINE__, "remproxy_user = joe", NULL },
+		{ __LINE__, "#proxy_user = joe", NULL },
+		{ __LINE__, "# proxy_user = joe", NULL },
+		{ __LINE__, "", NULL },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		const char *value = wgetrc_value(writable(cases[i].text), "proxy_user");
+
+		expect(same(value, cases[i].want), cases[i].line, "it is %s", value ? value : "nothing");
+	}
+}
+
+/* What is known when each of three sources has added its own, '-' for none. */
+static void sources_group(void)
+{
+	static const struct {
+		int line;
+		const char *source[3], *want;
+	} cases[] = {
+		{ __LINE__, { "-:-", "-:-", "-:-" }, "-:-" },
+		{ __LINE__, { "a:1", "b:2", "c:3" }, "a:1" },
+		{ __LINE__, { "-:-", "b:2", "c:3" }, "b:2" },
+		{ __LINE__, { "a:-", "a:2", "a:3" }, "a:2" },
+		{ __LINE__, { "a:-", "b:2", "a:3" }, "a:3" },	/* never the password of another user */
+		{ __LINE__, { "a:-", "b:2", "c:3" }, "a:-" },
+		{ __LINE__, { "a:-", "-:2", "a:3" }, "a:2" },
+		{ __LINE__, { "-:1", "b:2", "c:3" }, "b:1" },
+		{ __LINE__, { "a:", "a:2", "a:3" }, "a:" },	/* an empty one is one */
+		{ __LINE__, { ":1", "b:2", "c:3" }, ":1" },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct credentials known = { NULL, NULL };
+		char text[3][8], got[16];
+
+		for (int j = 0; j < 3; j++) {
+			snprintf(text[j], sizeof text[j], "%s", cases[i].source[j]);
+			struct credentials one = credentials_split(text[j]);
+			credentials_add(&known, same(one.user, "-") ? NULL : one.user,
+			                same(one.password, "-") ? NULL : one.password);
+		}
+		snprintf(got, sizeof got, "%s:%s", known.user ? known.user : "-", known.password ? known.password : "-");
+		expect(same(got, cases[i].want), cases[i].line, "it is %s", got);
+	}
+}
+
+/* --- net ------------------------------------------------------------------------------------------ */
+
+static int option_of(int socket, int level, int name)
+{
+	int value = -1;
+	socklen_t size = sizeof value;
+
+	return getsockopt(socket, level, name, &value, &size) == 0 ? value : -1;
+}
+
+static void socket_group(void)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct addrinfo one = { .ai_family = AF_INET, .ai_addr = (struct sockaddr *)&address, .ai_addrlen = sizeof address };
+	socklen_t size = sizeof address;
+	int listener = socket(AF_INET, SOCK_STREAM, 0);
+
+	expect(bind(listener, one.ai_addr, size) == 0 && listen(listener, 1) == 0 &&
+	       getsockname(listener, one.ai_addr, &size) == 0, __LINE__, "no listener: %s", strerror(errno));
+	int fd = net_dial(&one);
+	expect(fd != -1, __LINE__, "no connection: %s", strerror(errno));
+	expect(option_of(fd, IPPROTO_TCP, TCP_NODELAY) > 0, __LINE__, "TCP_NODELAY is off");
+	expect(option_of(fd, SOL_SOCKET, SO_KEEPALIVE) > 0, __LINE__, "SO_KEEPALIVE is off");
+	expect((fcntl(fd, F_GETFL) & O_NONBLOCK) == 0, __LINE__, "O_NONBLOCK is on");
+	expect((fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0, __LINE__, "children inherit it");
+}
+
+/* --- base64 --------------------------------------------------------------------------------------- */
+
+static void vectors_group(void)
+{
+	static const struct {
+		const char *plain, *coded;
+	} vectors[] = {	/* RFC 4648 section 10 */
+		{ "", "" },
+		{ "f", "Zg==" },
+		{ "fo", "Zm8=" },
+		{ "foo", "Zm9v" },
+		{ "foob", "Zm9vYg==" },
+		{ "fooba", "Zm9vYmE=" },
+		{ "foobar", "Zm9vYmFy" },
+		{ "\xfb\xff\xfe", "+//+" },
+	};
+
+	for (size_t i = 0; i < COUNT(vectors); i++) {
+		size_t length = strlen(vectors[i].plain);
+		char coded[16], plain[16];
+
+		base64_encode(coded, vectors[i].plain, length);
+		expect(same(coded, vectors[i].coded), __LINE__, "%s becomes %s", vectors[i].plain, coded);
+		expect(strlen(coded) + 1 == BASE64_SIZE(length), __LINE__, "BASE64_SIZE(%zu)", length);
+		expect(base64_decode(plain, vectors[i].coded, strlen(vectors[i].coded)) == (long)length &&
+		       memcmp(plain, vectors[i].plain, length) == 0, __LINE__, "%s does not come back", vectors[i].coded);
+	}
+}
+
+/* There and back, without a byte touched beyond what the header promises. */
+static void round_trip(const unsigned char *data, size_t length)
+{
+	char coded[BASE64_SIZE(BYTES) + 1];
+	unsigned char plain[BYTES + 4];
+	size_t size = BASE64_SIZE(length), room = (size - 1) / 4 * 3;
+
+	memset(coded, '~', sizeof coded);
+	memset(plain, 0xa5, sizeof plain);
+	base64_encode(coded, data, length);
+	expect(strlen(coded) == size - 1 && coded[size] == '~', __LINE__, "%zu bytes become %zu", length, strlen(coded));
+	expect(strspn(coded, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=") == size - 1,
+	       __LINE__, "not the alphabet: %s", coded);
+	expect(base64_decode(plain, coded, size - 1) == (long)length, __LINE__, "%s is refused", coded);
+	expect(memcmp(plain, data, length) == 0, __LINE__, "%s is something else", coded);
+	expect(plain[room] == 0xa5, __LINE__, "decode writes beyond %zu bytes", room);
+}
+
+static void round_trip_group(void)
+{
+	unsigned char data[BYTES];
+	uint32_t random = 1;
+
+	for (size_t i = 0; i < BYTES; i++)
+		data[i] = (unsigned char)i;
+	round_trip(data, BYTES);
+	for (size_t i = 0; i < BYTES; i++)
+		round_trip(data + i, 1);
+	for (size_t length = 0; length < LENGTHS; length++) {
+		for (size_t i = 0; i < length; i++)
+			data[i] = (unsigned char)((random = random * 1664525 + 1013904223) >> 24);
+		round_trip(data, length);
+	}
+}
+
+static void not_base64_group(void)
+{
+	static const struct {
+		int line;
+		const char *text;
+		size_t length;
+	} cases[] = {
+		{ __LINE__, "Z", 1 },
+		{ __LINE__, "Zg", 2 },
+		{ __LINE__, "Zg=", 3 },
+		{ __LINE__, "Zm9vY", 5 },
+		{ __LINE__, "Zm9v=", 5 },
+		{ __LINE__, "Zm9vYWJj", 5 },		/* it is the length that counts, not what follows */
+		{ __LINE__, "Zm9vYWJj", 6 },
+		{ __LINE__, "Zm9vYWJj", 7 },
+		{ __LINE__, "====", 4 },
+		{ __LINE__, "Z===", 4 },
+		{ __LINE__, "=Zg=", 4 },
+		{ __LINE__, "Zg=v", 4 },
+		{ __LINE__, "Zg==Zg==", 8 },
+		{ __LINE__, "Zm8=Zm9v", 8 },
+		{ __LINE__, "Zm9v====", 8 },
+		{ __LINE__, "Zh==", 4 },		/* bits left over */
+		{ __LINE__, "Zm9=", 4 },
+		{ __LINE__, "Zm9v\r\n", 6 },
+		{ __LINE__, "Zm9vZm9\n", 8 },
+		{ __LINE__, " Zm9vZm9", 8 },
+		{ __LINE__, "Zm9 ", 4 },
+		{ __LINE__, "Zm-_", 4 },		/* of base64url */
+		{ __LINE__, "Zm9\0", 4 },
+		{ __LINE__, "\0\0\0\0", 4 },
+		{ __LINE__, "Zm9\xff", 4 },
+		{ __LINE__, "Zm9*", 4 },
+	};
+	char data[16];
+
+	for (size_t i = 0; i < COUNT(cases); i++)
+		expect(base64_decode(data, cases[i].text, cases[i].length) == -1, cases[i].line, "%s is taken", cases[i].text);
+	for (int i = 1; i < BYTES; i++) {
+		char text[4] = { 'A', (char)i, 'A', 'A' };
+		bool digit = (i >= '0' && i <= '9') || (i >= 'A' && i <= 'Z') || (i >= 'a' && i <= 'z') || i == '+' || i == '/';
+
+		expect((base64_decode(data, text, 4) == 3) == digit, __LINE__, "byte %d is %s", i, digit ? "refused" : "taken");
+	}
+}
+
+/* --- main ----------------------------------------------------------------------------------------- */
+
+static const struct {
+	const char *name;
+	void (*run)(void);
+} groups[] = {
+	{ "number", number_group },		{ "authority", authority_group },
+	{ "words", words_group },		{ "proxy", proxy_group },
+	{ "percent", percent_group },		{ "no_proxy", no_proxy_group },
+	{ "escape", escape_group },		{ "message", message_group },
+	{ "head_end", head_end_group },		{ "status", status_group },
+	{ "field", field_group },		{ "schemes", schemes_group },
+	{ "offer", offer_group },		{ "wgetrc", wgetrc_group },
+	{ "sources", sources_group },		{ "socket", socket_group },
+	{ "vectors", vectors_group },		{ "round_trip", round_trip_group },
+	{ "not_base64", not_base64_group },
+};
+
+int main(int argc, char **argv)
+{
+	for (size_t i = 0; i < COUNT(groups); i++)
+		if (argc == 2 && same(argv[1], groups[i].name)) {
+			groups[i].run();
+			return failures > 0;
+		}
+	fprintf(stderr, "usage: unit GROUP, which is one of");
+	for (size_t i = 0; i < COUNT(groups); i++)
+		fprintf(stderr, " %s", groups[i].name);
+	fputc('\n', stderr);
+	return 2;
+}

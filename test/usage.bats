@@ -1,0 +1,437 @@
+#!/usr/bin/env bats
+# The command line and the environment: what is understood, and what each bad word gets.
+
+load helper
+
+OK='HTTP/1.1 200 OK\r\n\r\n'
+
+# reaches WANT ARG...: with ARG..., where PORT stands for that of a proxy, CONNECT WANT is what it is asked.
+reaches() {
+	local want=$1
+
+	shift
+	start_peer proxy accept 'log request' head "send $OK" close
+	program "${@//PORT/$PORT}" </dev/null
+	status_is 0
+	err_empty
+	finished proxy
+	[ "$(sed -n '1s/^CONNECT \(.*\) HTTP\/1.1\r$/\1/p' request)" = "$want" ]
+}
+
+# refused WORD ARG...: one line with WORD in it, status 64, and nobody is connected to. PORT is that of a proxy.
+refused() {
+	local word=$1
+
+	shift
+	echo "refused: $*" | cat -v
+	program "${@//PORT/$PORT}" </dev/null
+	status_is 64
+	out_is ''
+	err_one_line
+	err_has "$word"
+}
+
+# The proxy that refused is not to reach: whoever comes first must say who it is.
+start_unreached() {
+	start_peer proxy accept 'expect the test itself' close
+}
+
+not_reached() {
+	printf 'the test itself' >"/dev/tcp/127.0.0.1/$PORT"
+	finished proxy
+}
+
+# --- the words ----------------------------------------------------------------
+
+@test "the destination: -d, --dest, one word, two words; IPv6 with and without brackets" {
+	reaches host:22 -p 127.0.0.1:PORT -d host:22
+	reaches host:22 --proxy=127.0.0.1:PORT --dest=host:22
+	reaches host:22 --proxy 127.0.0.1:PORT --dest host:22
+	reaches host:22 -p 127.0.0.1:PORT host:22
+	reaches host:22 -p 127.0.0.1:PORT host 22
+	reaches host:22 host 22 -p 127.0.0.1:PORT
+	reaches '[2001:db8::1]:22' -p 127.0.0.1:PORT -d '[2001:db8::1]:22'
+	reaches '[2001:db8::1]:22' -p 127.0.0.1:PORT -d 2001:db8::1:22
+	reaches '[2001:db8::1]:22' -p 127.0.0.1:PORT 2001:db8::1 22
+	reaches '[2001:db8::1]:22' -p 127.0.0.1:PORT '[2001:db8::1]' 22
+}
+
+@test "the proxy: with and without http://, with a slash behind it" {
+	reaches host:22 -p http://127.0.0.1:PORT host:22
+	reaches host:22 -p HTTP://127.0.0.1:PORT/ host:22
+	reaches host:22 -p127.0.0.1:PORT host:22
+}
+
+@test "corkscrew's words: PROXY PPORT HOST PORT and a file of credentials" {
+	(umask 077 && printf 'user:pass\n' >passfile)
+	reaches host:22 127.0.0.1 PORT host 22
+	! grep -q Authorization request || false
+	reaches host:22 127.0.0.1 PORT host 22 passfile
+	grep -q 'Proxy-Authorization: Basic dXNlcjpwYXNz' request
+	reaches '[2001:db8::1]:22' 127.0.0.1 PORT 2001:db8::1 22
+}
+
+@test "the other options have their long names, and values with = or behind it" {
+	(umask 077 && printf 'user:pass\n' >passfile)
+	reaches host:22 --proxy=127.0.0.1:PORT --passfile=passfile --header='X-A: b' --host other --timeout=5 --quiet host:22
+	grep -q 'Proxy-Authorization: Basic dXNlcjpwYXNz' request
+	grep -q '^X-A: b' request
+	grep -q '^Host: other' request
+	reaches host:22 --proxy=127.0.0.1:PORT --proxyauth=user:pass --header 'X-A: b' --timeout 5 host:22
+	grep -q 'Proxy-Authorization: Basic dXNlcjpwYXNz' request
+	start_peer proxy accept head "send $OK" close
+	program --verbose -p "127.0.0.1:$PORT" host:22 </dev/null
+	status_is 0
+	err_has 'CONNECT host:22'
+}
+
+@test "-w 0 sets no limit, and the largest is taken" {
+	reaches host:22 -w 0 -p 127.0.0.1:PORT host:22
+	reaches host:22 -w 86400 -p 127.0.0.1:PORT host:22
+}
+
+@test "-h and --help print the usage and every option to stdout, status 0" {
+	local option
+
+	program -h
+	status_is 0
+	err_empty
+	grep -q '^usage: proxytunnel ' out
+	for option in -p -d -P -F -H -o -4 -6 -w -v -q -h -V \
+		--proxy= --dest= --proxyauth= --passfile= --header= --host= --timeout= --verbose --quiet --help --version; do
+		grep -qE -e "(^|[ ,])$option" out || {
+			echo "$option is not in the help"
+			return 1
+		}
+	done
+	mv out short
+	program --help
+	status_is 0
+	cmp out short
+}
+
+@test "-V and --version print the version to stdout, status 0" {
+	program -V
+	status_is 0
+	err_empty
+	grep -qxE 'proxytunnel [0-9a-z.]+' out
+	mv out short
+	program --version
+	status_is 0
+	cmp out short
+}
+
+@test "-h where stdout cannot be written to is an I/O error" {
+	status=0
+	limited "$PROXYTUNNEL" -h >/dev/full 2>err || status=$?
+	status_is 74
+}
+
+# --- bad words ----------------------------------------------------------------
+
+@test "a bad destination is named: no port, 0, 65536, 22x, no host, brackets, a blank" {
+	local word
+
+	start_unreached
+	for word in host host:0 host:65536 host:22x host: host:-1 host:+22 'host: 22' :22 '' '[]:22' '[host]:22' '[::1:22' \
+		a:b:22 'ho st:22' user@host:22 http://host:22 "$(printf '%0256d' 0):22"; do
+		refused "$word" -p 127.0.0.1:PORT -d "$word"
+	done
+	refused host:22x -p 127.0.0.1:PORT host:22x
+	refused host -p 127.0.0.1:PORT host
+	for word in 0 65536 22x '' ' 22' ssh; do
+		refused "host $word" -p 127.0.0.1:PORT host "$word"
+		refused "host $word" 127.0.0.1 PORT host "$word"
+	done
+	not_reached
+}
+
+@test "a bad proxy is named: its port, its host, its scheme, a path, a broken %" {
+	local word
+
+	start_unreached
+	for word in :PORT 127.0.0.1:0 127.0.0.1:65536 127.0.0.1:PORTx 127.0.0.1: '[127.0.0.1]:PORT' 127.0.0.1:PORT/path; do
+		refused "${word//PORT/$PORT}" -p "$word" host:22
+	done
+	for word in ftp://127.0.0.1:PORT socks5://127.0.0.1:PORT socks5h://user:secret@127.0.0.1:PORT \
+		user:secret%zz@127.0.0.1:PORT %@127.0.0.1:PORT user:secret%00@127.0.0.1:PORT; do
+		refused "127.0.0.1:$PORT" -p "$word" host:22
+		err_lacks secret
+	done
+	refused -p -p '' host:22
+	for word in 0 65536 PORTx ''; do
+		refused "127.0.0.1 ${word//PORT/$PORT}" 127.0.0.1 "$word" host 22
+	done
+	not_reached
+}
+
+@test "no destination, no proxy: each is said" {
+	start_unreached
+	refused destination -p 127.0.0.1:PORT
+	refused destination
+	refused proxy host:22
+	refused https_proxy -d host:22
+	not_reached
+}
+
+@test "too many words, three words, and what is given twice are refused" {
+	start_unreached
+	refused 22 -p 127.0.0.1:PORT host 22 22
+	refused more 127.0.0.1 PORT host 22 passfile more
+	refused other:22 -p 127.0.0.1:PORT -d host:22 other:22
+	refused other -p 127.0.0.1:PORT -d host:22 other 22
+	refused 127.0.0.1 -p 127.0.0.1:PORT 127.0.0.1 PORT host 22
+	refused passfile -F other 127.0.0.1 PORT host 22 passfile
+	not_reached
+}
+
+@test "a control character anywhere is refused" {
+	local c
+
+	start_unreached
+	for c in $'\r' $'\t' $'\x1b' $'\x1f'; do
+		refused 'ho\x' -p 127.0.0.1:PORT -d "ho${c}st:22"
+	done
+	for c in $'\x01' $'\n' $'\x7f'; do
+		refused 'ho\x' -p 127.0.0.1:PORT -d "ho${c}st:22"
+		refused 'ho\x' -p 127.0.0.1:PORT "ho${c}st" 22
+		refused '22\x' -p 127.0.0.1:PORT host "22${c}"
+		refused '127.0.0.1\x' -p "127.0.0.1${c}:PORT" host:22
+		refused '127.0.0.1\x' "127.0.0.1${c}" PORT host 22
+		refused -p -p "us${c}er:secret@127.0.0.1:PORT" host:22
+		refused -o -p 127.0.0.1:PORT -o "a${c}b" host:22
+		refused -H -p 127.0.0.1:PORT -H "X: a${c}b" host:22
+		refused -H -p 127.0.0.1:PORT -H "X${c}: ab" host:22
+		refused -P -p 127.0.0.1:PORT -P "us${c}er:secret" host:22
+		refused -P -p 127.0.0.1:PORT -P "user:secret${c}" host:22
+		err_lacks secret
+		refused -w -p 127.0.0.1:PORT -w "5${c}" host:22
+	done
+	refused URL -p user:secret%0a@127.0.0.1:PORT host:22
+	refused URL -p us%7fer:secret@127.0.0.1:PORT host:22
+	err_lacks secret
+	PROXYUSER=$'us\ner' PROXYPASS=secret refused PROXYUSER -p 127.0.0.1:PORT host:22
+	PROXYUSER=user PROXYPASS=$'secret\x7f' refused PROXYPASS -p 127.0.0.1:PORT host:22
+	err_lacks secret
+	https_proxy=$'http://127.0.0.1\x01:PORT' refused https_proxy host:22
+	(umask 077 && printf 'user:sec\x01ret\n' >passfile)
+	refused passfile -p 127.0.0.1:PORT -F passfile host:22
+	not_reached
+}
+
+@test "a header without a name, or without a colon, is refused" {
+	local line
+
+	start_unreached
+	for line in '' ':' ': value' ' : value' 'X' 'X value' 'X Y: value' 'X : value' ' X: value' 'X(: value' $'\xc3\xa4: value'; do
+		refused -H -p 127.0.0.1:PORT -H "$line" host:22
+	done
+	not_reached
+}
+
+@test "a bad time limit is named" {
+	local word
+
+	start_unreached
+	for word in -1 86401 1.5 1s x '' ' 1' 4294967297; do
+		refused "-w $word" -p 127.0.0.1:PORT -w "$word" host:22
+	done
+	not_reached
+}
+
+@test "an unknown option, and one that lacks its value, are named" {
+	start_unreached
+	refused -Z -p 127.0.0.1:PORT -Z host:22
+	refused -Z -p 127.0.0.1:PORT -vZ host:22
+	refused --nonsense -p 127.0.0.1:PORT --nonsense host:22
+	refused --nonsense -p 127.0.0.1:PORT --nonsense=secret host:22
+	err_lacks secret
+	refused --quiet -p 127.0.0.1:PORT --quiet=secret host:22
+	refused --pro -p 127.0.0.1:PORT --pro=x host:22
+	refused -P -p 127.0.0.1:PORT host:22 -P
+	refused --proxyauth -p 127.0.0.1:PORT host:22 --proxyauth
+	refused -p host:22 -p
+	not_reached
+}
+
+@test "an option of the old proxytunnel is named, with what to write instead" {
+	local option
+
+	start_unreached
+	for option in -N -t -x -W -B -L -T; do
+		refused "$option: " -p 127.0.0.1:PORT -d host:22 "$option"
+		refused "$option: " -p 127.0.0.1:PORT -v"${option#-}" -d host:22
+	done
+	refused cntlm -p 127.0.0.1:PORT -d host:22 -N
+	refused cntlm -p 127.0.0.1:PORT -d host:22 -t DOMAIN
+	not_reached
+}
+
+@test "-q says nothing of a bad word either" {
+	start_unreached
+	program -q -p "127.0.0.1:$PORT" -w x host:22 </dev/null
+	status_is 64
+	err_empty
+	program -q -p "127.0.0.1:$PORT" host:22x </dev/null
+	status_is 64
+	err_empty
+	not_reached
+}
+
+@test "a word is shown with its unprintable bytes escaped" {
+	refused '\x1b[2J\xc3\xa4\x9b' -p 127.0.0.1:1 -w $'\x1b[2J\xc3\xa4\x9b' host:22
+	refused '\x1b[2J' -p 127.0.0.1:1 $'--\x1b[2J' host:22
+}
+
+# --- headers ------------------------------------------------------------------
+
+@test "-H replaces the default header of its name, in any case; -o the value of Host" {
+	reaches host:22 -p 127.0.0.1:PORT -H 'hOST: mine' -P user:pass -H 'Proxy-authorization: Bearer x' host:22
+	[ "$(grep -ci '^host:' request)" -eq 1 ]
+	grep -qx $'hOST: mine\r' request
+	[ "$(grep -ci '^proxy-authorization:' request)" -eq 1 ]
+	grep -qx $'Proxy-authorization: Bearer x\r' request
+	reaches host:22 -p 127.0.0.1:PORT -o front.example:443 host:22
+	[ "$(grep -ci '^host:' request)" -eq 1 ]
+	grep -qx $'Host: front.example:443\r' request
+}
+
+@test "-H may come again and again, all are sent in their order, repeated names too" {
+	reaches host:22 -p 127.0.0.1:PORT -H 'X-B: 1' -H 'X-A: 2' -H 'X-B: 3' -H 'X-Empty:' host:22
+	[ "$(sed 1,2d request | tr -d '\r' | tr '\n' ';')" = 'X-B: 1;X-A: 2;X-B: 3;X-Empty:;;' ]
+}
+
+@test "headers of 60 KiB in all are sent whole" {
+	local value
+
+	value=$(printf '%061440d' 0)
+	reaches host:22 -p 127.0.0.1:PORT -H "X-Long: $value" -H 'X-Last: 1' host:22
+	grep -qx "X-Long: $value"$'\r' request
+	grep -qx $'X-Last: 1\r' request
+}
+
+@test "headers of more than 64 KiB are refused, and nothing is sent" {
+	start_peer proxy accept eof
+	program -p "127.0.0.1:$PORT" -H "X-One: $(printf '%040000d' 0)" -H "X-Two: $(printf '%040000d' 0)" host:22 </dev/null
+	status_is 64
+	err_one_line
+	err_has header
+}
+
+# --- the environment ----------------------------------------------------------
+
+@test "the proxy comes from https_proxy, HTTPS_PROXY, all_proxy, ALL_PROXY, http_proxy, HTTP_PROXY, in that order" {
+	local names=(https_proxy HTTPS_PROXY all_proxy ALL_PROXY http_proxy HTTP_PROXY)
+
+	export "${names[@]/%/=http://127.0.0.9:1}"
+	while [ ${#names[@]} -gt 0 ]; do
+		start_peer proxy accept head "send $OK" close
+		export "${names[0]}=http://127.0.0.1:$PORT/"
+		program host:22 </dev/null
+		status_is 0
+		finished proxy
+		unset "${names[0]}"
+		names=("${names[@]:1}")
+	done
+}
+
+@test "a socks URL and an empty one are passed over" {
+	export https_proxy='' HTTPS_PROXY=socks5h://127.0.0.1:1 all_proxy=SOCKS4://127.0.0.1:1 ALL_PROXY=socks://127.0.0.1:1
+	refused proxy host:22
+	start_peer proxy accept head "send $OK" close
+	HTTP_PROXY=127.0.0.1:$PORT program host:22 </dev/null
+	status_is 0
+	finished proxy
+}
+
+@test "-p, and corkscrew's words, go before the environment, and no_proxy is not for them" {
+	export https_proxy=http://127.0.0.9:1 no_proxy='*'
+	reaches host:22 -p 127.0.0.1:PORT host:22
+	reaches host:22 127.0.0.1 PORT host 22
+}
+
+@test "a bad proxy in the environment is told by the name of its variable, without its password" {
+	HTTPS_PROXY=http://user:secret@127.0.0.1:0 refused HTTPS_PROXY host:22
+	err_lacks secret
+	all_proxy=ftp://127.0.0.1 refused all_proxy host:22
+}
+
+@test "what no_proxy or NO_PROXY names is connected to directly" {
+	local name list
+
+	for name in no_proxy NO_PROXY; do
+		for list in '*' 127.0.0.1 'a, 127.0.0.0/8'; do
+			start_peer far accept 'send far' 'expect up' eof close
+			export https_proxy=http://127.0.0.9:1 "$name=$list"
+			program -d "127.0.0.1:$PORT" < <(printf up)
+			status_is 0
+			out_is far
+			err_empty
+			finished far
+			unset "$name"
+		done
+	done
+}
+
+@test "what no_proxy does not name goes through the proxy" {
+	local list
+
+	for list in '' other.org host:22 '*,other' .ost; do
+		start_peer proxy accept 'log request' head "send $OK" close
+		https_proxy=http://127.0.0.1:$PORT no_proxy=$list program -d host:22 </dev/null
+		status_is 0
+		finished proxy
+		grep -q '^CONNECT host:22 ' request
+	done
+}
+
+# --- descriptors, -v -----------------------------------------------------------
+
+# carries REDIRECTION...: with descriptors so, the tunnel takes no other bytes than its own.
+carries() {
+	start_peer proxy accept head "send ${OK}far" "expect $1" eof close
+	status=0
+	eval "limited \"\$PROXYTUNNEL\" -v -p 127.0.0.1:\$PORT -d host:22 $2" || status=$?
+	status_is 0
+	finished proxy
+}
+
+@test "started without stdin, stdout or stderr, it carries what is left, and nothing else" {
+	printf up >input
+	: >err
+	carries '' '0<&- >out 2>err'
+	out_is far
+	carries up '<input >&- 2>err'
+	carries up '<input >out 2>&-'
+	out_is far
+	carries '' '0<&- >&- 2>err'
+	carries '' '0<&- >&- 2>&-'
+}
+
+@test "a bad word is a bad word without any descriptor" {
+	status=0
+	limited "$PROXYTUNNEL" -w x host:22 0<&- >&- 2>&- || status=$?
+	: >err
+	status_is 64
+}
+
+@test "-v ends with the bytes each way and the seconds; without it nothing is said" {
+	start_peer proxy accept head "send ${OK}12345" 'expect up' eof close
+	program -v -p "127.0.0.1:$PORT" -d host:22 < <(printf up)
+	status_is 0
+	out_is 12345
+	tail -n 1 err | grep -qE '^proxytunnel: host:22: 2 bytes up, 5 down, [0-9]+\.[0-9]+ s$'
+	finished proxy
+	start_peer proxy accept head "send ${OK}12345" 'expect up' eof close
+	program -p "127.0.0.1:$PORT" -d host:22 < <(printf up)
+	status_is 0
+	err_empty
+}
+
+@test "-v changes no status: a refusal is told as one, though its body trickles for ever" {
+	start_peer proxy accept head 'send HTTP/1.1 403 Forbidden\r\n\r\n' 'trickle 300 forever x'
+	program -v -w 2 -p "127.0.0.1:$PORT" -d host:22 </dev/null
+	status_is 77
+	err_has 'CONNECT host:22 refused: 403'
+	finished proxy
+}
