@@ -1748,12 +1748,18 @@ static void lane_finish(struct lane *lane)
 	lane->in = lane->out = -1;
 }
 
-/* Nothing more can be written: what is held is lost. */
+/* Nothing more can be written: what is held is lost. An end of the other side that had not come shows in lane_cut. */
 static void lane_break(struct lane *lane)
 {
-	lane->in = lane->out = -1;
+	lane->out = -1;
 	lane->start = lane->stop = lane->piped = 0;
 	lane->lacks_room = false;
+}
+
+/* Whether the lane is over before all had come. */
+static bool lane_cut(const struct lane *lane)
+{
+	return lane->out == -1 && lane->in != -1;
 }
 
 /* Notes why the side of that name failed. */
@@ -1894,13 +1900,13 @@ static void lane_cross(struct lane *lane)
 	}
 }
 
-/* Why nothing can be written to a descriptor any more that poll(2) found so: a reset, or just no reader. */
+/* Why nothing can be written to a descriptor any more that poll(2) found so: 0 for a socket whose other side is closed in order. */
 static int fd_error(int fd)
 {
 	int error = 0;
 	socklen_t size = sizeof error;
 
-	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error ? error : EPIPE;
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : EPIPE;
 }
 
 /* One transfer, of what poll found; a socket says by itself whether it has room. */
@@ -1910,7 +1916,8 @@ static void lane_move(struct lane *lane, const struct pollfd set[2])
 		return;
 	if (set[1].revents && !set[1].events && !set[0].revents) {
 		errno = fd_error(lane->out);
-		lane_fail(lane, lane->out_name);
+		if (errno != 0)
+			lane_fail(lane, lane->out_name);
 		lane_break(lane);
 		return;
 	}
@@ -1983,7 +1990,7 @@ static void shuttle(struct lane *up, struct lane *down)
 			continue;
 		lane_move(up, set);
 		lane_move(down, set + 2);
-		if (down->error)
+		if (down->error || lane_cut(down))
 			lane_break(up);
 	}
 }
@@ -2898,7 +2905,7 @@ static int tunnel_close(const struct lane *up, const struct lane *down, const st
 	     (unsigned long long)down->carried, seconds_now() - started);
 	if (handlers.caught)
 		signal_die(handlers.caught);
-	if (down->error == EPIPE && down->failed == down->out_name)
+	if (lane_cut(down) && (down->error == 0 || down->error == EPIPE))
 		return EX_IOERR;
 	if (broken->error)
 		die(EX_IOERR, "%s: the tunnel to %s broke: %s", broken->failed, opt.destination.text, strerror(broken->error));

@@ -6,7 +6,9 @@
 #   start_sshd                        an sshd for the present user; `ssh -F $SERVERS/ssh_config target` reaches it
 #   start_tinyproxy [USER:PASSWORD]   a proxy for every port
 #   start_squid [USER:PASSWORD]       a proxy for every port from 1024 on; 403 for others
-#   start_apache [USER:PASSWORD]      likewise
+#   start_apache [USER:PASSWORD]      likewise; behind TLS=NAME it speaks TLS with that certificate
+#   certificates_make                 the folder TLS_DIR with all that TLS takes, see there
+#   start_stunnel NAME TO [CA]        TLS with that certificate in front of the port TO; with CA for its clients only
 #   server_stop PID...                stops one or more
 #   free_port                         sets PORT to one on which nobody listens
 #
@@ -202,8 +204,15 @@ start_squid() {
 }
 
 start_apache() {
-	local auth=
+	local auth= tls= modules='mpm_event authn_core authn_file authz_core authz_user auth_basic proxy proxy_connect'
 	server_folder apache
+	if [ -n "${TLS:-}" ]; then
+		cp "$TLS_DIR/$TLS.pem" "$SERVER_DIR"
+		modules+=' ssl'
+		tls="SSLEngine on
+		SSLSessionCache none
+		SSLCertificateFile $SERVER_DIR/$TLS.pem"
+	fi
 	if [ $# -gt 0 ]; then
 		htpasswd_file "$1"
 		auth="AuthType Basic
@@ -217,9 +226,10 @@ start_apache() {
 		DefaultRuntimeDir $SERVER_DIR
 		PidFile $SERVER_DIR/pid
 		ErrorLog $SERVER_DIR/log
-		$(for module in mpm_event authn_core authn_file authz_core authz_user auth_basic proxy proxy_connect; do
+		$(for module in $modules; do
 			echo "LoadModule ${module}_module /usr/lib/apache2/modules/mod_$module.so"
 		done)
+		$tls
 		StartServers 1
 		ThreadsPerChild 50
 		ProxyRequests On
@@ -233,4 +243,52 @@ start_apache() {
 # The form that squid and apache both read.
 htpasswd_file() {
 	printf '%s:%s\n' "${1%%:*}" "$(openssl passwd -apr1 "${1#*:}")" >"$SERVER_DIR/users"
+}
+
+start_stunnel() {
+	server_folder stunnel
+	cp "$TLS_DIR/$1.pem" ${3:+"$TLS_DIR/$3.crt"} "$SERVER_DIR"
+	proxy_start stunnel "$SERVER_DIR/conf" <<-END
+		foreground = yes
+		pid =
+		debug = notice
+		[tls]
+		accept = 127.0.0.1:@PORT
+		connect = 127.0.0.1:$2
+		cert = $SERVER_DIR/$1.pem
+		${3:+CAfile = $SERVER_DIR/$3.crt
+		verifyChain = yes}
+	END
+}
+
+# In TLS_DIR, of each certificate NAME.crt, its key NAME.key, and both in NAME.pem:
+#   ca, stranger           authorities, the first of all the others, the second of none
+#   localhost              for localhost and 127.0.0.1
+#   elsewhere, expired     for other names; for the same, but until yesterday
+#   client                 of a client
+# and the folder authorities, with ca in it as openssl looks for it.
+certificates_make() {
+	local name
+	export TLS_DIR=$SERVERS/tls
+	mkdir "$TLS_DIR" "$TLS_DIR/authorities" && for name in ca stranger; do
+		certificate_key "$name" -x509 -days 2 -out "$TLS_DIR/$name.crt" || return
+	done
+	certificate_sign localhost 2 'DNS:localhost, IP:127.0.0.1' &&
+		certificate_sign elsewhere 2 'DNS:elsewhere.test, IP:127.0.0.9' &&
+		certificate_sign expired -1 'DNS:localhost, IP:127.0.0.1' &&
+		certificate_sign client 2 'email:client@localhost' || return
+	cp "$TLS_DIR/ca.crt" "$TLS_DIR/authorities" && openssl rehash "$TLS_DIR/authorities"
+}
+
+# certificate_key NAME OPTION...: a key, and what req(1) makes with it.
+certificate_key() {
+	openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$1" -keyout "$TLS_DIR/$1.key" "${@:2}" 2>/dev/null
+}
+
+# certificate_sign NAME DAYS NAMES: NAMES as subjectAltName has them.
+certificate_sign() {
+	certificate_key "$1" -out "$TLS_DIR/csr" &&
+		openssl x509 -req -in "$TLS_DIR/csr" -CA "$TLS_DIR/ca.crt" -CAkey "$TLS_DIR/ca.key" -set_serial "$RANDOM" \
+			-days "$2" -extfile <(echo "subjectAltName = $3") -out "$TLS_DIR/$1.crt" 2>/dev/null &&
+		cat "$TLS_DIR/$1.crt" "$TLS_DIR/$1.key" >"$TLS_DIR/$1.pem"
 }

@@ -413,12 +413,12 @@ met() {
 }
 
 @test "a handshake that hangs is ended by -w: 75, one line, nothing is left" {
-	local i=0 words jobs=() job
+	local words jobs=() job folder
 
 	start_peer silent loop hold
 	for words in "-E -p 127.0.0.1:$PORT" "-p 127.0.0.1:$TINYPROXY -r 127.0.0.1:$PORT -X" "-E -p localhost:$STUNNEL -r 127.0.0.1:$PORT -X"; do
 		(
-			mkdir $((i += 1)) && cd "$i" || exit
+			folder=$(mktemp -d -p .) && cd "$folder" || exit
 			program -w 1 "${CA[@]}" $words host 22 </dev/null
 			status_is 75
 			err_one_line
