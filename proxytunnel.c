@@ -1669,15 +1669,22 @@ struct end {
 	volatile bool *heard;		/* to be set when a request has been read from it; or NULL */
 };
 
+/* How bytes get from one side to the other. */
+enum way {
+	WAY_BUFFER,
+	WAY_SPLICE,			/* a pipe on one side, a socket of our own on the other */
+	WAY_PIPE,			/* a socket of our own on both sides, and a pipe between them */
+};
+
 /* One direction. in == -1: no more to come; out == -1: over. */
 struct lane {
 	int in, out;
 	const char *in_name, *out_name;
 	mode_t in_type, out_type;	/* S_IFSOCK, S_IFIFO ... */
-	bool splices;			/* through the kernel alone, without the buffer */
+	enum way way;
+	bool may_pipe;			/* once there is much to carry */
 	bool lacks_room;		/* the splice waits for out */
-	bool crosses;			/* from a socket of our own to another: through the pipe once there is much to carry */
-	int pipe[2];			/* open if pipe[1] is not 0 */
+	int pipe[2];
 	size_t piped;			/* bytes in the pipe */
 	size_t start, stop;		/* of what was read into the buffer and not yet written */
 	uint64_t carried;
@@ -1713,10 +1720,11 @@ static void lane_init(struct lane *lane, const struct end *from, const struct en
 	lane->out = to->out;
 	lane->out_name = to->out_name;
 	lane->out_type = fd_type(to->out);
-	lane->splices = (lane->in_type == S_IFIFO && to->own) || (from->own && lane->out_type == S_IFIFO);
-	lane->crosses = from->own && to->own && lane->in_type == S_IFSOCK && lane->out_type == S_IFSOCK;
-	if (lane->splices)
+	lane->may_pipe = from->own && to->own;
+	if ((lane->in_type == S_IFIFO && to->own) || (from->own && lane->out_type == S_IFIFO)) {
+		lane->way = WAY_SPLICE;
 		pipe_grow(lane->in_type == S_IFIFO ? from->in : to->out);
+	}
 	if (to->own)
 		fcntl(to->out, F_SETFL, O_NONBLOCK);
 }
@@ -1846,7 +1854,7 @@ static void lane_splice(struct lane *lane)
 	} else if (moved == 0) {
 		lane->in = -1;
 	} else if (errno == EINVAL) {
-		lane->splices = false;
+		lane->way = WAY_BUFFER;
 	} else if (lane->in_type == S_IFSOCK && errno != EPIPE) {
 		lane_fail(lane, lane->in_name);
 		lane->in = -1;
@@ -1856,48 +1864,62 @@ static void lane_splice(struct lane *lane)
 	}
 }
 
-/* A pipe for a lane between sockets; without one as large as the buffer, as a user may have only so many, that stays. */
+/* Goes over to a pipe between the sockets; without one as large as the buffer, as a user may have only so many, that stays. */
 static void lane_open_pipe(struct lane *lane)
 {
-	lane->crosses = pipe2(lane->pipe, O_CLOEXEC) == 0;
-	if (!lane->crosses)
+	lane->may_pipe = false;
+	if (pipe2(lane->pipe, O_CLOEXEC) == -1)
 		return;
-	if (pipe_grow(lane->pipe[0]) >= BUFFER_SIZE)
+	if (pipe_grow(lane->pipe[0]) >= BUFFER_SIZE) {
+		lane->way = WAY_PIPE;
 		return;
+	}
 	close(lane->pipe[0]);
 	close(lane->pipe[1]);
-	lane->pipe[1] = 0;
-	lane->crosses = false;
 }
 
-/* Moves bytes between two sockets of our own through a pipe, past user space. EINVAL leaves the lane, and what is in the pipe, to its buffer. */
-static void lane_cross(struct lane *lane)
+/* Fills the lane's pipe from in. EINVAL leaves the lane to its buffer. */
+static void lane_fill_pipe(struct lane *lane)
 {
-	ssize_t got = lane->piped > 0 ? 0 : splice_now(lane->in, lane->pipe[1]);
+	ssize_t got = splice_now(lane->in, lane->pipe[1]);
 
-	if (got > 0)
+	if (got > 0) {
 		lane->piped = (size_t)got;
-	else if (lane->piped == 0 && got == 0)
+	} else if (got == 0) {
 		lane->in = -1;
-	else if (got == -1 && errno == EINVAL)
-		lane->crosses = false;
-	else if (got == -1 && !is_nothing(got)) {
+	} else if (errno == EINVAL) {
+		lane->way = WAY_BUFFER;
+	} else if (!is_nothing(got)) {
 		lane_fail(lane, lane->in_name);
 		lane->in = -1;
 	}
-	if (lane->piped == 0)
-		return;
+}
 
+/* Empties the lane's pipe to out. EINVAL leaves what is in there, too, to the buffer. */
+static void lane_empty_pipe(struct lane *lane)
+{
 	ssize_t put = splice_now(lane->pipe[0], lane->out);
+
 	if (put >= 0) {
 		lane->piped -= (size_t)put;
 		lane->carried += (uint64_t)put;
 	} else if (errno == EINVAL) {
-		lane->crosses = false;
+		lane->way = WAY_BUFFER;
 	} else if (!is_nothing(put)) {
 		lane_fail(lane, lane->out_name);
 		lane_break(lane);
 	}
+}
+
+/* Moves bytes through the buffer; a socket says by itself whether it has room. */
+static void lane_copy(struct lane *lane, const struct pollfd set[2])
+{
+	if (lane->start == lane->stop && (set[0].revents || lane->piped > 0))
+		lane_read(lane);
+	if (lane->start < lane->stop && (set[1].revents || lane->out_type == S_IFSOCK))
+		lane_write(lane);
+	if (lane->may_pipe && lane->start == sizeof lane->buffer)
+		lane_open_pipe(lane);
 }
 
 /* Why nothing can be written to a descriptor any more that poll(2) found so: 0 for a socket whose other side is closed in order. */
@@ -1909,7 +1931,7 @@ static int fd_error(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : EPIPE;
 }
 
-/* One transfer, of what poll found; a socket says by itself whether it has room. */
+/* One transfer, of what poll found. A way that turns out not to serve leaves it to the buffer. */
 static void lane_move(struct lane *lane, const struct pollfd set[2])
 {
 	if (lane->out == -1)
@@ -1921,18 +1943,14 @@ static void lane_move(struct lane *lane, const struct pollfd set[2])
 		lane_break(lane);
 		return;
 	}
-	if (lane->crosses && !lane->pipe[1] && lane->start == sizeof lane->buffer)
-		lane_open_pipe(lane);
-	bool ready = set[0].revents || set[1].revents;
-	bool crosses = lane->crosses && lane->pipe[1] && lane->start == lane->stop;
-	if (lane->splices && ready)
+	if (lane->way == WAY_SPLICE && (set[0].revents || set[1].revents))
 		lane_splice(lane);
-	if (crosses && ready)
-		lane_cross(lane);
-	if (!lane->splices && !crosses && lane->start == lane->stop && (set[0].revents || lane->piped > 0))
-		lane_read(lane);
-	if (lane->start < lane->stop && (set[1].revents || lane->out_type == S_IFSOCK))
-		lane_write(lane);
+	if (lane->way == WAY_PIPE && lane->piped == 0 && set[0].revents)
+		lane_fill_pipe(lane);
+	if (lane->way == WAY_PIPE && lane->piped > 0)
+		lane_empty_pipe(lane);
+	if (lane->way == WAY_BUFFER)
+		lane_copy(lane, set);
 	if (lane->out != -1 && lane->in == -1 && !lane_holds(lane))
 		lane_finish(lane);
 }
