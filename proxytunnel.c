@@ -58,6 +58,7 @@
 enum {
 	MESSAGE_MAX = 2048,		/* a message, before it is escaped */
 	LINE_SIZE = 4 * MESSAGE_MAX + 32,
+	DEADLINE_SIZE = 1024,		/* the line for when time is up: two authorities, and a few words */
 	HOST_MAX = 255,			/* RFC 1035 2.3.4 */
 	AUTHORITY_SIZE = HOST_MAX + 10,	/* [HOST]:PORT */
 	CREDENTIAL_MAX = 4096,		/* a user, and a password */
@@ -67,7 +68,7 @@ enum {
 	PASSFILE_MAX = 65536,
 	DIALS_MAX = 64,			/* connections tried at the same time */
 	DIAL_DELAY = 250,		/* ms; RFC 8305 section 5 */
-	LINGER = 1000,			/* ms that upstream bytes may still come after the far end's end */
+	LINGER = 1000,			/* ms that more may come after the other side's end */
 	BUFFER_SIZE = 65536,		/* of a lane */
 	SPLICE_MAX = 1 << 20,		/* bytes at a time */
 	PIPE_SIZE = 256 * 1024,		/* more would use up a user's pages for pipes */
@@ -77,7 +78,6 @@ enum {
 	CLIENTS_MAX = 65535,
 	CHILDREN_MAX = 16,		/* commands behind one tunnel: a proxy command, and openssl for each hop with TLS */
 	ANSWER_SIZE = 1024,		/* of a server that refuses */
-	ANSWER_LINGER = 1000,		/* ms that a refused client may take to read why */
 	HELLO_SIZE = 11,		/* what tells a TLS ClientHello */
 	ALLOW_MAX = 300,		/* a pattern of --allow */
 	COMPLAINT_MAX = 16384,		/* what openssl says of a failure */
@@ -105,6 +105,8 @@ struct header {
 struct command {
 	pid_t pid;			/* 0: there is none */
 	int complaints;			/* where an openssl complains; -1 for any other, which does so on our stderr */
+	char *said;			/* what it has said there up to now, with room for COMPLAINT_MAX + 1 */
+	const char *peer;		/* whom it speaks TLS with */
 };
 
 /* A proxy on the way. */
@@ -146,12 +148,12 @@ static struct {
 
 /* --- messages: one escaped line on stderr ----------------------------------------------------- */
 
-/* Writes text to line with what is not printable as \xNN; returns the bytes written, 4 * length at most. */
-static size_t escape(char *line, const char *text, size_t length)
+/* Writes text to line, of that size, with what is not printable as \xNN, as far as it fits; returns the bytes written. */
+static size_t escape(char *line, size_t size, const char *text, size_t length)
 {
 	size_t written = 0;
 
-	for (size_t i = 0; i < length; i++) {
+	for (size_t i = 0; i < length && written + sizeof "\\xNN" <= size; i++) {
 		unsigned char byte = (unsigned char)text[i];
 
 		if (byte >= ' ' && byte <= '~')
@@ -162,8 +164,8 @@ static size_t escape(char *line, const char *text, size_t length)
 	return written;
 }
 
-/* Formats a message into line, of LINE_SIZE; returns its length. Too long a message ends in "...". */
-static size_t message_format(char *line, const char *format, va_list words)
+/* Formats a message into line, of that size; returns its length. Too long a message ends in "...". */
+static size_t message_format(char *line, size_t size, const char *format, va_list words)
 {
 	char text[MESSAGE_MAX];
 	int length = vsnprintf(text, sizeof text, format, words);
@@ -173,7 +175,7 @@ static size_t message_format(char *line, const char *format, va_list words)
 		length = sizeof text - 1;
 		memcpy(text + length - 3, "...", 3);
 	}
-	size_t end = start + escape(line + start, text, (size_t)length);
+	size_t end = start + escape(line + start, size - start, text, (size_t)length);
 	line[end++] = '\n';
 	return end;
 }
@@ -181,7 +183,7 @@ static size_t message_format(char *line, const char *format, va_list words)
 static void message(const char *format, va_list words)
 {
 	char line[LINE_SIZE];
-	size_t length = message_format(line, format, words);
+	size_t length = message_format(line, sizeof line, format, words);
 
 	if (write(STDERR_FILENO, line, length) == -1)
 		return; /* there is no one left to tell */
@@ -232,7 +234,7 @@ static _Noreturn void die(int status, const char *format, ...)
  * since formatting is not async-signal-safe; there are two, so that one is always whole.
  */
 static struct {
-	char line[2][LINE_SIZE];
+	char line[2][DEADLINE_SIZE];
 	size_t length[2];
 	volatile sig_atomic_t current;	/* the line to write when time is up */
 	char answer[ANSWER_SIZE];	/* what the client of a server is told then */
@@ -254,7 +256,7 @@ static void deadline_stage(const char *format, ...)
 	va_list words;
 
 	va_start(words, format);
-	handlers.length[next] = opt.verbosity < 0 ? 0 : message_format(handlers.line[next], format, words);
+	handlers.length[next] = opt.verbosity < 0 ? 0 : message_format(handlers.line[next], DEADLINE_SIZE, format, words);
 	va_end(words);
 	atomic_signal_fence(memory_order_release);
 	handlers.current = next;
@@ -577,17 +579,31 @@ static char *line_take(char **rest)
 /* Of which methods and the names of fields consist (RFC 9110 5.6.2). */
 static const char token_characters[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
+/* Whether a call has neither failed nor done anything. */
+static bool is_nothing(ssize_t result)
+{
+	return result == -1 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
+}
+
+/* Waits until a descriptor is ready, as one that was inherited may be non-blocking. */
+static void fd_wait(int fd, short events)
+{
+	struct pollfd waited = { .fd = fd, .events = events };
+
+	poll(&waited, 1, -1);
+}
+
 /* A head under construction. */
 struct text {
-	char bytes[HEAD_MAX + 1];
 	size_t length;
+	char bytes[HEAD_MAX + 1];
 };
 
 /* What was read of heads: several, as 1xx may come before the one that counts. */
 struct head {
-	char bytes[HEAD_MAX + 1];	/* NUL-terminated, and without a NUL before */
 	size_t start;			/* of the last head */
 	size_t length;
+	char bytes[HEAD_MAX + 1];	/* NUL-terminated, and without a NUL before */
 };
 
 enum head_result {
@@ -643,8 +659,9 @@ static enum head_result http_read_head(int socket, struct head *head, const char
 
 		if (room == 0)
 			return HEAD_TOO_LARGE;
+		fd_wait(socket, POLLIN);
 		ssize_t peeked = recv(socket, at, room, MSG_PEEK);
-		if (peeked == -1 && errno == EINTR)
+		if (is_nothing(peeked))
 			continue;
 		if (peeked == -1)
 			return HEAD_FAILED;
@@ -730,19 +747,41 @@ struct dial {
 	int error;			/* of the last that failed */
 };
 
-/* The addresses of a host; returns 0, or an EAI_ code. A literal first: it needs no name service loaded and asked. */
+/* The address that the host is, if it is a literal without a zone, in static memory; else NULL. */
+static struct addrinfo *address_literal(const struct authority *to)
+{
+	static struct sockaddr_in ipv4 = { .sin_family = AF_INET };
+	static struct sockaddr_in6 ipv6 = { .sin6_family = AF_INET6 };
+	static struct addrinfo literal;
+	in_port_t port = htons((in_port_t)number_parse(to->port, 0, 65535));
+
+	if (inet_pton(AF_INET, to->host, &ipv4.sin_addr) == 1 && opt.family != AF_INET6) {
+		ipv4.sin_port = port;
+		literal = (struct addrinfo){ .ai_family = AF_INET, .ai_addr = (struct sockaddr *)&ipv4, .ai_addrlen = sizeof ipv4 };
+		return &literal;
+	}
+	if (inet_pton(AF_INET6, to->host, &ipv6.sin6_addr) == 1 && opt.family != AF_INET) {
+		ipv6.sin6_port = port;
+		literal = (struct addrinfo){ .ai_family = AF_INET6, .ai_addr = (struct sockaddr *)&ipv6, .ai_addrlen = sizeof ipv6 };
+		return &literal;
+	}
+	return NULL;
+}
+
+/*
+ * The addresses of a host, to be freed by nobody; returns 0, or an EAI_ code. A literal asks no name service, whose
+ * libraries and memory cost more than all the rest of the start.
+ */
 static int net_resolve(const struct authority *to, struct addrinfo **addresses)
 {
 	struct addrinfo hints = {
 		.ai_family = opt.family,
 		.ai_socktype = SOCK_STREAM,
-		.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
+		.ai_flags = AI_NUMERICSERV,
 	};
 
-	if (getaddrinfo(to->host, to->port, &hints, addresses) == 0)
-		return 0;
-	hints.ai_flags = AI_NUMERICSERV;
-	return getaddrinfo(to->host, to->port, &hints, addresses);
+	*addresses = address_literal(to);
+	return *addresses ? 0 : getaddrinfo(to->host, to->port, &hints, addresses);
 }
 
 /* Writes an address and port as an authority is written, to a text of AUTHORITY_SIZE; false if it has none. */
@@ -841,6 +880,7 @@ static void net_tune(int socket)
 
 	setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 	setsockopt(socket, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+	setsockopt(socket, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on); /* an urgent byte is a byte of the tunnel */
 }
 
 /*
@@ -883,10 +923,9 @@ static int net_reach(const struct authority *to)
 		    to->text, to->host, code == EAI_SYSTEM ? strerror(errno) : gai_strerror(code));
 
 	deadline_stage("%s: no connection within %u s (-w)", to->text, opt.timeout);
-	int fd = net_dial(addresses), error = errno;
-	freeaddrinfo(addresses);
+	int fd = net_dial(addresses);
 	if (fd == -1)
-		die(is_shortage(error) ? EX_OSERR : EX_UNAVAILABLE, "%s: cannot connect: %s", to->text, strerror(error));
+		die(is_shortage(errno) ? EX_OSERR : EX_UNAVAILABLE, "%s: cannot connect: %s", to->text, strerror(errno));
 	return fd;
 }
 
@@ -918,6 +957,13 @@ static void listen_announce(int fd)
 		dprintf(STDERR_FILENO, "proxytunnel: listening on %s\n", text);
 }
 
+static bool net_has_ipv6(void)
+{
+	int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	return fd != -1 && close(fd) == 0;
+}
+
 /* A non-blocking socket that listens on [ADDR:]PORT, or the end of the program. */
 static int net_listen(const char *spec)
 {
@@ -935,7 +981,7 @@ static int net_listen(const char *spec)
 	if (number_parse(port, 0, 65535) == -1)
 		die(EX_USAGE, "-a %s: the port is not a number from 0 to 65535", spec);
 	if (!host && opt.family == AF_UNSPEC)
-		hints.ai_family = AF_INET6; /* takes IPv4 as well */
+		hints.ai_family = net_has_ipv6() ? AF_INET6 : AF_INET; /* the former takes IPv4 as well */
 	int code = getaddrinfo(host, port, &hints, &address);
 	if (code != 0)
 		die(EX_NOHOST, "-a %s: %s", spec, gai_strerror(code));
@@ -957,12 +1003,27 @@ static bool net_send(int socket, const char *bytes, size_t length)
 	while (length > 0) {
 		ssize_t sent = send(socket, bytes, length, MSG_NOSIGNAL);
 
-		if (sent == -1 && errno != EINTR)
+		if (sent == -1 && !is_nothing(sent))
 			return false;
-		if (sent > 0)
+		if (sent == -1)
+			fd_wait(socket, POLLOUT);
+		else
 			bytes += sent, length -= (size_t)sent;
 	}
 	return true;
+}
+
+/* Ends a socket, and for a second reads and drops what still comes: a close with bytes unread would reset the last words away. */
+static void net_linger(int socket)
+{
+	struct pollfd readable = { .fd = socket, .events = POLLIN };
+	char dropped[4096];
+	double end = seconds_now() + LINGER / 1e3;
+
+	shutdown(socket, SHUT_WR);
+	while (seconds_now() < end && poll(&readable, 1, LINGER) == 1)
+		if (recv(socket, dropped, sizeof dropped, 0) <= 0)
+			break;
 }
 
 /* --- commands: programs behind a socket: command_start, command_reach ---------------------------------- */
@@ -1033,41 +1094,44 @@ static int command_wait(const struct command *command)
 	return status;
 }
 
-/* Reads on what openssl complains of, behind *length bytes of text, of COMPLAINT_MAX + 1; false at its end. */
-static bool complaint_read(int complaints, char *text, size_t *length)
+/* Reads on what openssl says; false at its end. */
+static bool openssl_hear(const struct command *openssl)
 {
-	ssize_t got = read(complaints, text + *length, COMPLAINT_MAX - *length);
+	size_t length = strlen(openssl->said);
+	ssize_t got = read(openssl->complaints, openssl->said + length, COMPLAINT_MAX - length);
 
 	if (got > 0)
-		*length += (size_t)got;
-	text[*length] = '\0';
+		openssl->said[length + (size_t)got] = '\0';
 	return got > 0 || (got == -1 && errno == EINTR);
 }
 
-/* Says what an openssl that ended with a failure complained of, said being the beginning; false if it did not fail. */
-static bool command_complain(const struct command *openssl, char said[COMPLAINT_MAX + 1])
+/* Whether the handshake has been done: it then sums up the connection, and whatever else it says is of errors. */
+static bool openssl_stands(const struct command *openssl)
 {
-	size_t length = strlen(said);
-	int status = command_wait(openssl);
-	char *line;
+	return strstr(openssl->said, "\nProtocol version: ");
+}
 
-	if (status == 0)
+/* Tells what an openssl that ended with a failure complained of; false if it did not fail. */
+static bool openssl_failed(const struct command *openssl)
+{
+	bool stood = openssl_stands(openssl);
+	char *rest = openssl->said, *line;
+
+	if (command_wait(openssl) == 0)
 		return false;
-	while (complaint_read(openssl->complaints, said, &length))
+	while (openssl_hear(openssl))
 		continue;
-	while ((line = line_take(&said)))
-		if (*line)
+	while ((line = line_take(&rest)))
+		if (*line && (!stood || strstr(line, "err")))
 			warn("openssl: %s", line);
 	return true;
 }
 
-/* Ends the program if the openssl that leads to that peer has ended with a failure; it may do so after the handshake too. */
-static void openssl_check(const struct command *openssl, const char *peer, int status)
+/* Ends the program if the openssl that leads somewhere has ended with a failure; it may do so after the handshake too. */
+static void openssl_check(const struct command *openssl, int status)
 {
-	char said[COMPLAINT_MAX + 1] = "";
-
-	if (command_complain(openssl, said))
-		die(status, "%s: TLS failed, as said above", peer);
+	if (openssl_failed(openssl))
+		die(status, "%s: TLS failed, as said above", openssl->peer);
 }
 
 /* Expands %h, %p and %% as ssh does in its ProxyCommand, behind "exec ", so that no shell stays. */
@@ -1152,7 +1216,7 @@ static void credentials_check(const struct credentials *given, const char *sourc
 /* What a passfile holds, all of it, NUL-terminated, to be freed by nobody; or the end of the program. */
 static char *passfile_load(const char *path)
 {
-	static char content[PASSFILE_MAX + 1];
+	static char content[PASSFILE_MAX + 2]; /* accounts end with an empty one */
 	size_t length = 0;
 	ssize_t got;
 	struct stat status;
@@ -1162,13 +1226,13 @@ static char *passfile_load(const char *path)
 		die(EX_NOINPUT, "%s: %s", path, strerror(errno));
 	if (S_ISREG(status.st_mode) && status.st_mode & (S_IRGRP | S_IROTH))
 		warn("%s: others can read it (cure: chmod 600 %s)", path, path);
-	while (length < sizeof content && (got = read(fd, content + length, sizeof content - length)) != 0) {
+	while (length <= PASSFILE_MAX && (got = read(fd, content + length, PASSFILE_MAX + 1 - length)) != 0) {
 		if (got == -1 && errno != EINTR)
 			die(EX_NOINPUT, "%s: %s", path, strerror(errno));
 		length += got > 0 ? (size_t)got : 0;
 	}
 	close(fd);
-	if (length == sizeof content)
+	if (length > PASSFILE_MAX)
 		die(EX_NOINPUT, "%s: over %d bytes", path, PASSFILE_MAX);
 	if (memchr(content, '\0', length))
 		die(EX_NOINPUT, "%s: a NUL byte in it", path);
@@ -1465,7 +1529,7 @@ static void body_note(int socket)
 static void connect_fail_command(const struct command *command, const struct hop *hop, const struct authority *to)
 {
 	if (command->complaints != -1) {
-		openssl_check(command, hop->at.text, EX_PROTOCOL);
+		openssl_check(command, EX_PROTOCOL);
 		return;
 	}
 	int status = command_wait(command);
@@ -1666,7 +1730,7 @@ struct end {
 	int in, out;
 	const char *in_name, *out_name;
 	bool own;			/* a socket that only this process has: its flags may change */
-	volatile bool *heard;		/* to be set when a request has been read from it; or NULL */
+	volatile bool *heard;		/* to be set when it has asked for something that it may have; or NULL */
 };
 
 /* How bytes get from one side to the other. */
@@ -1684,13 +1748,14 @@ struct lane {
 	enum way way;
 	bool may_pipe;			/* once there is much to carry */
 	bool lacks_room;		/* the splice waits for out */
+	bool is_left;			/* out is a socket that its other side has closed, in order */
 	int pipe[2];
 	size_t piped;			/* bytes in the pipe */
 	size_t start, stop;		/* of what was read into the buffer and not yet written */
 	uint64_t carried;
 	int error;			/* errno of the read or write that broke it, or 0 */
 	const char *failed;		/* the name of the side that it was of */
-	char buffer[BUFFER_SIZE];
+	char *buffer;			/* of BUFFER_SIZE */
 };
 
 static mode_t fd_type(int fd)
@@ -1707,20 +1772,26 @@ static int pipe_grow(int pipe)
 	(void)pipe;
 	return 0;
 #else
-	fcntl(pipe, F_SETPIPE_SZ, PIPE_SIZE);
-	return fcntl(pipe, F_GETPIPE_SZ);
+	int size = fcntl(pipe, F_GETPIPE_SZ);
+
+	if (size < PIPE_SIZE && fcntl(pipe, F_SETPIPE_SZ, PIPE_SIZE) != -1)
+		size = PIPE_SIZE;
+	return size;
 #endif
 }
 
-static void lane_init(struct lane *lane, const struct end *from, const struct end *to)
+static void lane_init(struct lane *lane, const struct end *from, const struct end *to, char buffer[BUFFER_SIZE])
 {
-	lane->in = from->in;
-	lane->in_name = from->in_name;
-	lane->in_type = fd_type(from->in);
-	lane->out = to->out;
-	lane->out_name = to->out_name;
-	lane->out_type = fd_type(to->out);
-	lane->may_pipe = from->own && to->own;
+	*lane = (struct lane){
+		.in = from->in,
+		.in_name = from->in_name,
+		.in_type = fd_type(from->in),
+		.out = to->out,
+		.out_name = to->out_name,
+		.out_type = fd_type(to->out),
+		.may_pipe = from->own && to->own,
+		.buffer = buffer,
+	};
 	if ((lane->in_type == S_IFIFO && to->own) || (from->own && lane->out_type == S_IFIFO)) {
 		lane->way = WAY_SPLICE;
 		pipe_grow(lane->in_type == S_IFIFO ? from->in : to->out);
@@ -1736,14 +1807,14 @@ static bool lane_holds(const struct lane *lane)
 
 /*
  * Says what the lane waits for: bytes, or room for those it holds. Where no room is wanted, out stays in the
- * set all the same, as that is how one learns that its reader has gone.
+ * set all the same, as that is how one learns that its reader has gone; but a socket would tell that for ever.
  */
 static void lane_want(const struct lane *lane, struct pollfd set[2])
 {
 	bool holds = lane_holds(lane);
 
 	set[0] = (struct pollfd){ .fd = holds || lane->out == -1 ? -1 : lane->in, .events = POLLIN };
-	set[1] = (struct pollfd){ .fd = lane->out, .events = holds ? POLLOUT : 0 };
+	set[1] = (struct pollfd){ .fd = holds || !lane->is_left ? lane->out : -1, .events = holds ? POLLOUT : 0 };
 }
 
 /* The end has come: passes it on. */
@@ -1777,17 +1848,12 @@ static void lane_fail(struct lane *lane, const char *name)
 	lane->failed = name;
 }
 
-static bool is_nothing(ssize_t result)
-{
-	return result == -1 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
-}
-
 /* MSG_DONTWAIT, as the socket may be inherited and its flags shared with the caller. */
 static void lane_read(struct lane *lane)
 {
-	ssize_t got = lane->piped > 0 ? read(lane->pipe[0], lane->buffer, sizeof lane->buffer)
-	            : lane->in_type == S_IFSOCK ? recv(lane->in, lane->buffer, sizeof lane->buffer, MSG_DONTWAIT)
-	                                        : read(lane->in, lane->buffer, sizeof lane->buffer);
+	ssize_t got = lane->piped > 0 ? read(lane->pipe[0], lane->buffer, BUFFER_SIZE)
+	            : lane->in_type == S_IFSOCK ? recv(lane->in, lane->buffer, BUFFER_SIZE, MSG_DONTWAIT)
+	                                        : read(lane->in, lane->buffer, BUFFER_SIZE);
 
 	if (is_nothing(got))
 		return;
@@ -1836,16 +1902,20 @@ static ssize_t splice_now(int in, int out)
 }
 
 /*
- * Moves bytes between a pipe and a socket of our own, past user space. EAGAIN does not say which side refused: so
- * it waits for the one and for the other in turn, as to wait for the same again might spin. EINVAL leaves the lane
- * to its buffer.
+ * Moves bytes between a pipe and a socket of our own, past user space. EAGAIN does not say which side refused: so it
+ * waits for the one, then for the other. If both refuse in turn, as at the mark of TCP's urgent data, and on EINVAL,
+ * it leaves the lane to its buffer.
  */
 static void lane_splice(struct lane *lane)
 {
 	ssize_t moved = splice_now(lane->in, lane->out);
 
-	if (moved == -1 && (errno == EAGAIN || errno == EINTR)) {
-		lane->lacks_room ^= errno == EAGAIN;
+	if (moved == -1 && errno == EINTR)
+		return;
+	if (moved == -1 && errno == EAGAIN) {
+		if (lane->lacks_room)
+			lane->way = WAY_BUFFER;
+		lane->lacks_room = !lane->lacks_room;
 		return;
 	}
 	lane->lacks_room = false;
@@ -1878,7 +1948,7 @@ static void lane_open_pipe(struct lane *lane)
 	close(lane->pipe[1]);
 }
 
-/* Fills the lane's pipe from in. EINVAL leaves the lane to its buffer. */
+/* Fills the lane's pipe, which is empty, from in, which has something. EAGAIN (see above) and EINVAL leave it to the buffer. */
 static void lane_fill_pipe(struct lane *lane)
 {
 	ssize_t got = splice_now(lane->in, lane->pipe[1]);
@@ -1887,9 +1957,9 @@ static void lane_fill_pipe(struct lane *lane)
 		lane->piped = (size_t)got;
 	} else if (got == 0) {
 		lane->in = -1;
-	} else if (errno == EINVAL) {
+	} else if (errno == EAGAIN || errno == EINVAL) {
 		lane->way = WAY_BUFFER;
-	} else if (!is_nothing(got)) {
+	} else if (errno != EINTR) {
 		lane_fail(lane, lane->in_name);
 		lane->in = -1;
 	}
@@ -1918,7 +1988,7 @@ static void lane_copy(struct lane *lane, const struct pollfd set[2])
 		lane_read(lane);
 	if (lane->start < lane->stop && (set[1].revents || lane->out_type == S_IFSOCK))
 		lane_write(lane);
-	if (lane->may_pipe && lane->start == sizeof lane->buffer)
+	if (lane->may_pipe && lane->start == BUFFER_SIZE)
 		lane_open_pipe(lane);
 }
 
@@ -1931,16 +2001,24 @@ static int fd_error(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : EPIPE;
 }
 
+/* Nobody reads from out any more, seen while there was nothing to write. */
+static void lane_abandon(struct lane *lane)
+{
+	errno = fd_error(lane->out);
+	lane->is_left = errno == 0;
+	if (lane->is_left)
+		return;
+	lane_fail(lane, lane->out_name);
+	lane_break(lane);
+}
+
 /* One transfer, of what poll found. A way that turns out not to serve leaves it to the buffer. */
 static void lane_move(struct lane *lane, const struct pollfd set[2])
 {
 	if (lane->out == -1)
 		return;
 	if (set[1].revents && !set[1].events && !set[0].revents) {
-		errno = fd_error(lane->out);
-		if (errno != 0)
-			lane_fail(lane, lane->out_name);
-		lane_break(lane);
+		lane_abandon(lane);
 		return;
 	}
 	if (lane->way == WAY_SPLICE && (set[0].revents || set[1].revents))
@@ -1973,13 +2051,16 @@ static void signal_await(int signal_number, sigset_t *awaited)
 }
 
 /*
- * Carries bytes both ways until both directions are over, or a signal has come (in handlers.caught). Upstream
- * moves first, so that what a caller wrote before it left still goes out.
+ * Carries bytes both ways until both directions are over, or a signal has come (in handlers.caught); the lanes tell
+ * how it went. Upstream moves first, so that what a caller wrote before it left still goes out.
  */
-static void shuttle(struct lane *up, struct lane *down)
+static void shuttle(const struct end *near, const struct end *far, struct lane *up, struct lane *down)
 {
+	static char buffers[2][BUFFER_SIZE]; /* no page of them is touched before it is needed */
 	sigset_t awaited, waiting;
 
+	lane_init(up, near, far, buffers[0]);
+	lane_init(down, far, near, buffers[1]);
 	sigemptyset(&awaited);
 	signal_await(SIGHUP, &awaited);
 	signal_await(SIGTERM, &awaited);
@@ -2008,22 +2089,23 @@ static void shuttle(struct lane *up, struct lane *down)
 			continue;
 		lane_move(up, set);
 		lane_move(down, set + 2);
-		if (down->error || lane_cut(down))
+		if (down->error)
 			lane_break(up);
+		if (down->is_left && up->out == -1 && down->out != -1)
+			lane_break(down);
 	}
 }
 
 /* Carries bytes between two sockets in this process, which is there for nothing else, and ends it. */
 static _Noreturn void bridge_run(int one, int other)
 {
-	static struct lane up, down;
+	struct lane up, down;
 	const struct end near = { .in = one, .out = one, .own = true }, far = { .in = other, .out = other, .own = true };
 
 	close(STDIN_FILENO);
 	close(STDOUT_FILENO);
-	lane_init(&up, &near, &far);
-	lane_init(&down, &far, &near);
-	shuttle(&up, &down);
+	shuttle(&near, &far, &up, &down);
+	net_linger(one); /* an openssl that still has to write may not have read why it cannot */
 	children_end();
 	_exit(EX_OK);
 }
@@ -2080,13 +2162,15 @@ static pid_t tls_command(const struct authority *peer, int complaints, int *fd)
 }
 
 /* Ends the program: openssl gave up before the handshake was done. */
-static _Noreturn void tls_fail(const struct authority *peer, const struct command *openssl, char *said)
+static _Noreturn void tls_fail(const struct command *openssl)
 {
+	const char *said = openssl->said;
+
 	if (strncmp(said, "openssl: ", 9) == 0)
 		die(EX_OSERR, "%s: TLS needs openssl(1), which cannot be run (its package is called openssl): %.*s",
-		    peer->text, (int)strcspn(said + 9, "\n"), said + 9);
-	command_complain(openssl, said);
-	die(EX_PROTOCOL, "%s: TLS failed, as said above%s", peer->text,
+		    openssl->peer, (int)strcspn(said + 9, "\n"), said + 9);
+	openssl_failed(openssl);
+	die(EX_PROTOCOL, "%s: TLS failed, as said above%s", openssl->peer,
 	    opt.tls_unverified ? "" : " (-C names the authorities to trust, -z trusts any)");
 }
 
@@ -2096,10 +2180,13 @@ static _Noreturn void tls_fail(const struct authority *peer, const struct comman
  */
 static int tls_start(int stream, const struct authority *peer, struct command *openssl)
 {
-	char said[COMPLAINT_MAX + 1] = "", *rest = said, *line;
-	size_t length = 0;
-	int plain, complaints[2], meeting = meeting_open();
+	int plain, complaints[2], length, meeting = meeting_open();
+	const char *line;
 
+	openssl->peer = peer->text;
+	openssl->said = calloc(1, COMPLAINT_MAX + 1);
+	if (!openssl->said)
+		die(EX_OSERR, "out of memory");
 	deadline_stage("%s: no TLS handshake within %u s (-w)", peer->text, opt.timeout);
 	pid_t bridge = fork();
 	if (bridge == 0) {
@@ -2115,11 +2202,11 @@ static int tls_start(int stream, const struct authority *peer, struct command *o
 	openssl->pid = tls_command(peer, complaints[1], &plain);
 	openssl->complaints = complaints[0]; /* stays open: openssl must not die of writing to it */
 	close(complaints[1]);
-	while (!strstr(said, "CONNECTION ESTABLISHED\n"))
-		if (!complaint_read(complaints[0], said, &length))
-			tls_fail(peer, openssl, said);
-	while ((line = line_take(&rest)))
-		note("%s: %s", peer->text, line);
+	while (!openssl_stands(openssl))
+		if (!openssl_hear(openssl))
+			tls_fail(openssl);
+	for (const char *cursor = openssl->said; (line = http_line(&cursor, &length));)
+		note("%s: %.*s", peer->text, length, line);
 	child_forget(bridge); /* it ends with openssl, and not before all is delivered */
 	meeting_remove();
 	return plain;
@@ -2163,19 +2250,6 @@ static void visit_stage(const struct visit *visit, int status, const char *reaso
 	alarm(opt.timeout);
 }
 
-/* Reads and drops what the client still sends until it leaves: a close with bytes unread would reset the answer away. */
-static void visit_linger(int socket)
-{
-	struct pollfd readable = { .fd = socket, .events = POLLIN };
-	char dropped[4096];
-	double end = seconds_now() + ANSWER_LINGER / 1e3;
-
-	shutdown(socket, SHUT_WR);
-	while (seconds_now() < end && poll(&readable, 1, ANSWER_LINGER) == 1)
-		if (recv(socket, dropped, sizeof dropped, 0) <= 0)
-			break;
-}
-
 /* Answers that the client cannot have it, logs that, and ends the process. */
 static _Noreturn void visit_refuse(const struct visit *visit, int status, const char *reason)
 {
@@ -2185,7 +2259,7 @@ static _Noreturn void visit_refuse(const struct visit *visit, int status, const 
 	alarm(0);
 	warn("%s to %s: %d, %s", visit->client, visit->to.text, status, reason);
 	if (net_send(visit->socket, answer, length))
-		visit_linger(visit->socket);
+		net_linger(visit->socket);
 	exit(EX_OK);
 }
 
@@ -2335,7 +2409,7 @@ static bool secret_equal(const char *secret, const char *given)
 /* Whether a request bears the credentials of an account (RFC 7617). */
 static bool is_account(const char *fields)
 {
-	char given[2 * CREDENTIAL_MAX + 4] = "";
+	char given[2 * CREDENTIAL_MAX + 4];
 	const char *value;
 	int length;
 	bool found = false;
@@ -2348,6 +2422,7 @@ static bool is_account(const char *fields)
 	long decoded = base64_decode(given, value + skipped, coded);
 	if (decoded < 0 || memchr(given, '\0', (size_t)decoded))
 		return false;
+	given[decoded] = '\0';
 	for (const char *account = opt.accounts; *account; account += strlen(account) + 1)
 		found |= secret_equal(account, given);
 	return found;
@@ -2460,7 +2535,6 @@ static char *visit_read(const struct visit *visit, struct request *request)
 		note("%s to %s: gone before a request", visit->client, visit->to.text);
 		exit(EX_OK);
 	}
-	head_note("<", head.bytes, true);
 	if ((wrong = head_wrong(head.bytes)))
 		visit_refuse(visit, 400, wrong);
 	if (!(fields = request_split(head.bytes, request)))
@@ -2511,9 +2585,10 @@ static void visit_require_hello(const struct visit *visit, int far)
 
 	visit_stage(visit, 0, "no TLS ClientHello");
 	while (length < sizeof bytes && is_hello(bytes, length)) {
+		fd_wait(visit->socket, POLLIN);
 		ssize_t got = recv(visit->socket, bytes + length, sizeof bytes - length, 0);
 
-		if (got == 0 || (got == -1 && errno != EINTR))
+		if (got == 0 || (got == -1 && !is_nothing(got)))
 			break;
 		length += got > 0 ? (size_t)got : 0;
 	}
@@ -2536,8 +2611,6 @@ static struct end serve_open(const struct end *near)
 	visit.socket = near->in;
 	visit.client = near->in_name;
 	char *fields = visit_read(&visit, &request);
-	if (near->heard)
-		*near->heard = true;
 	if (strcmp(request.method, "CONNECT") != 0)
 		visit_stray(&visit, &request);
 	if ((wrong = target_parse(&visit.to, request.target)))
@@ -2547,6 +2620,9 @@ static struct end serve_open(const struct end *near)
 	if (allow_fit(visit.to.host, visit.to.port) == FIT_NOT)
 		visit_refuse(&visit, 403, "not allowed");
 
+	note("%s to %s: asked for", visit.client, visit.to.text);
+	if (near->heard)
+		*near->heard = true;
 	int fd = visit_dial(&visit);
 	if (!net_send(visit.socket, granted, sizeof granted - 1))
 		die(EX_IOERR, "%s to %s: gone before the answer", visit.client, visit.to.text);
@@ -2654,7 +2730,7 @@ struct clients {
 		pid_t child;		/* 0: the place is free */
 		unsigned long number;	/* in the order of their coming */
 	} *places;
-	volatile bool *heard;		/* of each place, shared with its child: its request has been read */
+	volatile bool *heard;		/* of each place, shared with its child: what it asks for is allowed */
 	long count;
 	unsigned long numbers;
 	bool shortage;			/* said already */
@@ -2694,7 +2770,7 @@ static void clients_shortage(struct clients *clients, const char *what)
 	nanosleep(&pause, NULL);
 }
 
-/* Makes room by ending the oldest client that has not even asked for anything; false if there is none. */
+/* Makes room by ending the oldest client that has not asked for anything it may have; false if there is none. */
 static bool clients_evict(struct clients *clients)
 {
 	long oldest = -1;
@@ -2804,7 +2880,6 @@ static int listener_run(const char *spec, volatile bool **heard)
 	}
 	if (handlers.caught)
 		listener_end(&clients);
-	free(clients.places);
 	close(listening.fd);
 	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
 		if (sigismember(&awaited, signals[i]))
@@ -2818,7 +2893,7 @@ static void stderr_leave(void)
 {
 	struct stat in, error;
 
-	if (fstat(STDIN_FILENO, &in) == 0 && fstat(STDERR_FILENO, &error) == 0 &&
+	if (fstat(STDIN_FILENO, &in) == 0 && fstat(STDERR_FILENO, &error) == 0 && S_ISSOCK(in.st_mode) &&
 	    in.st_dev == error.st_dev && in.st_ino == error.st_ino)
 		dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDERR_FILENO);
 }
@@ -2925,10 +3000,10 @@ static int tunnel_close(const struct lane *up, const struct lane *down, const st
 		signal_die(handlers.caught);
 	if (lane_cut(down) && (down->error == 0 || down->error == EPIPE))
 		return EX_IOERR;
+	if (openssl->pid && !lane_cut(down)) /* it left first and knows why; from here that looks like a reset or an orderly end */
+		openssl_check(openssl, down->carried > 0 ? EX_IOERR : EX_PROTOCOL);
 	if (broken->error)
 		die(EX_IOERR, "%s: the tunnel to %s broke: %s", broken->failed, opt.destination.text, strerror(broken->error));
-	if (down->in == -1 && openssl->pid) /* it leaves for its own reasons, which look like an orderly end from here */
-		openssl_check(openssl, opt.destination.text, down->carried > 0 ? EX_IOERR : EX_PROTOCOL);
 	return EX_OK;
 }
 
@@ -3453,7 +3528,7 @@ static void descriptors_ensure(void)
 
 int main(int argc, char **argv)
 {
-	static struct lane up, down;
+	struct lane up, down;
 	struct command openssl = { .pid = 0 };
 
 	descriptors_ensure();
@@ -3468,9 +3543,7 @@ int main(int argc, char **argv)
 		return fdpass(handlers.child_count > 0 ? end_detach(&far) : far.in);
 
 	double started = seconds_now();
-	lane_init(&up, &near, &far);
-	lane_init(&down, &far, &near);
-	shuttle(&up, &down);
+	shuttle(&near, &far, &up, &down);
 	return opt.serve ? serve_close(&near, &far, &up, &down, started) 
 	                 : tunnel_close(&up, &down, &openssl, started);
 }

@@ -125,7 +125,7 @@ static void try_text(char *text)
 		MUST(*to.host && strlen(to.text) <= strlen(to.host) + strlen(to.port) + 3 && !has_control(to.text));
 	authority_parse(&to, text, "80");
 	number_parse(text, 0, 65535);
-	MUST(escape(shown, text, length) <= 4 * length);
+	MUST(escape(shown, sizeof shown, text, length) <= 4 * length);
 	if (percent_decode(text))
 		MUST(strlen(text) <= length);
 }

@@ -56,6 +56,17 @@ nothing_left() {
 	[ -z "$(strays)" ]
 }
 
+# Of what this test started, neither the program nor an openssl still runs.
+ours_gone() {
+	local pid
+
+	for pid in $(strays); do
+		case $(readlink "/proc/$pid/exe") in
+		"$(realpath "$PROXYTUNNEL")" | */openssl) return 1 ;;
+		esac
+	done
+}
+
 strays_end() {
 	local pid
 
@@ -107,6 +118,23 @@ start_peer() {
 		return 1
 	}
 	PORTS[$name]=$PORT
+}
+
+# start_listener NAME COMMAND...: one that chooses its port and says on stderr where it listens. Sets PORT.
+start_listener() {
+	rm -f "$1.err"
+	start "$@"
+	await says_or_ended "$1" 'listening on'
+	PORT=$(sed -n 's/.*listening on .*:\([0-9]*\)$/\1/p' "$1.err")
+	PORTS[$1]=$PORT
+	[ -n "$PORT" ] || {
+		cat "$1.err"
+		return 1
+	}
+}
+
+says_or_ended() {
+	grep -qF "$2" "$1.err" || ! kill -0 "${PIDS[$1]}"
 }
 
 listening_or_ended() {

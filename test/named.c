@@ -84,7 +84,7 @@ static int fake_getaddrinfo(const char *host, const char *port, const struct add
 
 	fake.count = 0;
 	*result = fake.info;
-	if (hints->ai_flags & AI_NUMERICHOST)
+	if (hints->ai_flags & (AI_NUMERICHOST | AI_PASSIVE)) /* where to listen is asked in earnest */
 		return fake_add(host, port, hints);
 	snprintf(words, sizeof words, "%s", addresses ? addresses : "none");
 	for (char *word = strtok(words, " "); word && code == 0; word = strtok(NULL, " "))

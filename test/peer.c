@@ -29,11 +29,13 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -65,6 +67,10 @@ struct end {
 
 static const char *doing = "start";	/* the step, for die() and the alarm */
 static unsigned limit = 20;
+
+/* Of a crowd: how many are in it, which of them this is, and how often one has come to a meeting. */
+static unsigned long crowd_size, crowd_number;
+static atomic_ulong *crowd_met;
 
 /* --- messages, time, numbers ----------------------------------------- */
 
@@ -202,7 +208,7 @@ static void pattern_fill(char *data, size_t size, unsigned long at, unsigned lon
 	uint64_t x;
 
 	for (size_t i = 0; i < size; i++) {
-		x = (uint64_t)(at + i) + ((uint64_t)seed << 40);
+		x = (uint64_t)(at + i) + ((uint64_t)(seed + crowd_number) << 40);
 		x = (x ^ x >> 27) * 0x94d049bb133111ebU;
 		x = (x ^ x >> 31) * 0xbf58476d1ce4e5b9U;
 		data[i] = (char)(x >> 56);
@@ -450,6 +456,17 @@ static void step_eof(struct end *e, const char *words)
 		die("a byte came: 0x%02x", (unsigned char)c);
 }
 
+/* gone [MS]: the same, but the end may be a reset, as when bytes are left unread at the other side. */
+static void step_gone(struct end *e, const char *words)
+{
+	char c;
+
+	if (!stream_wait(e, *words == '\0' ? -1 : (long)number_take(&words, 0)))
+		die("no end within that time");
+	if (read(e->in, &c, 1) == 1)
+		die("a byte came: 0x%02x", (unsigned char)c);
+}
+
 /* sink [SIZE]: read to the end; so many bytes if it says so. */
 static void step_sink(struct end *e, const char *words)
 {
@@ -581,6 +598,41 @@ static void step_touch(struct end *e, const char *words)
 	if (fd == -1)
 		die("%s", strerror(errno));
 	close(fd);
+}
+
+/*
+ * crowd COUNT: so many at once go through the steps that follow, each on a connection of its own, and each
+ * with a pattern of its own. All must come out as the steps say.
+ */
+static void step_crowd(struct end *e, const char *words)
+{
+	int status, failed = 0;
+
+	crowd_size = number_take(&words, 1);
+	crowd_met = mmap(NULL, sizeof *crowd_met, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (crowd_met == MAP_FAILED)
+		die("%s", strerror(errno));
+	stream_close(e);
+	for (unsigned long n = 1; n <= crowd_size; n++)
+		if (process_fork() == 0) {
+			crowd_number = n;
+			alarm(limit);
+			step_connect(e, "");
+			return;
+		}
+	while (wait(&status) > 0)
+		failed += status != 0;
+	if (failed > 0)
+		die("it failed for %d", failed);
+	exit(0);
+}
+
+/* meet FILE: until the whole crowd is there, and then FILE too. */
+static void step_meet(struct end *e, const char *words)
+{
+	if ((atomic_fetch_add(crowd_met, 1) + 1) % crowd_size == 0)
+		step_touch(e, words);
+	step_await(e, words);
 }
 
 /* Until each step with " &" has ended, as it should. */
@@ -732,6 +784,8 @@ static const struct step {
 	{ "peak", step_peak },			{ "idle", step_idle },
 	{ "unchanged", step_unchanged },	{ "connect", step_connect },
 	{ "knock", step_knock },		{ "take", step_take },
+	{ "crowd", step_crowd },		{ "meet", step_meet },
+	{ "gone", step_gone },
 };
 
 static void step_run(struct end *e, const char *line)

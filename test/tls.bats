@@ -52,17 +52,6 @@ teardown() {
 	return "$left"
 }
 
-# Of what a test started, no process of the program, and none of openssl, still runs.
-ours_gone() {
-	local pid
-
-	for pid in $(strays); do
-		case $(readlink "/proc/$pid/exe") in
-		"$(realpath "$PROXYTUNNEL")" | */openssl) return 1 ;;
-		esac
-	done
-}
-
 # ssh_through OPTION...: writes ./config.
 ssh_through() {
 	{
@@ -204,7 +193,7 @@ everywhere() {
 
 # reaches OPTION...: with them sshd is reached.
 reaches() {
-	drive_command 'expect SSH-2.0-' 'send no banner\r\n' sink 'status 0 2000' -- "$PROXYTUNNEL" "$@" "127.0.0.1:$SSHD"
+	drive_command 'expect SSH-2.0-' 'send no banner\r\n' half-close sink 'status 0 1000' -- "$PROXYTUNNEL" "$@" "127.0.0.1:$SSHD"
 	err_empty
 }
 
@@ -214,7 +203,7 @@ reaches() {
 	for port in "$STUNNEL" "$ELSEWHERE" "$EXPIRED"; do
 		reaches -z -E -p "localhost:$port"
 		reaches -z -p "127.0.0.1:$TINYPROXY" -r "127.0.0.1:$port" -X
-		drive_command 'send no request\r\n\r\n' 'expect HTTP/1' sink 'status 0 2000' -- \
+		drive_command 'send no request\r\n\r\n' 'expect HTTP/1' half-close sink 'status 0 1000' -- \
 			"$PROXYTUNNEL" --no-check-certificate -p "127.0.0.1:$TINYPROXY" -e localhost "$port"
 	done
 }
@@ -285,7 +274,7 @@ reaches() {
 
 @test "nothing is said when all is well; -v tells the version of TLS" {
 	reaches "${CA[@]}" -E -p "localhost:$STUNNEL"
-	drive_command 'expect SSH-2.0-' 'send no banner\r\n' sink 'status 0 2000' -- \
+	drive_command 'expect SSH-2.0-' 'send no banner\r\n' half-close sink 'status 0 1000' -- \
 		"$PROXYTUNNEL" -v "${CA[@]}" -E -p "localhost:$STUNNEL" "127.0.0.1:$SSHD"
 	err_has "localhost:$STUNNEL: Protocol version: TLSv1."
 }
@@ -325,14 +314,14 @@ drive_tls() {
 
 @test "lines that begin with Q or R are data, as all others" {
 	start_far 'expect Q\n' 'pause 20' 'send Q\n' 'expect R\n' 'send R\n' 'expect Q' 'send Q' close
-	drive_tls 'send Q\n' 'expect Q\n' 'pause 50' 'send R\n' 'expect R\n' 'pause 50' 'send Q' 'expect Q' "eof 1000" 'status 0 2000'
+	drive_tls 'send Q\n' 'expect Q\n' 'pause 50' 'send R\n' 'expect R\n' 'pause 50' 'send Q' half-close 'expect Q' 'eof 1000' 'status 0 1000'
 	finished far
 	err_empty
 }
 
-@test "16 MiB each way at once are exact, and so is what comes in one segment with the TLS proxy's answer" {
+@test "16 MiB each way at once are exact" {
 	start_far 'pattern 16M 1 &' 'check 16M 2' join close
-	drive_tls 'pattern 16M 2 &' 'check 16M 1' join 'eof 1000' 'status 0 2000'
+	drive_tls 'pattern 16M 2 &' 'check 16M 1' join half-close 'eof 1000' 'status 0 1000'
 	finished far
 	err_empty
 }
@@ -384,7 +373,7 @@ drive_tls() {
 
 @test "standing idle within TLS the program uses no CPU" {
 	start_far 'send some' 'await done'
-	drive_tls 'expect some' 'pause 100' 'idle 1000 10' 'touch done' eof 'status 0 2000'
+	drive_tls 'expect some' 'pause 100' 'idle 1000 10' 'touch done' half-close eof 'status 0 1000'
 	finished far
 }
 
@@ -436,14 +425,11 @@ met() {
 	local name
 
 	for name in HUP:129 TERM:143 INT:130; do
-		start_peer silent accept hold
-		start near "$PEER" "await go" "signal ${name%:*}" "status ${name#*:} 700" -- "$PROXYTUNNEL" -E -p "127.0.0.1:$PORT" host 22
-		await met
-		touch go
-		finished near
+		start_peer silent accept 'expect \x16' 'touch asked' hold
+		drive_command 'await asked' "signal ${name%:*}" "status ${name#*:} 700" -- "$PROXYTUNNEL" -E -p "127.0.0.1:$PORT" host 22
 		await ours_gone
 		[ -z "$(ls tmp)" ]
-		rm go
+		rm asked
 		finished silent
 	done
 }
@@ -473,34 +459,22 @@ met() {
 # --- together with -a -------------------------------------------------------------------------
 
 @test "-a with -E: clients at once are served within TLS, and SIGTERM leaves nothing" {
-	local i listener
-
 	start_peer far -b 16 loop 'send some' 'echo 64K'
-	start listener "$PROXYTUNNEL" -a 0 "${CA[@]}" -E -p "localhost:$STUNNEL" "127.0.0.1:$PORT"
-	await grep -q 'listening on' listener.err
-	listener=$(sed -n 's/.*listening on .*:\([0-9]*\)$/\1/p' listener.err)
-	for i in {1..8}; do
-		start "client$i" "$PEER" -c "$listener" 'expect some' "pattern 256K $i &" "check 256K $i" join "touch up$i" eof
-	done
-	for i in {1..8}; do
-		await test -e "up$i"
-	done
+	start_listener listener "$PROXYTUNNEL" -a 0 "${CA[@]}" -E -p "localhost:$STUNNEL" "127.0.0.1:$PORT"
+	start clients "$PEER" -c "$PORT" 'crowd 8' 'expect some' 'pattern 256K &' 'check 256K' join 'meet up' eof
+	await test -e up
 	kill "${PIDS[listener]}"
 	finished listener
-	for i in {1..8}; do
-		finished "client$i"
-	done
+	finished clients
 	await ours_gone
 }
 
 @test "-a with -E: a client whose tunnel cannot be trusted is closed, and the next is served no worse" {
-	local i listener
+	local i
 
-	start listener "$PROXYTUNNEL" -a 0 "${CA[@]}" -E -p "localhost:$EXPIRED" host 22
-	await grep -q 'listening on' listener.err
-	listener=$(sed -n 's/.*listening on .*:\([0-9]*\)$/\1/p' listener.err)
+	start_listener listener "$PROXYTUNNEL" -a 0 "${CA[@]}" -E -p "localhost:$EXPIRED" host 22
 	for i in 1 2; do
-		"$PEER" -c "$listener" 'eof 3000'
+		"$PEER" -c "${PORTS[listener]}" 'eof 3000'
 	done
 	[ "$(grep -c 'TLS failed' listener.err)" -eq 2 ]
 	[ -z "$(ls tmp)" ]

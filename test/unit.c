@@ -386,14 +386,15 @@ static void escape_group(void)
 		char want[5];
 
 		text[0] = (char)i;
-		line[escape(line, text, 1)] = '\0';
+		line[escape(line, sizeof line, text, 1)] = '\0';
 		snprintf(want, sizeof want, i >= 0x20 && i < 0x7f ? "%c" : "\\x%02x", (unsigned char)i);
 		expect(same(line, want), __LINE__, "byte %zu is shown as %s", i, line);
 		text[0] = '\x1b';
 	}
 	memset(text, '\xff', sizeof text);
-	expect(escape(line, text, sizeof text) == 4 * sizeof text, __LINE__, "256 bytes take other than 1024");
-	expect(escape(line, text, 0) == 0, __LINE__, "nothing is shown as something");
+	expect(escape(line, sizeof line, text, sizeof text) == 4 * sizeof text, __LINE__, "256 bytes take other than 1024");
+	expect(escape(line, sizeof line, text, 0) == 0, __LINE__, "nothing is shown as something");
+	expect(escape(line, 13, text, sizeof text) == 12, __LINE__, "more is shown than there is room for");
 }
 
 __attribute__((format(printf, 2, 3)))
@@ -402,7 +403,7 @@ static size_t formatted(char *line, const char *format, ...)
 	va_list words;
 
 	va_start(words, format);
-	size_t length = message_format(line, format, words);
+	size_t length = message_format(line, LINE_SIZE, format, words);
 	va_end(words);
 	line[length] = '\0';
 	return length;

@@ -1,0 +1,199 @@
+#!/usr/bin/env bats
+# Between a pipe and a socket no byte goes through user space, what cannot go that way goes another, and idle is idle.
+
+load helper
+
+OK='HTTP/1.1 200 OK\r\n\r\n'
+
+# Whatever a byte can be moved by.
+MOVES=read,write,readv,writev,recvfrom,recvmsg,sendto,sendmsg,splice,tee,vmsplice,sendfile
+
+# start_far STEP...: a proxy that opens the tunnel and goes on as STEP... say.
+start_far() {
+	start_peer far accept head "send $OK" "$@"
+}
+
+# traced [PEER-OPTION...] STEP... [-- STRACE-OPTION...]: the program under strace, between the ends of a peer as ssh. What it
+# calls is in calls, and what it called behind the answer's head in moved.
+traced() {
+	local words=()
+
+	while [ $# -gt 0 ] && [ "$1" != -- ]; do
+		words+=("$1")
+		shift
+	done
+	drive_command "${words[@]}" -- strace -qq -o calls -e trace="$MOVES,fcntl" "${@:2}" \
+		"$PROXYTUNNEL" -p "127.0.0.1:$PORT" -d host:22
+	err_empty
+	sed '1,/recvfrom(.*HTTP.1.1 200 OK.*, 0, NULL, NULL) = 19$/d' calls >moved
+	[ -s moved ]
+}
+
+# moved_by CALL FD: the bytes that it took from, or gave to, that descriptor.
+moved_by() {
+	awk -v call="^$1\\\\($2[,)]" '$0 ~ call && $NF > 0 { n += $NF } END { print n + 0 }' moved
+}
+
+# both_ways SIZE [PEER-OPTION...] -- [STRACE-OPTION...]: so many bytes go each way at once, exact.
+both_ways() {
+	local size=$1 words=()
+
+	shift
+	while [ "$1" != -- ]; do
+		words+=("$1")
+		shift
+	done
+	start_far "pattern $size 1 &" "check $size 2" join eof 'send bye' close
+	traced "${words[@]}" "pattern $size 2 &" "check $size 1" join half-close 'expect bye' eof 'status 0' "$@"
+	finished far
+}
+
+EIGHT_MIB=8388608
+
+# --- splice -----------------------------------------------------------------------------
+
+@test "between pipes and the socket every byte is spliced, and none is read or written" {
+	both_ways 8M --
+	[ "$(moved_by splice 0)" -eq "$EIGHT_MIB" ]
+	[ "$(moved_by splice '[3-9]')" -eq $((EIGHT_MIB + 3)) ]
+	! grep -vE '^(splice|fcntl)\(' moved
+}
+
+@test "splice that is refused from the first (EINVAL): the buffer takes over, both ways exact" {
+	both_ways 8M -- -e inject=splice:error=EINVAL
+	# Once for each direction, then no more.
+	[ "$(grep -c 'splice.*INJECTED' moved)" -eq 2 ]
+	[ "$(grep -c 'splice(' moved)" -eq 2 ]
+	[ "$(moved_by read 0)" -eq "$EIGHT_MIB" ]
+	[ "$(moved_by write 1)" -eq $((EIGHT_MIB + 3)) ]
+}
+
+@test "splice that is refused later on: the buffer takes over in the middle, both ways exact" {
+	local at
+
+	for at in 2 5 12 40; do
+		both_ways 4M -- -e "inject=splice:error=EINVAL:when=$at+"
+		grep -q 'splice.*INJECTED' moved
+		[ "$(moved_by read 0)" -gt 0 ]
+		[ "$(moved_by write 1)" -gt 0 ]
+	done
+}
+
+@test "splice that is refused one way only: that way takes the buffer, the other goes on" {
+	both_ways 8M -- -e inject=splice:error=EINVAL:when=1
+	[ "$(grep -c 'splice.*INJECTED' moved)" -eq 1 ]
+	[ $(($(moved_by read 0) + $(moved_by splice 0))) -eq "$EIGHT_MIB" ]
+	[ $(($(moved_by write 1) + $(moved_by splice '[3-9]'))) -eq $((EIGHT_MIB + 3)) ]
+	[ "$(grep -c '^splice.* = [1-9]' moved)" -gt 0 ]
+	[ "$(grep -cE '^(read\(0|write\(1).* = [1-9]' moved)" -gt 0 ]
+}
+
+@test "splice that is interrupted, or finds nothing to move after all: nothing is lost, both ways exact" {
+	both_ways 4M -- -e inject=splice:error=EINTR:when=1+3
+	grep -q 'EINTR.*INJECTED' moved
+	both_ways 4M -- -e inject=splice:error=EAGAIN:when=1+3
+	grep -q 'EAGAIN.*INJECTED' moved
+}
+
+# calls_of WORD: which of the calls of fcntl had that word, by number.
+calls_of() {
+	grep '^fcntl(' calls | grep -n "$1" | cut -d: -f1
+}
+
+@test "pipes are made larger; one that may not grow is used as it is, one that is larger still is left alone" {
+	local sets gets i
+
+	both_ways 64K --
+	sets=$(calls_of F_SETPIPE_SZ)
+	gets=$(calls_of F_GETPIPE_SZ)
+	[ "$(grep -cE 'F_SETPIPE_SZ, [0-9]+\) += 262144' calls)" -eq 2 ]
+	[ "$(wc -w <<<"$gets")" -eq 2 ]
+	for i in $sets; do
+		both_ways 4M -- -e "inject=fcntl:error=EPERM:when=$i"
+		[ "$(grep -c 'F_SETPIPE_SZ.*EPERM.*INJECTED' calls)" -eq 1 ]
+		! grep -vE '^(splice|fcntl)\(' moved
+	done
+	for i in $gets; do
+		both_ways 64K -- -e "inject=fcntl:retval=1048576:when=$i"
+		[ "$(grep -c 'F_GETPIPE_SZ.*INJECTED' calls)" -eq 1 ]
+		[ "$(calls_of F_SETPIPE_SZ | wc -w)" -eq 1 ]
+	done
+}
+
+# --- where splice cannot serve --------------------------------------------------------------
+
+@test "stdin is a regular file, stdout a pipe: up by the buffer, down by splice, both exact" {
+	"$PEER" -i 'pattern 8M 2' >input
+	start_far 'check 8M 2' eof 'pattern 8M 1' close
+	traced 'check 8M 1' eof 'status 0' -- sh -c 'exec "$@" <input' -
+	finished far
+	[ "$(moved_by read 0)" -eq "$EIGHT_MIB" ]
+	[ "$(moved_by splice 0)" -eq 0 ]
+	[ "$(moved_by splice '[3-9]')" -eq "$EIGHT_MIB" ]
+	[ "$(moved_by write 1)" -eq 0 ]
+}
+
+@test "stdin is a pipe, stdout a regular file: up by splice, down by the buffer, both exact" {
+	start_far 'check 8M 2' eof 'pattern 8M 1' close
+	traced 'pattern 8M 2' half-close 'status 0' -- sh -c 'exec "$@" >output' -
+	finished far
+	"$PEER" -i 'check 8M 1' eof <output
+	[ "$(moved_by splice 0)" -eq "$EIGHT_MIB" ]
+	[ "$(moved_by write 1)" -eq "$EIGHT_MIB" ]
+}
+
+@test "stdin and stdout are a terminal, or a socket: by the buffer, both ways exact" {
+	start_far 'pattern 1M 1 &' 'check 1M 2' join close
+	traced -s pty 'pattern 1M 2 &' 'check 1M 1' join 'status 0 3000'
+	finished far
+	[ "$(moved_by splice '[0-9]')" -eq 0 ]
+	both_ways 8M -s socket --
+	[ "$(moved_by splice '[0-9]')" -eq 0 ]
+	[ "$(moved_by recvfrom 0)" -eq "$EIGHT_MIB" ]
+}
+
+# --- idle --------------------------------------------------------------------------------------
+
+# idle SECONDS FILE...: nothing is added to them for so long.
+idle() {
+	local before
+
+	before=$(wc -c "${@:2}")
+	sleep "$1"
+	[ "$(wc -c "${@:2}")" = "$before" ] || {
+		tail -n 5 "${@:2}"
+		return 1
+	}
+}
+
+# start_idle NAME FAR-STEP... -- NEAR-STEP...: a program whose calls go to calls.NAME.
+start_idle() {
+	local name=$1 far=()
+
+	shift
+	while [ "$1" != -- ]; do
+		far+=("$1")
+		shift
+	done
+	start_peer "far-$name" -r 65536 accept head "${far[@]}"
+	start "$name" "$PEER" "${@:2}" -- strace -D -qq -o "calls.$name" "$PROXYTUNNEL" -p "127.0.0.1:$PORT" -d host:22
+}
+
+@test "it is not woken once in 3 s: in the handshake, standing, half-closed by stdin's end, stalled both ways" {
+	start_idle handshake 'send HTTP/1.1 200 OK\r\n' 'touch up1' 'await done' close -- 'status 76'
+	start_idle standing "send ${OK}some" 'await done' close -- 'expect some' 'touch up2' eof 'status 0'
+	start_idle half-closed "send $OK" eof 'send some' 'await done' close -- half-close 'expect some' 'touch up3' eof 'status 0'
+	start_idle stalled "send $OK" 'repeat forever x &' 'await done' -- \
+		'repeat forever x &' 'touch up4' 'await done' 'signal TERM' 'status 143' join
+	for i in 1 2 3 4; do
+		await test -e "up$i"
+	done
+	# Until the pipes and the sockets are full.
+	await idle 0.3 calls.*
+	idle 3 calls.*
+	touch done
+	for i in handshake standing half-closed stalled; do
+		finished "$i"
+	done
+	[ "$(grep -l ppoll calls.* | wc -l)" -eq 3 ]
+}
