@@ -986,10 +986,12 @@ static int net_listen(const char *spec)
 	if (code != 0)
 		die(EX_NOHOST, "-a %s: %s", spec, gai_strerror(code));
 	int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd == -1)
+		die(EX_OSERR, "-a %s: %s", spec, strerror(errno));
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
 	if (address->ai_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, host ? &on : &off, sizeof on);
-	if (fd == -1 || bind(fd, address->ai_addr, address->ai_addrlen) == -1 || listen(fd, SOMAXCONN) == -1)
+	if (bind(fd, address->ai_addr, address->ai_addrlen) == -1 || listen(fd, SOMAXCONN) == -1)
 		die(EX_OSERR, "-a %s: %s", spec, strerror(errno));
 	freeaddrinfo(address);
 	free(copied);
@@ -1028,24 +1030,42 @@ static void net_linger(int socket)
 
 /* --- commands: programs behind a socket: command_start, command_reach ---------------------------------- */
 
-/* Has a process, just forked, end with this one, however that comes about. */
-static void child_add(pid_t child)
+/* From now on this process ends its children, and removes what was made for them, whatever ends it. */
+static void children_prepare(void)
 {
 	static const int signals[] = { SIGHUP, SIGINT, SIGTERM };
+	static bool prepared;
 	struct sigaction action = { .sa_handler = children_interrupted, .sa_flags = SA_NODEFER }, before;
 
-	if (child == -1)
-		die(EX_OSERR, "cannot start a process: %s", strerror(errno));
-	if (handlers.child_count == CHILDREN_MAX)
-		die(EX_OSERR, "over %d processes for one tunnel: too many hops with TLS", CHILDREN_MAX);
-	if (handlers.child_count == 0)
-		atexit(children_end);
-	handlers.children[handlers.child_count++] = child;
+	if (prepared)
+		return;
+	prepared = true;
+	atexit(children_end);
 	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
 		sigaction(signals[i], &action, &before);
 		if (before.sa_handler == SIG_IGN)
 			signal(signals[i], SIG_IGN);
 	}
+}
+
+/* Forks a child that ends with this process; no signal comes between its start and its being known. */
+static pid_t child_fork(void)
+{
+	sigset_t all, before;
+
+	if (handlers.child_count == CHILDREN_MAX)
+		die(EX_OSERR, "over %d processes for one tunnel: too many hops with TLS", CHILDREN_MAX);
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, &before);
+	pid_t child = fork();
+	if (child == 0)
+		handlers.child_count = 0;
+	if (child > 0)
+		handlers.children[handlers.child_count++] = child;
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	if (child == -1)
+		die(EX_OSERR, "cannot start a process: %s", strerror(errno));
+	return child;
 }
 
 static void child_forget(pid_t child)
@@ -1063,9 +1083,10 @@ static pid_t command_start(const char *const argv[], int complaints, int *fd)
 {
 	int ends[2];
 
+	children_prepare();
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1)
 		die(EX_OSERR, "%s: %s", argv[0], strerror(errno));
-	pid_t child = fork();
+	pid_t child = child_fork();
 	if (child == 0) {
 		signal(SIGPIPE, SIG_DFL);
 		signal(SIGINT, SIG_IGN); /* as for ourselves, once the tunnel stands */
@@ -1077,7 +1098,6 @@ static pid_t command_start(const char *const argv[], int complaints, int *fd)
 		dprintf(STDERR_FILENO, "%s: %s\n", argv[0], strerror(errno));
 		_exit(127);
 	}
-	child_add(child);
 	close(ends[1]);
 	*fd = ends[0];
 	return child;
@@ -1730,6 +1750,7 @@ struct end {
 	int in, out;
 	const char *in_name, *out_name;
 	bool own;			/* a socket that only this process has: its flags may change */
+	uint64_t given;			/* bytes that it has been sent ahead of the shuttle */
 	volatile bool *heard;		/* to be set when it has asked for something that it may have; or NULL */
 };
 
@@ -1790,6 +1811,7 @@ static void lane_init(struct lane *lane, const struct end *from, const struct en
 		.out_name = to->out_name,
 		.out_type = fd_type(to->out),
 		.may_pipe = from->own && to->own,
+		.carried = to->given,
 		.buffer = buffer,
 	};
 	if ((lane->in_type == S_IFIFO && to->own) || (from->own && lane->out_type == S_IFIFO)) {
@@ -2076,6 +2098,8 @@ static void shuttle(const struct end *near, const struct end *far, struct lane *
 
 		lane_want(up, set);
 		lane_want(down, set + 2);
+		if (set[1].fd == set[2].fd && !set[1].events)
+			set[1].fd = -1; /* down learns of it as well */
 		int ready = ppoll(set, 4, down->out == -1 ? &linger : NULL, &waiting);
 		if (ready == 0 && lane_holds(up)) {
 			errno = ETIMEDOUT; /* bytes are left that the far end, itself at its end, does not take */
@@ -2102,8 +2126,6 @@ static _Noreturn void bridge_run(int one, int other)
 	struct lane up, down;
 	const struct end near = { .in = one, .out = one, .own = true }, far = { .in = other, .out = other, .own = true };
 
-	close(STDIN_FILENO);
-	close(STDOUT_FILENO);
 	shuttle(&near, &far, &up, &down);
 	net_linger(one); /* an openssl that still has to write may not have read why it cannot */
 	children_end();
@@ -2117,6 +2139,8 @@ static int meeting_open(void)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	const char *folder = getenv("TMPDIR");
+
+	children_prepare();
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	int length = snprintf(address.sun_path, sizeof address.sun_path, "%s/proxytunnel.XXXXXX",
 	                      folder && *folder ? folder : "/tmp");
@@ -2188,12 +2212,16 @@ static int tls_start(int stream, const struct authority *peer, struct command *o
 	if (!openssl->said)
 		die(EX_OSERR, "out of memory");
 	deadline_stage("%s: no TLS handshake within %u s (-w)", peer->text, opt.timeout);
-	pid_t bridge = fork();
+	pid_t bridge = child_fork();
 	if (bridge == 0) {
-		handlers.child_count = 0;
-		bridge_run(accept(meeting, NULL, NULL), stream);
+		close(STDIN_FILENO);
+		close(STDOUT_FILENO);
+		signal(SIGALRM, SIG_DFL);
+		alarm(opt.timeout); /* should our parent die before openssl has come */
+		int secret = accept(meeting, NULL, NULL);
+		alarm(0);
+		bridge_run(secret, stream);
 	}
-	child_add(bridge);
 	close(meeting);
 	close(stream);
 
@@ -2577,8 +2605,8 @@ static bool is_hello(const unsigned char *bytes, size_t length)
 	return true;
 }
 
-/* Has nothing carried unless the client begins with a TLS ClientHello, whose beginning goes to the far end. */
-static void visit_require_hello(const struct visit *visit, int far)
+/* Has nothing carried unless the client begins with a TLS ClientHello, whose beginning goes to the far end; returns how much. */
+static size_t visit_require_hello(const struct visit *visit, int far)
 {
 	unsigned char bytes[HELLO_SIZE];
 	size_t length = 0;
@@ -2598,6 +2626,7 @@ static void visit_require_hello(const struct visit *visit, int far)
 	}
 	if (!net_send(far, (const char *)bytes, length))
 		die(EX_IOERR, "%s to %s: %s", visit->client, visit->to.text, strerror(errno));
+	return length;
 }
 
 /* The far end that a client asks for, with the client told so; a request that cannot be granted ends the process. */
@@ -2626,10 +2655,11 @@ static struct end serve_open(const struct end *near)
 	int fd = visit_dial(&visit);
 	if (!net_send(visit.socket, granted, sizeof granted - 1))
 		die(EX_IOERR, "%s to %s: gone before the answer", visit.client, visit.to.text);
+	struct end far = { .in = fd, .out = fd, .in_name = visit.to.text, .out_name = visit.to.text, .own = true };
 	if (opt.tls_only)
-		visit_require_hello(&visit, fd);
+		far.given = visit_require_hello(&visit, fd);
 	handlers.answer_length = 0;
-	return (struct end){ .in = fd, .out = fd, .in_name = visit.to.text, .out_name = visit.to.text, .own = true };
+	return far;
 }
 
 /* Logs how a tunnel that was served has ended; returns the program's status. */
@@ -2955,6 +2985,8 @@ static int end_detach(const struct end *far)
 		die(EX_OSERR, "cannot start a process: %s", strerror(errno));
 	if (child == 0) {
 		close(ends[0]);
+		close(STDIN_FILENO);
+		close(STDOUT_FILENO);
 		bridge_run(ends[1], far->in);
 	}
 	handlers.child_count = 0;
