@@ -7,7 +7,7 @@ DESTDIR =
 
 CC = cc
 CFLAGS = -O2
-LDFLAGS =
+LDFLAGS = -Wl,-z,now
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes
 COMPILE = $(CC) -std=c11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(WARNINGS) $(CFLAGS)
 SOURCES = proxytunnel.c base64.c base64.h Makefile

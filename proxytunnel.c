@@ -58,7 +58,7 @@
 enum {
 	MESSAGE_MAX = 2048,		/* a message, before it is escaped */
 	LINE_SIZE = 4 * MESSAGE_MAX + 32,
-	DEADLINE_SIZE = 1024,		/* the line for when time is up: two authorities, and a few words */
+	DEADLINE_SIZE = 640,		/* the line for when time is up: two authorities, and a few words */
 	HOST_MAX = 255,			/* RFC 1035 2.3.4 */
 	AUTHORITY_SIZE = HOST_MAX + 10,	/* [HOST]:PORT */
 	CREDENTIAL_MAX = 4096,		/* a user, and a password */
@@ -77,7 +77,7 @@ enum {
 	CLIENTS_DEFAULT = 256,		/* children of a listener */
 	CLIENTS_MAX = 65535,
 	CHILDREN_MAX = 16,		/* commands behind one tunnel: a proxy command, and openssl for each hop with TLS */
-	ANSWER_SIZE = 1024,		/* of a server that refuses */
+	ANSWER_SIZE = 512,		/* of a server that refuses */
 	HELLO_SIZE = 11,		/* what tells a TLS ClientHello */
 	ALLOW_MAX = 300,		/* a pattern of --allow */
 	COMPLAINT_MAX = 16384,		/* what openssl says of a failure */
@@ -246,7 +246,7 @@ static struct {
 	char meeting[MEETING_SIZE];	/* the path of a Unix socket in a folder of its own, while it exists */
 	int terminal;			/* where a prompt waits, with the echo off */
 	struct termios loud, silent;
-} handlers;
+} handlers = { .terminal = -1 };	/* not zero: in one page with opt, as each page counts in a server's thousand children */
 
 /* Says what is waited for from now on, in the words that are written when the time is up. */
 __attribute__((format(printf, 1, 2)))
@@ -1137,7 +1137,8 @@ static bool openssl_failed(const struct command *openssl)
 	bool stood = openssl_stands(openssl);
 	char *rest = openssl->said, *line;
 
-	if (command_wait(openssl) == 0)
+	int status = command_wait(openssl);
+	if (status == 0 || WIFSIGNALED(status)) /* a signal to the whole group comes to us as well */
 		return false;
 	while (openssl_hear(openssl))
 		continue;
@@ -1673,7 +1674,7 @@ static void refusal_hint(char *hint, size_t size, int status, const char *head, 
 		snprintf(hint, size, " (it does not take these credentials of %.64s; it offers %s)",
 		         hop->credentials.user, schemes);
 	else if (status == 407)
-		snprintf(hint, size, " (try -P or -F; it offers %s)", schemes);
+		snprintf(hint, size, " (try -%c or -F; it offers %s)", hop->remote ? 'R' : 'P', schemes);
 	else if (status == 401 && credentials_known(&hop->credentials))
 		snprintf(hint, size, " (it does not take these credentials of %.64s)", hop->credentials.user);
 	else if (status == 403 && strcmp(to->port, "443") != 0)
@@ -2159,7 +2160,7 @@ static int meeting_open(void)
 /* Starts openssl s_client on the socket at handlers.meeting, as strict as it gets unless -z says otherwise. */
 static pid_t tls_command(const struct authority *peer, int complaints, int *fd)
 {
-	/* -quiet: no_ign_eof would take the letters Q and R in the data for commands, and lose late data. */
+	/* -quiet, as -no_ign_eof would take the letters Q and R in the data for commands, and lose late data. */
 	const char *argv[24] = { "openssl", "s_client", "-quiet", "-brief", "-verify_quiet", "-unix", handlers.meeting };
 	unsigned char address[16];
 	bool is_name = address_parse(address, peer->host) == AF_UNSPEC;
@@ -2178,8 +2179,10 @@ static pid_t tls_command(const struct authority *peer, int complaints, int *fd)
 		argv[n++] = stat(opt.tls_authorities, &status) == 0 && S_ISDIR(status.st_mode) ? "-CApath" : "-CAfile";
 		argv[n++] = opt.tls_authorities;
 	}
-	if (opt.tls_certificate)
+	if (opt.tls_certificate) {
 		argv[n++] = "-cert", argv[n++] = opt.tls_certificate;
+		argv[n++] = "-pass", argv[n++] = "pass:"; /* or it asks for a key's passphrase on stdin */
+	}
 	if (opt.tls_key)
 		argv[n++] = "-key", argv[n++] = opt.tls_key;
 	return command_start(argv, complaints, fd);
@@ -2931,14 +2934,13 @@ static void stderr_leave(void)
 /* The near end that is one connected socket: it is known by its address, where it has one. */
 static struct end end_client(int socket)
 {
-	static char name[AUTHORITY_SIZE];
+	static char name[AUTHORITY_SIZE] = "the client";
 	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
 	socklen_t size = sizeof address;
 
 	net_tune(socket);
-	if (getpeername(socket, (struct sockaddr *)&address, &size) == -1 ||
-	    !address_text(name, (struct sockaddr *)&address, size))
-		strcpy(name, "the client");
+	if (getpeername(socket, (struct sockaddr *)&address, &size) == 0)
+		address_text(name, (struct sockaddr *)&address, size);
 	return (struct end){ .in = socket, .out = socket, .in_name = name, .out_name = name };
 }
 
@@ -3213,16 +3215,15 @@ static void allow_add(const char *pattern)
 /* Adds a hop of -r; returns its index. */
 static size_t hop_add(char *url)
 {
-	opt.hops[opt.hop_count] = (struct hop){ .url = url, .remote = true };
+	opt.hops[opt.hop_count].url = url;
+	opt.hops[opt.hop_count].remote = true;
 	return opt.hop_count++;
 }
 
-/* The last -r before an option that is about it. */
-static struct hop *last_remote(char letter)
+/* The hop that an option is about: the last -r before it, or else the first behind it. */
+static struct hop *last_remote(void)
 {
-	if (opt.hop_count == 1)
-		die(EX_USAGE, "-%c: there is no -r before it", letter);
-	return &opt.hops[opt.hop_count - 1];
+	return &opt.hops[opt.hop_count > 1 ? opt.hop_count - 1 : 1];
 }
 
 static _Noreturn void print_and_exit(const char *first, const char *second)
@@ -3277,12 +3278,12 @@ static void option(int letter, char *value, struct words *words, char *const *ar
 	case 'r': words->last = hop_add(secret_url(value)); break;
 	case 'd': words->destination = value; break;
 	case 'P': opt.hops[0].credentials = credentials_split(secret_argument(value)); break;
-	case 'R': last_remote('R')->credentials = credentials_split(secret_argument(value)); break;
+	case 'R': last_remote()->credentials = credentials_split(secret_argument(value)); break;
 	case 'F': words->passfile = value; break;
 	case 'H': header_add(&opt.hops[words->last], secret_argument(value)); break;
 	case 'o': opt.hops[0].host = value; break;
 	case 'E': opt.hops[0].tls = true; break;
-	case 'X': last_remote('X')->tls = true; break;
+	case 'X': last_remote()->tls = true; break;
 	case 'e': opt.destination_tls = true; break;
 	case 'C': opt.tls_authorities = value; break;
 	case 'c': opt.tls_certificate = value; break;
@@ -3387,8 +3388,12 @@ static void hops_complete(void)
 		hop_parse(first, source);
 	} else if (opt.proxy_command && !*first->at.text) {
 		strcpy(first->at.text, "proxy command");
+		if (first->tls)
+			die(EX_USAGE, "-E: needs a name for the certificate to bear: name the proxy with -p");
 	} else if (!*first->at.text) {
-		if (!variable && (opt.hop_count == 1 || first->credentials.user || first->tls || first->host))
+		bool is_meant = first->credentials.user || first->tls || first->host || first->headers;
+
+		if (!variable && (opt.hop_count == 1 || is_meant))
 			die(EX_USAGE, "no proxy: name it with -p, or in https_proxy");
 		opt.hops++;
 		opt.hop_count--;
@@ -3471,6 +3476,8 @@ static void options_check(void)
 		die(EX_USAGE, "--fdpass: standard output is no Unix socket (for ssh: ProxyUseFdpass yes)");
 	if (opt.inetd && fd_type(STDIN_FILENO) != S_IFSOCK)
 		die(EX_USAGE, "-i: standard input is no socket");
+	if (opt.hop_count == 1 && (opt.hops[1].credentials.user || opt.hops[1].tls))
+		die(EX_USAGE, "%s: there is no -r", opt.hops[1].tls ? "-X" : "-R");
 	if (opt.tls_key && !opt.tls_certificate)
 		die(EX_USAGE, "-k %s: there is no certificate, -c, for this key", opt.tls_key);
 	if (opt.hops[0].host && has_control(opt.hops[0].host))
@@ -3504,9 +3511,12 @@ static void serve_check(const struct words *words, int operand_count)
 		die(EX_USAGE, "--allow and --tls-only: only for --serve");
 	if (!opt.serve)
 		return;
-	if (operand_count > 0 || words->destination || opt.hops[0].url || opt.hop_count > 1 || opt.proxy_command || opt.fdpass ||
-	    opt.destination_tls)
-		die(EX_USAGE, "--serve: its clients name the destination, and it connects there itself: no -p, -r, -d, -e, --fdpass");
+	const struct hop *first = opt.hops;
+	if (operand_count > 0 || words->destination || first->url || opt.hop_count > 1 || opt.proxy_command || opt.fdpass ||
+	    first->credentials.user || first->headers || first->host || first->tls || opt.destination_tls ||
+	    opt.tls_authorities || opt.tls_certificate || opt.tls_unverified)
+		die(EX_USAGE, "--serve: connects by itself to what its clients name, and takes only "
+		              "-a, -i, --allow, --tls-only, --max-clients, -F, -w, -4, -6, -v and -q");
 	if (!opt.listen && !opt.inetd)
 		die(EX_USAGE, "--serve: needs -a or -i");
 	if (opt.allow_count == 0)
@@ -3543,6 +3553,8 @@ static void options(int argc, char **argv)
 		die(EX_USAGE, "no destination (-h for help)");
 	hops_complete();
 	credentials_complete(words.passfile);
+	if (opt.proxy_command)
+		free(command_expand(opt.proxy_command, &opt.hops[0].at));
 	for (size_t i = 0; i < opt.hop_count; i++)
 		connect_compose(&request, &opt.hops[i], hop_next(i)); /* or the end: too large a request is never sent */
 }

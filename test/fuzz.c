@@ -23,7 +23,7 @@ static ssize_t wire_recv(int socket, void *to, size_t size, int flags);
 #undef recv
 #undef main
 
-enum { INPUT_MAX = 70000 };
+enum { INPUT_MAX = 70000, TRIES = 9 };
 
 /* Ends the run with an abort, which a fuzzer takes for a crash, unless what must hold holds. */
 #define MUST(holds) ((holds) ? (void)0 : broken(#holds))
@@ -162,6 +162,51 @@ static void try_passfile(char *text)
 	}
 }
 
+/* How many lines begin so, in any case; counted the slow way. */
+static int lines_count(const char *head, const char *beginning)
+{
+	int count = 0;
+
+	for (const char *c = head; *c; c++)
+		if (*c == '\n' && strncasecmp(c + 1, beginning, strlen(beginning)) == 0)
+			count++;
+	return count;
+}
+
+/* What a server does with a head, of which the input is all but the beginning: what it takes for a request is one. */
+static void try_request(const char *beginning, const char *input)
+{
+	static char accounts[] = "joe:secret\0", head[INPUT_MAX + 64], text[INPUT_MAX + 64];
+	struct authority to = { .text = "-" };
+	struct request request;
+	char again[HOST_MAX + 1], *fields;
+	size_t length = (size_t)snprintf(head, sizeof head, "%s%s", beginning, input);
+
+	opt.accounts = accounts;
+	length = http_head_end(head, 0, length);
+	head[length] = '\0';
+	strcpy(text, head);
+	if (head_wrong(text) || !(fields = request_split(text, &request)) || fields_wrong(fields, &request))
+		return;
+	for (const char *c = head; *c; c++)
+		MUST(*c != '\r' || c[1] == '\n');
+	for (const char *line = fields; *line != '\r' && *line != '\n'; line = strchr(line, '\n') + 1)
+		MUST(line[strcspn(line, " \t:\r\n")] == ':');
+	MUST(*request.method && strspn(request.method, token_characters) == strlen(request.method));
+	MUST(*request.target && !has_control(request.target) && !strchr(request.target, ' '));
+	MUST(!strstr(head, "\n ") && !strstr(head, "\n\t"));
+	MUST(lines_count(head, "Host:") <= 1 && lines_count(head, "Transfer-Encoding") == 0);
+	MUST(lines_count(head, "Host:") == 1 || request.is_http10);
+	MUST(lines_count(head, "Content-Length:") <= 1);
+	MUST(!is_account(fields) || lines_count(head, "Proxy-Authorization:") == 1);
+	if (target_parse(&to, request.target))
+		return;
+	MUST(*to.host && !strpbrk(to.host, " \t%@/[]ABCDEFGHIJKLMNOPQRSTUVWXYZ") && !has_control(to.text));
+	strcpy(again, to.host);
+	host_plain(again);
+	MUST(strcmp(again, to.host) == 0 || to.host[strlen(to.host) - 1] == '.');
+}
+
 static void try_base64(const char *text, size_t length)
 {
 	static char data[INPUT_MAX], again[BASE64_SIZE(INPUT_MAX)];
@@ -186,13 +231,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	memcpy(text, data + 1, size - 1);
 	text[size - 1] = '\0';
-	switch (*data % 6) {
+	switch (*data % TRIES) {
 	case 0: try_heads(text, size - 1); break;
 	case 1: try_text(text); break;
 	case 2: try_proxy(text); break;
 	case 3: try_no_proxy(text); break;
 	case 4: try_passfile(text); break;
 	case 5: try_base64(text, size - 1); break;
+	case 6: try_request("", text); break;
+	case 7: try_request("CONNECT host:22 HTTP/1.1\r\nHost: host\r\n", text); break;
+	case 8: try_request("CONNECT ", text); break;
 	}
 	free(text);
 	return 0;
@@ -205,6 +253,8 @@ static const char *const tokens[] = {
 	"\r", "Proxy-Authenticate:", "Location: ", "Basic", "NTLM", " realm=\"", "\"", "\\", ",", "=", " ", "\t", ":", "x", "a.b",
 	"[", "]", "::1", "2001:db8::1", "127.0.0.1", "/8", "/", "@", "%", "%41", "%zz", "%00", "http://", "host", ".", "*", "22",
 	"65535", "65536", "999999999999999999999", "proxy_user", "proxy_passwd", " = ", "#", "Zm9v", "Zg==", "\xff", "\x7f", "\x01",
+	"CONNECT host:22 HTTP/1.1\r\nHost: host:22\r\n", "CONNECT ", "GET / HTTP/1.1\r\n", " HTTP/1.0\r\n", "Host: ", "\r\nContent-Length: 0",
+	"\nTransfer-Encoding: chunked", "Proxy-Authorization: Basic ", "am9lOnNlY3JldA==", "0x7f.1", "::ffff:127.0.0.1", "A.", " :",
 };
 
 static uint32_t random_next(uint32_t *random, uint32_t below)
@@ -220,7 +270,7 @@ static size_t input_compose(uint8_t *input, uint32_t *random)
 {
 	size_t length = 1, count = random_next(random, 24);
 
-	*input = (uint8_t)random_next(random, 6);
+	*input = (uint8_t)random_next(random, TRIES);
 	while (count-- > 0) {
 		const char *token = tokens[random_next(random, sizeof tokens / sizeof *tokens)];
 		size_t times = random_next(random, 64) == 0 ? random_next(random, 20000) : 1;

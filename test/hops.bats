@@ -386,10 +386,7 @@ turns_away() {
 	[ "$(<questions)" = $'User at two.test:2222: \nPassword for b at two.test:2222: ' ]
 }
 
-@test "-R and -X without a -r before them, and a bad -r, are refused by their names" {
-	local words
-
-	for words in '-R c:3 -r two.test:2' '-X -r two.test:2' '-r two.test:x' '-r socks5://two.test:2' '-r a%zz@two.test'; do
+XX '-r socks5://two.test:2' '-r a%zz@two.test'; do
 		program -p 127.0.0.1:1 $words host 22 </dev/null
 		status_is 64
 		err_one_line
@@ -404,7 +401,7 @@ turns_away() {
 	await test -e asked
 	tr '\0' '\n' <"/proc/${PIDS[program]}/cmdline" >words
 	grep -q two.test:2 words
-	! grep secret words
+	! grep secret words || false
 }
 
 # --- headers -------------------------------------------------------------------------------
@@ -427,7 +424,7 @@ turns_away() {
 	told_only 3 'Proxy-Authorization: Bearer token'
 	told_only 1 'Host: two.test:2222'
 	told_only 2 'Host: three.test:3333'
-	! grep 'Basic' request3
+	! grep 'Basic' request3 || false
 }
 
 @test "-o is for the first proxy, wherever it stands" {
@@ -681,6 +678,6 @@ command_gone() {
 		-p 127.0.0.1:1 -P a:secret4 -r c:secret5@two.test:2 </dev/null
 	status_is 0
 	grep -q TEST_MARK environment
-	! grep secret environment
+	! grep secret environment || false
 	[ "$(grep -c socket: descriptors)" -eq 1 ]
 }

@@ -145,8 +145,8 @@ distrusted() {
 	status_is 76
 	out_is ''
 	err_has "$reason"
-	! grep -v '^proxytunnel: ' err
-	! grep '[^[:print:]]' err
+	! grep -v '^proxytunnel: ' err || false
+	! grep '[^[:print:]]' err || false
 	[ "$(grep -vc '^proxytunnel: openssl: ' err)" -eq 1 ]
 	tail -n 1 err | grep -q "^proxytunnel: $peer: TLS failed" || {
 		cat err
@@ -269,7 +269,7 @@ reaches() {
 		finished plain
 	done
 	grep -qa localhost hello.localhost
-	! grep -qa 127.0.0.1 hello.127.0.0.1
+	! grep -qa 127.0.0.1 hello.127.0.0.1 || false
 }
 
 @test "nothing is said when all is well; -v tells the version of TLS" {
@@ -288,7 +288,7 @@ reaches() {
 	err_has "127.0.0.1:$PORT: TLS failed"
 }
 
-@test "three TLS proxies and more in a row are as good as one, seventeen are too many" {
+@test "eight TLS proxies in a row are as good as one, more than sixteen are too many" {
 	local i words=()
 
 	for i in {2..8}; do
@@ -358,6 +358,23 @@ drive_tls() {
 	done
 }
 
+@test "a Ctrl-C to the process group does not end a tunnel that stands within TLS" {
+	local pid
+
+	start_far 'send some' 'expect up' 'send more' close
+	# A shell's & has SIGINT ignored.
+	start near env --default-signal=INT "$PEER" 'expect some' 'touch up' 'await interrupted' 'send up' half-close \
+		'expect more' eof 'status 0' -- "$PROXYTUNNEL" "${CA[@]}" -E -p "localhost:$STUNNEL" "127.0.0.1:$PORT"
+	await test -e up
+	for pid in $(strays); do
+		# All of them are in the session, and so in the group, that the peer made for the program.
+		[[ $(readlink "/proc/$pid/exe") != */openssl ]] || kill -INT -- "-$(awk '{ print $5 }' "/proc/$pid/stat")"
+	done
+	touch interrupted
+	finished near
+	finished far
+}
+
 @test "a TLS connection that is cut without its close is no orderly end: 74" {
 	start_far 'send some' hold
 	TEST_MARK='' start_stunnel localhost "$TINYPROXY"
@@ -381,7 +398,7 @@ drive_tls() {
 
 # The folder that openssl and the program meet in is there.
 met() {
-	[ -S tmp/proxytunnel.*/tls ]
+	[ -S "$(echo tmp/proxytunnel.*/tls)" ]
 }
 
 @test "the folder of the handshake's socket is private, and gone when the tunnel stands" {

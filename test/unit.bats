@@ -67,3 +67,35 @@ unit() {
 @test "a dialled socket has TCP_NODELAY and keepalive, blocks, and is not inherited" {
 	unit socket
 }
+
+@test "a host has one plain form: lower case, no dot at its end, an address as it is usually written" {
+	unit host_plain
+	unit target
+}
+
+@test "patterns of --allow fit the whole of a host and of a port, and the best fit counts" {
+	unit pattern
+	unit allow
+}
+
+@test "addresses inside and outside, at the edges of each range" {
+	unit inside
+}
+
+@test "a ClientHello is told from its first bytes, and by the first that is wrong" {
+	unit hello
+}
+
+@test "a request line is three words with a space between; nothing else is one" {
+	unit request
+}
+
+@test "a head with a bare CR, a control character, a fold, two Hosts, two lengths or a body of a CONNECT is wrong" {
+	unit head_wrong
+	unit fields
+}
+
+@test "a client is let in with exactly what an account is, once, by Basic" {
+	unit secret
+	unit account
+}

@@ -674,6 +674,363 @@ static void socket_group(void)
 	expect((fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0, __LINE__, "children inherit it");
 }
 
+/* --- serving -------------------------------------------------------------------------------------- */
+
+static void host_plain_group(void)
+{
+	static const struct {
+		int line;
+		const char *host, *want;
+	} cases[] = {
+		{ __LINE__, "host.example.org", "host.example.org" },
+		{ __LINE__, "HOST.Example.oRG.", "host.example.org" },
+		{ __LINE__, "host..", "host." },
+		{ __LINE__, ".", "." },
+		{ __LINE__, "A", "a" },
+		{ __LINE__, "\xc3\x84", "\xc3\x84" },		/* only ASCII has a case here */
+		{ __LINE__, "127.0.0.1", "127.0.0.1" },
+		{ __LINE__, "127.0.0.1.", "127.0.0.1" },
+		{ __LINE__, "127.1", "127.0.0.1" },
+		{ __LINE__, "127.0.1", "127.0.0.1" },
+		{ __LINE__, "127.1.", "127.0.0.1" },
+		{ __LINE__, "0x7f000001", "127.0.0.1" },
+		{ __LINE__, "0X7F.0.0.0X1", "127.0.0.1" },
+		{ __LINE__, "2130706433", "127.0.0.1" },
+		{ __LINE__, "017700000001", "127.0.0.1" },
+		{ __LINE__, "0177.0.0.01", "127.0.0.1" },
+		{ __LINE__, "010.8.8.8", "8.8.8.8" },
+		{ __LINE__, "0", "0.0.0.0" },
+		{ __LINE__, "4294967295", "255.255.255.255" },
+		{ __LINE__, "1.65536", "1.1.0.0" },
+		{ __LINE__, "::1", "::1" },
+		{ __LINE__, "0:0::1", "::1" },
+		{ __LINE__, "0:0:0:0:0:0:0:1", "::1" },
+		{ __LINE__, "2001:DB8:0:0:0::1", "2001:db8::1" },
+		{ __LINE__, "::ffff:127.0.0.1", "127.0.0.1" },
+		{ __LINE__, "::FFFF:7F00:1", "127.0.0.1" },
+		{ __LINE__, "0:0:0:0:0:ffff:10.1.2.3", "10.1.2.3" },
+		{ __LINE__, "::fffe:127.0.0.1", "::fffe:7f00:1" },
+		{ __LINE__, "1::ffff:127.0.0.1", "1::ffff:7f00:1" },
+		/* names, to the name service as to this */
+		{ __LINE__, "127.0.0.1.test", "127.0.0.1.test" },
+		{ __LINE__, "127.0.0.256", "127.0.0.256" },
+		{ __LINE__, "127.0.0.0.1", "127.0.0.0.1" },
+		{ __LINE__, "4294967296", "4294967296" },
+		{ __LINE__, "0x", "0x" },
+		{ __LINE__, "127.0x0.08.1", "127.0x0.08.1" },
+		{ __LINE__, "1e3", "1e3" },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		char host[HOST_MAX + 1];
+
+		snprintf(host, sizeof host, "%s", cases[i].host);
+		host_plain(host);
+		expect(same(host, cases[i].want), cases[i].line, "%s becomes %s", cases[i].host, host);
+	}
+}
+
+static void target_group(void)
+{
+	static const struct {
+		int line;
+		const char *target, *text;	/* NULL: refused */
+	} cases[] = {
+		{ __LINE__, "Host.:022", "host:22" },
+		{ __LINE__, "0x7f.1:443", "127.0.0.1:443" },
+		{ __LINE__, "[0::1]:443", "[::1]:443" },
+		{ __LINE__, "[::ffff:127.0.0.1]:443", "127.0.0.1:443" },
+		{ __LINE__, "::1:443", NULL },
+		{ __LINE__, "[fe80::1%lo]:443", NULL },
+		{ __LINE__, "ho%73t:443", NULL },
+		{ __LINE__, "user@host:443", NULL },
+		{ __LINE__, "http://host:443", NULL },
+		{ __LINE__, "host", NULL },
+		{ __LINE__, "host:0", NULL },
+		{ __LINE__, "host:99999", NULL },
+		{ __LINE__, ":443", NULL },
+		{ __LINE__, "[host]:443", NULL },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct authority to = { .text = "-" };
+		const char *wrong = target_parse(&to, cases[i].target);
+
+		expect(!wrong == !!cases[i].text, cases[i].line, "%s is %s", cases[i].target, wrong ? wrong : "taken");
+		expect(same(to.text, cases[i].text ? cases[i].text : "-"), cases[i].line, "it is %s", to.text);
+	}
+}
+
+static void pattern_group(void)
+{
+	static const struct {
+		int line;
+		const char *pattern, *host, *port;
+		enum fit want;
+	} cases[] = {
+		{ __LINE__, "host:22", "host", "22", FIT_EXACT },
+		{ __LINE__, "host:22", "host", "2", FIT_NOT },
+		{ __LINE__, "host:22", "host", "222", FIT_NOT },
+		{ __LINE__, "host:22", "hos", "22", FIT_NOT },
+		{ __LINE__, "host:22", "host.test", "22", FIT_NOT },
+		{ __LINE__, "host:22", "xhost", "22", FIT_NOT },
+		{ __LINE__, "host:*", "host", "22", FIT_EXACT },	/* it is the host that counts */
+		{ __LINE__, "host:[24]2", "host", "42", FIT_EXACT },
+		{ __LINE__, "*:443", "host.test", "443", FIT_WILD },
+		{ __LINE__, "*:443", "::1", "443", FIT_WILD },
+		{ __LINE__, "*:443", "host.test", "4430", FIT_NOT },
+		{ __LINE__, "*.test:22", "a.b.test", "22", FIT_WILD },
+		{ __LINE__, "*.test:22", ".test", "22", FIT_WILD },
+		{ __LINE__, "*.test:22", "test", "22", FIT_NOT },
+		{ __LINE__, "*.test:22", "a.testx", "22", FIT_NOT },
+		{ __LINE__, "?ost:22", "host", "22", FIT_WILD },
+		{ __LINE__, "[gh]ost:22", "host", "22", FIT_WILD },
+		{ __LINE__, "[0-9]*:22", "127.0.0.1", "22", FIT_WILD },
+		{ __LINE__, "10.0.*:22", "10.0.0.1", "22", FIT_ADDRESS },
+		{ __LINE__, "10.0.*:22", "10.1.0.1", "22", FIT_NOT },
+		{ __LINE__, "127.0.0.[1-3]:22", "127.0.0.2", "22", FIT_ADDRESS },
+		{ __LINE__, "[::1]:22", "::1", "22", FIT_EXACT },
+		{ __LINE__, "[fd00::*]:22", "fd00::7", "22", FIT_ADDRESS },
+		{ __LINE__, "[*:1]:22", "::1", "22", FIT_WILD },
+		{ __LINE__, "::1:22", "::1", "22", FIT_EXACT },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		enum fit fit = pattern_fit(cases[i].pattern, cases[i].host, cases[i].port);
+
+		expect(fit == cases[i].want, cases[i].line, "%s fits %s:%s by %d", cases[i].pattern, cases[i].host, cases[i].port,
+		       (int)fit);
+	}
+}
+
+/* What --allow takes, in any case and order, and the best of all that fit. */
+static void allow_group(void)
+{
+	char *patterns[4];
+
+	opt.allow = patterns;
+	expect(allow_fit("host", "22") == FIT_NOT, __LINE__, "no pattern lets something through");
+	allow_add("*:22");
+	allow_add("10.*:22");
+	allow_add("GIT.Example.org:22");
+	expect(allow_fit("host", "22") == FIT_WILD, __LINE__, "a wildcard");
+	expect(allow_fit("10.1.2.3", "22") == FIT_ADDRESS, __LINE__, "an address, behind a wildcard");
+	expect(allow_fit("git.example.org", "22") == FIT_EXACT, __LINE__, "a host, behind a wildcard");
+	expect(allow_fit("git.example.org", "23") == FIT_NOT, __LINE__, "another port");
+	allow_add("*:*");
+	expect(allow_fit("git.example.org", "22") == FIT_EXACT, __LINE__, "a host, before a wildcard");
+	opt.allow_count = 0;
+}
+
+static void inside_group(void)
+{
+	static const char *const inside[] = {
+		"0.0.0.0", "0.255.255.255", "10.0.0.0", "10.255.255.255", "100.64.0.0", "100.127.255.255", "127.0.0.0", "127.255.255.255",
+		"169.254.0.0", "169.254.255.255", "172.16.0.0", "172.31.255.255", "192.0.0.0", "192.0.0.255", "192.168.0.0",
+		"192.168.255.255", "198.18.0.0", "198.19.255.255", "224.0.0.0", "239.255.255.255", "240.0.0.0", "255.255.255.255",
+		"::", "::1", "::127.0.0.1", "64:ff9b::", "64:ff9b::ffff:ffff", "64:ff9b:1::", "64:ff9b:1:ffff::", "2002::",
+		"2002:ffff::1", "fc00::", "fdff:ffff::1", "fe80::", "fe80::1%lo", "febf::1", "fec0::", "feff::1", "ff00::", "ff02::1",
+	};
+	static const char *const outside[] = {
+		"1.0.0.0", "8.8.8.8", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.255.255.255", "128.0.0.0",
+		"169.253.255.255", "169.255.0.0", "172.15.255.255", "172.32.0.0", "192.0.1.0", "192.167.255.255", "192.169.0.0",
+		"198.17.255.255", "198.20.0.0", "223.255.255.255",
+		"0:1::", "64:ff9a::1", "64:ff9b:2::", "2001::1", "2001:db8::1", "2003::1", "2a00::1", "fbff::1", "fe00::1", "fe7f::1",
+	};
+
+	for (size_t i = 0; i < COUNT(inside); i++)
+		expect(is_inside(inside[i]), __LINE__, "%s is outside", inside[i]);
+	for (size_t i = 0; i < COUNT(outside); i++)
+		expect(!is_inside(outside[i]), __LINE__, "%s is inside", outside[i]);
+}
+
+/* Each beginning of a ClientHello may become one, and none with a byte changed to what no ClientHello has there. */
+static void hello_group(void)
+{
+	static const unsigned char hello[HELLO_SIZE] = { 22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3 };
+	static const struct {
+		size_t at;
+		unsigned char bad;
+	} cases[] = {
+		{ 0, 21 }, { 0, 23 }, { 0, 'S' }, { 0, 0 }, { 0, 0x80 }, { 1, 2 }, { 1, 4 }, { 2, 5 }, { 2, 255 },
+		{ 3, 66 }, { 3, 255 }, { 5, 0 }, { 5, 2 }, { 6, 2 }, { 9, 2 }, { 9, 4 }, { 10, 5 },
+	};
+
+	for (size_t length = 0; length <= sizeof hello; length++)
+		expect(is_hello(hello, length), __LINE__, "%zu bytes are none", length);
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		unsigned char bytes[HELLO_SIZE];
+
+		memcpy(bytes, hello, sizeof bytes);
+		bytes[cases[i].at] = cases[i].bad;
+		expect(is_hello(bytes, cases[i].at), __LINE__, "%zu bytes are none", cases[i].at);
+		for (size_t length = cases[i].at + 1; length <= sizeof bytes; length++)
+			expect(!is_hello(bytes, length), __LINE__, "byte %zu may be %d", cases[i].at, cases[i].bad);
+	}
+}
+
+static void head_wrong_group(void)
+{
+	static const char *const right[] = {
+		"GET / HTTP/1.1\r\nX: y\tz\r\n\r\n", "\r\nGET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\nX: \xff\n\n", "\r\n\r\n",
+	};
+	static const char *const wrong[] = {
+		"GET /\r HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\r\n\r\n", "\rGET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nX: y\r\n z\r\n\r\n",
+		"GET / HTTP/1.1\r\n\tX: y\r\n\r\n", "GET / HTTP/1.1\nX: y\n z\n\n", "\r\n GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nX: \x01\r\n\r\n",
+		"GET / HTTP/1.1\r\nX: \x7f\r\n\r\n", "GET /\x1b HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nX: \x0b\r\n\r\n", "GET / HTTP/1.1\r\n\r\n\r",
+	};
+
+	for (size_t i = 0; i < COUNT(right); i++)
+		expect(!head_wrong(right[i]), __LINE__, "%s has %s", right[i], head_wrong(right[i]));
+	for (size_t i = 0; i < COUNT(wrong); i++)
+		expect(head_wrong(wrong[i]) != NULL, __LINE__, "%s has nothing", wrong[i]);
+}
+
+static void request_group(void)
+{
+	static const struct {
+		int line;
+		const char *head, *method, *target;	/* NULL: it is none */
+		bool is_http10;
+		const char *fields;
+	} cases[] = {
+		{ __LINE__, "CONNECT host:22 HTTP/1.1\r\nHost: host:22\r\n\r\n", "CONNECT", "host:22", false, "Host: host:22\r\n\r\n" },
+		{ __LINE__, "CONNECT host:22 HTTP/1.0\r\n\r\n", "CONNECT", "host:22", true, "\r\n" },
+		{ __LINE__, "GET / HTTP/1.1\n\n", "GET", "/", false, "\n" },
+		{ __LINE__, "\r\nGET / HTTP/1.1\r\n\r\n", "GET", "/", false, "\r\n" },
+		{ __LINE__, "\nGET / HTTP/1.1\r\n\r\n", "GET", "/", false, "\r\n" },
+		{ __LINE__, "a!#$%&'*+-.^_`|~9 * HTTP/1.1\r\n\r\n", "a!#$%&'*+-.^_`|~9", "*", false, "\r\n" },
+		{ __LINE__, "GET /\xff\" HTTP/1.1\r\n\r\n", "GET", "/\xff\"", false, "\r\n" },
+		{ __LINE__, "\r\n\r\n", NULL, NULL, false, NULL },
+		{ __LINE__, "\n\nGET / HTTP/1.1\r\n\r\n", NULL, NULL, false, NULL },
+		{ __LINE__, "GET\r\n\r\n", NULL, NULL, false, NULL },
+		{ __LINE__, "GET \r\n\r\n", NULL, NULL, false, NULL },
+		{ __LINE__, "GET /\r\n\r\n", NULL, NULL, false, NULL },
+		{ __LINE__, "GET / \r\n\r\n", NULL, NULL, false, NULL },
+		{ __LINE__, "GET HTTP/1.1\r\n\r\n", NULL, NULL, false, NULL },
+		{ __LINE__, "GET  HTTP/1.1\r\n\r\n", NULL, NULL, false, NULL },
+		{ __LINE__, " GET / HTTP/1.1\r\n\r\n", NULL, NULL, false, NULL },
+		{ __LINE__, "GET  / HTTP/1.1\r\n\r\n", NULL, NULL, false, NULL },
+		{ __LINE__, "GET /  HTTP/1.1\r\n\r\n", NULL, NULL, false, NULL },
+		{ __LINE__, "GET / HTTP/1.1 \r\n\r\n", NULL, NULL, false, NULL },
+		{ __LINE__, "GET / x HTTP/1.1\r\n\r\n", NULL, NULL, false, NULL },
+		{ __LINE__, "GET\t/\tHTTP/1.1\r\n\r\n", NULL, NULL, false, NULL },
+		{ __LINE__, "GET /\tx HTTP/1.1\r\n\r\n", NULL, NULL, false, NULL },
+		{ __LINE__, "GET / http/1.1\r\n\r\n", NULL, NULL, false, NULL },
+		{ __LINE__, "GET / HTTP/1.10\r\n\r\n", NULL, NULL, false, NULL },
+		{ __LINE__, "GET / HTTP/2.0\r\n\r\n", NULL, NULL, false, NULL },
+		{ __LINE__, "G(T / HTTP/1.1\r\n\r\n", NULL, NULL, false, NULL },
+		{ __LINE__, "G\xc3\x89T / HTTP/1.1\r\n\r\n", NULL, NULL, false, NULL },
+		{ __LINE__, "SSH-2.0-x\r\n\r\n", NULL, NULL, false, NULL },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct request got = { NULL, NULL, false };
+		const char *fields = request_split(writable(cases[i].head), &got);
+
+		expect(same(fields, cases[i].fields), cases[i].line, "behind it stands %s", fields ? fields : "nothing");
+		if (fields)
+			expect(same(got.method, cases[i].method) && same(got.target, cases[i].target) &&
+			       got.is_http10 == cases[i].is_http10, cases[i].line, "it is %s of %s", got.method, got.target);
+	}
+}
+
+/* Where part is NULL, they are right; else it is a part of what is wrong with them. */
+static void fields_group(void)
+{
+	static const struct {
+		int line;
+		const char *method, *fields, *part;
+		bool is_http10;
+	} cases[] = {
+		{ __LINE__, "CONNECT", "Host: a:1\r\n\r\n", NULL, false },
+		{ __LINE__, "CONNECT", "\r\n", NULL, true },
+		{ __LINE__, "CONNECT", "\r\n", "no Host", false },
+		{ __LINE__, "CONNECT", "Hosts: a\r\nXHost: a\r\n\r\n", "no Host", false },
+		{ __LINE__, "CONNECT", "Host:\r\n\r\n", NULL, false },
+		{ __LINE__, "CONNECT", "Host: [::1]:22 \t\r\n\r\n", NULL, false },
+		{ __LINE__, "CONNECT", "Host: a\r\nhost: a\r\n\r\n", "more than one Host", false },
+		{ __LINE__, "CONNECT", "Host: a\r\nhost: a\r\n\r\n", "more than one Host", true },
+		{ __LINE__, "CONNECT", "Host: a b\r\n\r\n", "Host", false },
+		{ __LINE__, "CONNECT", "Host: a,b\r\n\r\n", "Host", false },
+		{ __LINE__, "CONNECT", "Host: user@a\r\n\r\n", "Host", false },
+		{ __LINE__, "CONNECT", "Host: a/\r\n\r\n", "Host", true },
+		{ __LINE__, "CONNECT", "Host: a\r\nX\r\n\r\n", "Name: value", false },
+		{ __LINE__, "CONNECT", "Host: a\r\n: y\r\n\r\n", "Name: value", false },
+		{ __LINE__, "CONNECT", "Host : a\r\n\r\n", "Name: value", false },
+		{ __LINE__, "CONNECT", "Host: a\r\nX Y: z\r\n\r\n", "Name: value", false },
+		{ __LINE__, "CONNECT", "Host: a\r\nX\xff: z\r\n\r\n", "Name: value", false },
+		{ __LINE__, "CONNECT", "Host: a\r\nX:y\r\nZ:\r\n\r\n", NULL, false },
+		{ __LINE__, "CONNECT", "Host: a\r\nContent-Length: 0\r\n\r\n", NULL, false },
+		{ __LINE__, "CONNECT", "Host: a\r\nContent-Length: 000\r\n\r\n", NULL, false },
+		{ __LINE__, "CONNECT", "Host: a\r\nContent-Length: 1\r\n\r\n", "body", false },
+		{ __LINE__, "CONNECT", "Host: a\r\nContent-Length: 10\r\n\r\n", "body", false },
+		{ __LINE__, "POST", "Host: a\r\nContent-Length: 10\r\n\r\n", NULL, false },
+		{ __LINE__, "POST", "Host: a\r\nContent-Length:\r\n\r\n", "no number", false },
+		{ __LINE__, "POST", "Host: a\r\nContent-Length: -1\r\n\r\n", "no number", false },
+		{ __LINE__, "POST", "Host: a\r\nContent-Length: 1x\r\n\r\n", "no number", false },
+		{ __LINE__, "POST", "Host: a\r\nContent-Length: 1, 1\r\n\r\n", "no number", false },
+		{ __LINE__, "POST", "Host: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", "more than one", false },
+		{ __LINE__, "POST", "Host: a\r\nTransfer-Encoding: chunked\r\n\r\n", "Transfer-Encoding", false },
+		{ __LINE__, "POST", "Host: a\r\ntransfer-encoding: identity\r\n\r\n", "Transfer-Encoding", false },
+		{ __LINE__, "POST", "Host: a\r\nTransfer-Encoding: x\r\nContent-Length: 1\r\n\r\n", "both", false },
+		{ __LINE__, "POST", "Host: a\r\nContent-Length: x\r\nTransfer-Encoding: x\r\n\r\n", "both", false },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		const struct request request = { cases[i].method, "a:1", cases[i].is_http10 };
+		const char *wrong = fields_wrong(cases[i].fields, &request);
+
+		if (cases[i].part)
+			expect(wrong && strstr(wrong, cases[i].part), cases[i].line, "%s", wrong ? wrong : "they are right");
+		else
+			expect(!wrong, cases[i].line, "%s", wrong);
+	}
+}
+
+static void secret_group(void)
+{
+	static const char *const secrets[] = { "", "a", "b", "A", "aa", "ab", "ba", "aaa", "abab", "a\xff", "joe:secret", "joe:secreu", "joe:secret " };
+
+	for (size_t i = 0; i < COUNT(secrets); i++)
+		for (size_t j = 0; j < COUNT(secrets); j++)
+			expect(secret_equal(secrets[i], secrets[j]) == (i == j), __LINE__, "\"%s\" and \"%s\"", secrets[i], secrets[j]);
+}
+
+static bool is_let_in(const char *scheme, const char *plain, size_t length)
+{
+	char coded[BASE64_SIZE(256)], fields[512];
+
+	base64_encode(coded, plain, length);
+	snprintf(fields, sizeof fields, "Host: a\r\nProxy-Authorization: %s%s\r\n\r\n", scheme, coded);
+	return is_account(fields);
+}
+
+static void account_group(void)
+{
+	static char accounts[] = "joe:secret\0ann:\0:x\0zoe:a:b \xff\0";
+	static const char *const others[] = { "", ":", "joe", "joe:", "joe:secre", "joe:secrets", "Joe:secret", "ann:secret", "ann", "joe:secret\n" };
+
+	opt.accounts = accounts;
+	for (const char *account = accounts; *account; account += strlen(account) + 1) {
+		expect(is_let_in("Basic ", account, strlen(account)), __LINE__, "%s is not let in", account);
+		expect(is_let_in("bASIC   ", account, strlen(account)), __LINE__, "%s is not, in another case", account);
+		expect(!is_let_in("Basic ", account, strlen(account) + 1), __LINE__, "%s is, with a NUL behind", account);
+		expect(!is_let_in("Basic", account, strlen(account)), __LINE__, "%s is, without a space", account);
+		expect(!is_let_in("Digest ", account, strlen(account)), __LINE__, "%s is, by another scheme", account);
+	}
+	for (size_t i = 0; i < COUNT(others); i++)
+		expect(!is_let_in("Basic ", others[i], strlen(others[i])), __LINE__, "%s is let in", others[i]);
+	expect(!is_account("Host: a\r\n\r\n"), __LINE__, "nobody is let in");
+	expect(!is_account("Authorization: Basic am9lOnNlY3JldA==\r\n\r\n"), __LINE__, "who speaks to another server is");
+	expect(!is_account("Proxy-Authorization: Basic am9lOnNlY3JldA==\r\nProxy-Authorization: Basic am9lOnNlY3JldA==\r\n\r\n"), __LINE__,
+	       "who says it twice is");
+	expect(!is_account("Proxy-Authorization: Basic\r\n\r\n"), __LINE__, "a scheme alone is");
+	expect(!is_account("Proxy-Authorization: Basic    \r\n\r\n"), __LINE__, "a scheme and spaces are");
+	expect(!is_account("Proxy-Authorization: Basic am9lOnNlY3JldA\r\n\r\n"), __LINE__, "what is not base64 is");
+	opt.accounts = NULL;
+}
+
 /* --- base64 --------------------------------------------------------------------------------------- */
 
 static void vectors_group(void)
@@ -798,7 +1155,12 @@ static const struct {
 	{ "field", field_group },		{ "schemes", schemes_group },
 	{ "offer", offer_group },		{ "wgetrc", wgetrc_group },
 	{ "sources", sources_group },		{ "socket", socket_group },
-	{ "vectors", vectors_group },		{ "round_trip", round_trip_group },
+	{ "host_plain", host_plain_group },	{ "target", target_group },
+	{ "pattern", pattern_group },		{ "allow", allow_group },
+	{ "inside", inside_group },		{ "hello", hello_group },
+	{ "head_wrong", head_wrong_group },	{ "request", request_group },
+	{ "fields", fields_group },		{ "secret", secret_group },
+	{ "account", account_group },		{ "vectors", vectors_group },		{ "round_trip", round_trip_group },
 	{ "not_base64", not_base64_group },
 };
 
