@@ -288,6 +288,20 @@ static void children_interrupted(int signal_number)
 	raise(signal_number);
 }
 
+/*
+ * Sends a client its answer without waiting for it, and drops what it has sent up to now, as a close with that unread
+ * would reset the answer away. Async-signal-safe.
+ */
+static void answer_send(int client, const char *answer, size_t length)
+{
+	char dropped[1024];
+
+	send(client, answer, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+	shutdown(client, SHUT_WR);
+	for (int i = 0; i < 64 && recv(client, dropped, sizeof dropped, MSG_DONTWAIT) > 0;)
+		i++;
+}
+
 static void deadline_expired(int signal_number)
 {
 	int current = handlers.current;
@@ -295,7 +309,7 @@ static void deadline_expired(int signal_number)
 	(void)signal_number;
 	children_end();
 	if (handlers.answer_length > 0)
-		send(handlers.client, handlers.answer, handlers.answer_length, MSG_NOSIGNAL | MSG_DONTWAIT);
+		answer_send(handlers.client, handlers.answer, handlers.answer_length);
 	if (write(STDERR_FILENO, handlers.line[current], handlers.length[current]) == -1)
 		_exit(EX_TEMPFAIL);
 	_exit(EX_TEMPFAIL);
@@ -794,6 +808,17 @@ static bool address_text(char *text, const struct sockaddr *address, socklen_t s
 		return false;
 	snprintf(text, AUTHORITY_SIZE, strchr(host, ':') ? "[%.*s]:%s" : "%.*s:%s", HOST_MAX, host, port);
 	return true;
+}
+
+/* Writes the address of a socket's other side to a text of AUTHORITY_SIZE. */
+static void peer_text(char *text, int socket)
+{
+	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
+	socklen_t size = sizeof address;
+
+	if (getpeername(socket, (struct sockaddr *)&address, &size) == -1 ||
+	    !address_text(text, (struct sockaddr *)&address, size))
+		strcpy(text, "the client");
 }
 
 /* Says under -v how the try of an address went. */
@@ -2821,16 +2846,14 @@ static bool clients_evict(struct clients *clients)
 	return true;
 }
 
-/* Tells a client that there are too many, as far as that can be done without waiting for it. */
+/* Tells a client that there are too many. */
 static void client_turn_away(int client)
 {
-	char answer[ANSWER_SIZE];
+	char answer[ANSWER_SIZE], name[AUTHORITY_SIZE];
 
-	send(client, answer, answer_compose(answer, 503, "too many clients"), MSG_DONTWAIT | MSG_NOSIGNAL);
-	shutdown(client, SHUT_WR);
-	while (recv(client, answer, sizeof answer, MSG_DONTWAIT) > 0)
-		continue;
-	warn("503, too many clients");
+	answer_send(client, answer, answer_compose(answer, 503, "too many clients"));
+	peer_text(name, client);
+	warn("%s to -: 503, too many clients", name);
 }
 
 /* Takes the next client, if there is one; returns its socket in a new child, -1 in the listener. */
@@ -2934,13 +2957,10 @@ static void stderr_leave(void)
 /* The near end that is one connected socket: it is known by its address, where it has one. */
 static struct end end_client(int socket)
 {
-	static char name[AUTHORITY_SIZE] = "the client";
-	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
-	socklen_t size = sizeof address;
+	static char name[AUTHORITY_SIZE] = "-";
 
 	net_tune(socket);
-	if (getpeername(socket, (struct sockaddr *)&address, &size) == 0)
-		address_text(name, (struct sockaddr *)&address, size);
+	peer_text(name, socket);
 	return (struct end){ .in = socket, .out = socket, .in_name = name, .out_name = name };
 }
 

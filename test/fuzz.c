@@ -195,7 +195,7 @@ static void try_request(const char *beginning, const char *input)
 	MUST(*request.method && strspn(request.method, token_characters) == strlen(request.method));
 	MUST(*request.target && !has_control(request.target) && !strchr(request.target, ' '));
 	MUST(!strstr(head, "\n ") && !strstr(head, "\n\t"));
-	MUST(lines_count(head, "Host:") <= 1 && lines_count(head, "Transfer-Encoding") == 0);
+	MUST(lines_count(head, "Host:") <= 1 && lines_count(head, "Transfer-Encoding:") == 0);
 	MUST(lines_count(head, "Host:") == 1 || request.is_http10);
 	MUST(lines_count(head, "Content-Length:") <= 1);
 	MUST(!is_account(fields) || lines_count(head, "Proxy-Authorization:") == 1);

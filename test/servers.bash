@@ -7,6 +7,7 @@
 #   start_tinyproxy [USER:PASSWORD]   a proxy for every port
 #   start_squid [USER:PASSWORD]       a proxy for every port from 1024 on; 403 for others
 #   start_apache [USER:PASSWORD]      likewise; behind TLS=NAME it speaks TLS with that certificate
+#   start_proxytunnel OPTION...       this program, as a server
 #   certificates_make                 the folder TLS_DIR with all that TLS takes, see there
 #   start_stunnel NAME TO [CA]        TLS with that certificate in front of the port TO; with CA for its clients only
 #   server_stop PID...                stops one or more
@@ -291,4 +292,21 @@ certificate_sign() {
 		openssl x509 -req -in "$TLS_DIR/csr" -CA "$TLS_DIR/ca.crt" -CAkey "$TLS_DIR/ca.key" -set_serial "$RANDOM" \
 			-days "$2" -extfile <(echo "subjectAltName = $3") -out "$TLS_DIR/$1.crt" 2>/dev/null &&
 		cat "$TLS_DIR/$1.crt" "$TLS_DIR/$1.key" >"$TLS_DIR/$1.pem"
+}
+
+# It chooses its port itself, and says on stderr where it listens.
+start_proxytunnel() {
+	local waits
+	server_folder proxytunnel
+	setsid "${PROXYTUNNEL:-./proxytunnel}" --serve -a 0 "$@" </dev/null >"$SERVER_DIR/log" 2>&1 3>&- &
+	PID=$!
+	: >"$SERVERS/pids/$PID"
+	for ((waits = 0; waits < 500; waits++)); do
+		PORT=$(sed -n 's/.*listening on .*:\([0-9]*\)$/\1/p' "$SERVER_DIR/log")
+		[ -z "$PORT" ] || return 0
+		server_runs "$PID" || break
+		sleep 0.02
+	done
+	cat "$SERVER_DIR/log" >&2
+	return 1
 }
