@@ -810,17 +810,6 @@ static bool address_text(char *text, const struct sockaddr *address, socklen_t s
 	return true;
 }
 
-/* Writes the address of a socket's other side to a text of AUTHORITY_SIZE. */
-static void peer_text(char *text, int socket)
-{
-	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
-	socklen_t size = sizeof address;
-
-	if (getpeername(socket, (struct sockaddr *)&address, &size) == -1 ||
-	    !address_text(text, (struct sockaddr *)&address, size))
-		strcpy(text, "the client");
-}
-
 /* Says under -v how the try of an address went. */
 static void dial_note(const struct addrinfo *address, const char *outcome, double started)
 {
@@ -1163,7 +1152,8 @@ static bool openssl_failed(const struct command *openssl)
 	char *rest = openssl->said, *line;
 
 	int status = command_wait(openssl);
-	if (status == 0 || WIFSIGNALED(status)) /* a signal to the whole group comes to us as well */
+	int by = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+	if (status == 0 || by == SIGHUP || by == SIGINT || by == SIGTERM) /* those come to the whole group, so to us as well */
 		return false;
 	while (openssl_hear(openssl))
 		continue;
@@ -1795,7 +1785,6 @@ struct lane {
 	enum way way;
 	bool may_pipe;			/* once there is much to carry */
 	bool lacks_room;		/* the splice waits for out */
-	bool is_left;			/* out is a socket that its other side has closed, in order */
 	int pipe[2];
 	size_t piped;			/* bytes in the pipe */
 	size_t start, stop;		/* of what was read into the buffer and not yet written */
@@ -1855,14 +1844,14 @@ static bool lane_holds(const struct lane *lane)
 
 /*
  * Says what the lane waits for: bytes, or room for those it holds. Where no room is wanted, out stays in the
- * set all the same, as that is how one learns that its reader has gone; but a socket would tell that for ever.
+ * set all the same, as that is how one learns that its reader has gone.
  */
 static void lane_want(const struct lane *lane, struct pollfd set[2])
 {
 	bool holds = lane_holds(lane);
 
 	set[0] = (struct pollfd){ .fd = holds || lane->out == -1 ? -1 : lane->in, .events = POLLIN };
-	set[1] = (struct pollfd){ .fd = holds || !lane->is_left ? lane->out : -1, .events = holds ? POLLOUT : 0 };
+	set[1] = (struct pollfd){ .fd = lane->out, .events = holds ? POLLOUT : 0 };
 }
 
 /* The end has come: passes it on. */
@@ -2049,24 +2038,16 @@ static int fd_error(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : EPIPE;
 }
 
-/* Nobody reads from out any more, seen while there was nothing to write. */
-static void lane_abandon(struct lane *lane)
-{
-	errno = fd_error(lane->out);
-	lane->is_left = errno == 0;
-	if (lane->is_left)
-		return;
-	lane_fail(lane, lane->out_name);
-	lane_break(lane);
-}
-
 /* One transfer, of what poll found. A way that turns out not to serve leaves it to the buffer. */
 static void lane_move(struct lane *lane, const struct pollfd set[2])
 {
 	if (lane->out == -1)
 		return;
 	if (set[1].revents && !set[1].events && !set[0].revents) {
-		lane_abandon(lane);
+		errno = fd_error(lane->out);
+		if (errno != 0)
+			lane_fail(lane, lane->out_name);
+		lane_break(lane);
 		return;
 	}
 	if (lane->way == WAY_SPLICE && (set[0].revents || set[1].revents))
@@ -2139,10 +2120,9 @@ static void shuttle(const struct end *near, const struct end *far, struct lane *
 			continue;
 		lane_move(up, set);
 		lane_move(down, set + 2);
-		if (down->error)
+		/* What a socket's other side wrote before it closed still comes from there; from a pipe nobody waits for more. */
+		if (down->error || (lane_cut(down) && up->in_type != S_IFSOCK))
 			lane_break(up);
-		if (down->is_left && up->out == -1 && down->out != -1)
-			lane_break(down);
 	}
 }
 
@@ -2173,10 +2153,17 @@ static int meeting_open(void)
 
 	if ((size_t)length + sizeof "/tls" > sizeof address.sun_path)
 		die(EX_OSERR, "%s: too long a name for the folder of a Unix socket (set TMPDIR)", folder);
-	if (fd == -1 || !mkdtemp(address.sun_path))
+	sigset_t all, before;
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, &before); /* a folder that exists is known to the handlers */
+	bool made = fd != -1 && mkdtemp(address.sun_path);
+	if (made) {
+		strcat(address.sun_path, "/tls");
+		memcpy(handlers.meeting, address.sun_path, sizeof address.sun_path);
+	}
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	if (!made)
 		die(EX_OSERR, "%s: %s", address.sun_path, strerror(errno));
-	strcat(address.sun_path, "/tls");
-	memcpy(handlers.meeting, address.sun_path, sizeof address.sun_path);
 	if (bind(fd, (struct sockaddr *)&address, sizeof address) == -1 || listen(fd, 1) == -1)
 		die(EX_OSERR, "%s: %s", address.sun_path, strerror(errno));
 	return fd;
@@ -2555,7 +2542,7 @@ static struct addrinfo *addresses_filter(struct addrinfo *addresses, const struc
 static int visit_dial(const struct visit *visit)
 {
 	struct addrinfo *addresses;
-	char reason[256];
+	char reason[128];
 
 	visit_stage(visit, 504, "no connection");
 	int code = net_resolve(&visit->to, &addresses);
@@ -2846,48 +2833,61 @@ static bool clients_evict(struct clients *clients)
 	return true;
 }
 
-/* Tells a client that there are too many. */
-static void client_turn_away(int client)
+/* The near end that is one connected socket: it is known by its address, where it has one. */
+static struct end end_client(int socket, const struct sockaddr_storage *address, socklen_t size)
 {
-	char answer[ANSWER_SIZE], name[AUTHORITY_SIZE];
+	static char name[AUTHORITY_SIZE] = "-";
 
-	answer_send(client, answer, answer_compose(answer, 503, "too many clients"));
-	peer_text(name, client);
-	warn("%s to -: 503, too many clients", name);
+	net_tune(socket);
+	if (!address_text(name, (const struct sockaddr *)address, size))
+		strcpy(name, "the client");
+	return (struct end){ .in = socket, .out = socket, .in_name = name, .out_name = name };
 }
 
-/* Takes the next client, if there is one; returns its socket in a new child, -1 in the listener. */
-static int client_accept(struct clients *clients, int listening, volatile bool **heard)
+/* Tells a client that there are too many. */
+static void client_turn_away(const struct end *client)
 {
-	int client = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+	char answer[ANSWER_SIZE];
+
+	answer_send(client->in, answer, answer_compose(answer, 503, "too many clients"));
+	warn("%s to -: 503, too many clients", client->in_name);
+}
+
+/* Takes the next client, if there is one; true in a new child for it, false in the listener. */
+static bool client_accept(struct clients *clients, int listening, struct end *client)
+{
+	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
+	socklen_t size = sizeof address;
+	int fd = accept4(listening, (struct sockaddr *)&address, &size, SOCK_CLOEXEC);
 	long place = 0;
 
-	if (client == -1) {
+	if (fd == -1) {
 		if (is_shortage(errno))
 			clients_shortage(clients, "cannot accept a connection");
-		return -1; /* any other error is that of a client which has gone: accept(2) */
+		return false; /* any other error is that of a client which has gone: accept(2) */
 	}
+	*client = end_client(fd, &address, size);
+	client->own = true;
 	if (clients->count == opt.clients_max && !clients_evict(clients)) {
 		client_turn_away(client);
-		close(client);
-		return -1;
+		close(fd);
+		return false;
 	}
 	while (clients->places[place].child)
 		place++;
 	clients->heard[place] = false;
+	client->heard = &clients->heard[place];
 	pid_t child = fork();
-	if (child == 0) {
-		*heard = &clients->heard[place];
-		return client;
-	}
+	if (child == 0)
+		return true;
 	if (child == -1) {
 		clients_shortage(clients, "cannot start a process for a connection");
 	} else {
 		clients->places[place] = (struct client){ .child = child, .number = clients->numbers++ };
 		clients->count++;
 	}
-	close(client);
-	return -1;
+	close(fd);
+	return false;
 }
 
 static void signal_noted(int signal_number)
@@ -2898,9 +2898,18 @@ static void signal_noted(int signal_number)
 /* Ends all clients, and the listener: as it was asked to, or by the signal. */
 static _Noreturn void listener_end(const struct clients *clients)
 {
+	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
+	pid_t left = 0;
+
 	for (long i = 0; i < opt.clients_max; i++)
 		if (clients->places[i].child)
 			kill(clients->places[i].child, SIGTERM);
+	/* As process 1 of a container this would take them along before each has said how it ended. */
+	for (int i = 0; i < LINGER / 10 && left != -1; i += left == 0) {
+		left = waitpid(-1, NULL, WNOHANG);
+		if (left == 0)
+			nanosleep(&pause, NULL);
+	}
 	if (handlers.caught != SIGTERM)
 		signal_die(handlers.caught);
 	exit(EX_OK);
@@ -2910,14 +2919,15 @@ static _Noreturn void listener_end(const struct clients *clients)
  * Listens, and returns in a child for each client, with its socket. While there are as many clients as there may be
  * the others wait in the backlog, but a server tells them. Signals come only while it waits, so that none is missed.
  */
-static int listener_run(const char *spec, volatile bool **heard)
+static struct end listener_run(const char *spec)
 {
 	struct clients clients = { .count = 0 };
 	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
 	const struct sigaction reap = { .sa_handler = signal_noted };
 	struct pollfd listening = { .fd = net_listen(spec), .events = POLLIN };
 	sigset_t awaited, waiting;
-	int client = -1;
+	struct end client;
+	bool is_child = false;
 
 	if (opt.serve)
 		privileges_drop();
@@ -2929,10 +2939,10 @@ static int listener_run(const char *spec, volatile bool **heard)
 		signal_await(signals[i], &awaited);
 	sigprocmask(SIG_BLOCK, &awaited, &waiting);
 
-	while (client == -1 && !handlers.caught) {
+	while (!is_child && !handlers.caught) {
 		clients_reap(&clients);
 		if (ppoll(&listening, opt.serve || clients.count < opt.clients_max, NULL, &waiting) == 1)
-			client = client_accept(&clients, listening.fd, heard);
+			is_child = client_accept(&clients, listening.fd, &client);
 	}
 	if (handlers.caught)
 		listener_end(&clients);
@@ -2954,31 +2964,20 @@ static void stderr_leave(void)
 		dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDERR_FILENO);
 }
 
-/* The near end that is one connected socket: it is known by its address, where it has one. */
-static struct end end_client(int socket)
-{
-	static char name[AUTHORITY_SIZE] = "-";
-
-	net_tune(socket);
-	peer_text(name, socket);
-	return (struct end){ .in = socket, .out = socket, .in_name = name, .out_name = name };
-}
-
 /* The near end. A listener returns here in each of its children. */
 static struct end near_open(void)
 {
 	struct end near = { .in = STDIN_FILENO, .out = STDOUT_FILENO, .in_name = "standard input", .out_name = "standard output" };
-	volatile bool *heard = NULL;
+	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
+	socklen_t size = sizeof address;
 
-	if (opt.listen) {
-		near = end_client(listener_run(opt.listen, &heard));
-		near.own = true;
-		near.heard = heard;
-	}
+	if (opt.listen)
+		near = listener_run(opt.listen);
 	if (opt.inetd) {
 		if (opt.serve)
 			privileges_drop();
-		near = end_client(STDIN_FILENO);
+		getpeername(STDIN_FILENO, (struct sockaddr *)&address, &size);
+		near = end_client(STDIN_FILENO, &address, size);
 	}
 	return near;
 }

@@ -462,8 +462,11 @@ command_write() {
 # What a command does that opens the tunnel, and says something there.
 OPENS='while read -r line && echo "$line" && [ ${#line} -gt 1 ]; do :; done >request; printf "HTTP/1.1 200 OK\r\n\r\nfar"'
 
-# The same of one that heeds no end of its stdin; its pid is in the file pid.
-OPENS_AND_STAYS="echo \$\$ >pid; $OPENS; exec sleep 30"
+# By rename, so that who waits for the file finds all of it.
+TELLS_PID='echo $$ >pid.new; mv pid.new pid'
+
+# What one does that opens the tunnel too, and heeds no end of its stdin; its pid is in the file pid.
+OPENS_AND_STAYS="$TELLS_PID; $OPENS; exec sleep 30"
 
 command_gone() {
 	[ -s pid ] && ! server_runs "$(<pid)"
@@ -609,7 +612,7 @@ command_gone() {
 }
 
 @test "a command that shuts its stdout before the answer, and stays, does not outlast the time limit" {
-	by_command 'echo $$ >pid; exec sleep 30 >&- <&-' -w 1 </dev/null
+	by_command "$TELLS_PID; exec sleep 30 >&- <&-" -w 1 </dev/null
 	[ "$status" -eq 69 ] || status_is 75
 	err_one_line
 	await command_gone
@@ -629,7 +632,7 @@ command_gone() {
 }
 
 @test "the command ends when the tunnel ends in order" {
-	by_command "echo \$\$ >pid; $OPENS; exec sleep 30 <&- >&-" </dev/null
+	by_command "$TELLS_PID; $OPENS; exec sleep 30 <&- >&-" </dev/null
 	status_is 0
 	out_is far
 	await command_gone
@@ -645,7 +648,7 @@ command_gone() {
 			"$PROXYTUNNEL" --proxy-command=./command host 22
 		await command_gone
 	done
-	command_write 'echo $$ >pid; exec sleep 30'
+	command_write "$TELLS_PID; exec sleep 30"
 	for name in HUP:129 TERM:143 INT:130; do
 		rm -f pid
 		drive_command 'await pid' "signal ${name%:*}" "status ${name#*:} 2000" -- \
@@ -659,11 +662,11 @@ command_gone() {
 	drive_command 'expect far' close-in 'status 74 1000' -- "$PROXYTUNNEL" --proxy-command=./command host 22
 	await command_gone
 	rm pid
-	by_command 'echo $$ >pid; printf "HTTP/1.1 403 No\r\n\r\n"; exec sleep 30' </dev/null
+	by_command "$TELLS_PID; printf 'HTTP/1.1 403 No\r\n\r\n'; exec sleep 30" </dev/null
 	status_is 77
 	await command_gone
 	rm pid
-	by_command 'echo $$ >pid; exec sleep 30' -w 1 -p proxy.test:8080 </dev/null
+	by_command "$TELLS_PID; exec sleep 30" -w 1 -p proxy.test:8080 </dev/null
 	status_is 75
 	err_one_line
 	err_has 'proxy.test:8080: no answer to CONNECT host:22 within 1 s (-w)'
