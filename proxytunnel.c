@@ -272,11 +272,12 @@ static void meeting_remove(void)
 	*handlers.meeting = '\0';
 }
 
-/* Ends the processes that stand behind a tunnel, and removes what was made for them. */
+/* Ends the processes that stand behind a tunnel, and removes what was made for them. A proxy command, the first, must not meet a broken pipe before. */
 static void children_end(void)
 {
-	while (handlers.child_count > 0)
-		kill(handlers.children[--handlers.child_count], SIGTERM);
+	for (int i = 0; i < handlers.child_count; i++)
+		kill(handlers.children[i], SIGTERM);
+	handlers.child_count = 0;
 	meeting_remove();
 }
 
@@ -310,8 +311,8 @@ static void deadline_expired(int signal_number)
 	children_end();
 	if (handlers.answer_length > 0)
 		answer_send(handlers.client, handlers.answer, handlers.answer_length);
-	if (write(STDERR_FILENO, handlers.line[current], handlers.length[current]) == -1)
-		_exit(EX_TEMPFAIL);
+	ssize_t ignored = write(STDERR_FILENO, handlers.line[current], handlers.length[current]);
+	(void)ignored;
 	_exit(EX_TEMPFAIL);
 }
 
@@ -673,10 +674,11 @@ static enum head_result http_read_head(int socket, struct head *head, const char
 
 		if (room == 0)
 			return HEAD_TOO_LARGE;
-		fd_wait(socket, POLLIN);
 		ssize_t peeked = recv(socket, at, room, MSG_PEEK);
-		if (is_nothing(peeked))
+		if (is_nothing(peeked)) {
+			fd_wait(socket, POLLIN);
 			continue;
+		}
 		if (peeked == -1)
 			return HEAD_FAILED;
 		if (peeked == 0)
@@ -1009,7 +1011,6 @@ static int net_listen(const char *spec)
 		die(EX_OSERR, "-a %s: %s", spec, strerror(errno));
 	freeaddrinfo(address);
 	free(copied);
-	listen_announce(fd);
 	return fd;
 }
 
@@ -1158,7 +1159,7 @@ static bool openssl_failed(const struct command *openssl)
 	while (openssl_hear(openssl))
 		continue;
 	while ((line = line_take(&rest)))
-		if (*line && (!stood || strstr(line, "err")))
+		if (*line && (!stood || strstr(line, ":error:") || strstr(line, "errno=")))
 			warn("openssl: %s", line);
 	return true;
 }
@@ -2134,6 +2135,7 @@ static _Noreturn void bridge_run(int one, int other)
 
 	shuttle(&near, &far, &up, &down);
 	net_linger(one); /* an openssl that still has to write may not have read why it cannot */
+	net_linger(other); /* and a proxy command may not have passed on all it has */
 	children_end();
 	_exit(EX_OK);
 }
@@ -2491,6 +2493,9 @@ static enum fit pattern_fit(const char *pattern, const char *host, const char *p
 	if (fnmatch(name, host, 0) != 0 || fnmatch(colon + 1, port, 0) != 0)
 		return FIT_NOT;
 	size_t wild = strcspn(name, "*?[");
+	unsigned char address[16];
+	if (wild < length && wild > 0 && strspn(name, "0123456789.*?[]-!") == length && address_parse(address, host) == AF_UNSPEC)
+		return FIT_NOT; /* 10.* is meant for addresses, and would let 10.evil.example pass */
 	return wild == length ? FIT_EXACT : wild > 0 ? FIT_ADDRESS : FIT_WILD;
 }
 
@@ -2668,12 +2673,12 @@ static struct end serve_open(const struct end *near)
 	if (near->heard)
 		*near->heard = true;
 	int fd = visit_dial(&visit);
+	handlers.answer_length = 0;
 	if (!net_send(visit.socket, granted, sizeof granted - 1))
 		die(EX_IOERR, "%s to %s: gone before the answer", visit.client, visit.to.text);
 	struct end far = { .in = fd, .out = fd, .in_name = visit.to.text, .out_name = visit.to.text, .own = true };
 	if (opt.tls_only)
 		far.given = visit_require_hello(&visit, fd);
-	handlers.answer_length = 0;
 	return far;
 }
 
@@ -2938,8 +2943,12 @@ static struct end listener_run(const char *spec)
 	for (int i = 0; signals[i] != SIGCHLD; i++)
 		signal_await(signals[i], &awaited);
 	sigprocmask(SIG_BLOCK, &awaited, &waiting);
+	sigdelset(&waiting, SIGCHLD);
+	listen_announce(listening.fd);
 
 	while (!is_child && !handlers.caught) {
+		sigprocmask(SIG_SETMASK, &waiting, NULL); /* ppoll(2) lets none in while there is always a client */
+		sigprocmask(SIG_BLOCK, &awaited, NULL);
 		clients_reap(&clients);
 		if (ppoll(&listening, opt.serve || clients.count < opt.clients_max, NULL, &waiting) == 1)
 			is_child = client_accept(&clients, listening.fd, &client);
@@ -3607,6 +3616,6 @@ int main(int argc, char **argv)
 
 	double started = seconds_now();
 	shuttle(&near, &far, &up, &down);
-	return opt.serve ? serve_close(&near, &far, &up, &down, started) 
+	return opt.serve ? serve_close(&near, &far, &up, &down, started)
 	                 : tunnel_close(&up, &down, &openssl, started);
 }
