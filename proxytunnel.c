@@ -15,8 +15,12 @@
  * connect      the CONNECT exchange: connect_through
  * shuttle      bytes both ways until both ends are done: shuttle
  * tls          openssl(1) on a stream that stands already: tls_start
+ * requests     what a client of a server asks for, and how it is refused: request_split, visit_refuse
+ * access       who may have what: is_account, allow_fit, addresses_filter
  * serving      what the near end asks for, if it may have it: serve_open
- * ends         tunnel_open, and what main says of it
+ * ends         the far end, and what main says of it: tunnel_open, tunnel_close
+ * listener     a child for each client: listener_run
+ * near         where the bytes come from, or the far end goes to: near_open, fdpass
  * options      the command line and the environment: options
  */
 
@@ -2257,7 +2261,7 @@ static int tls_start(int stream, const struct authority *peer, struct command *o
 	return plain;
 }
 
-/* --- serving: what the near end asks for, if it may have it: serve_open ------------------------------------ */
+/* --- requests: what a client of a server asks for, and how it is refused: request_split, visit_refuse ------- */
 
 /* A client, and what it asks for. */
 struct visit {
@@ -2440,6 +2444,8 @@ static const char *target_parse(struct authority *to, const char *target)
 	return authority_set(to, asked.host, strlen(asked.host), asked.port);
 }
 
+/* --- access: who may have what: is_account, allow_fit, addresses_filter -------------------------------------- */
+
 /* Whether two secrets are the same, in a time that depends on the first alone. */
 static bool secret_equal(const char *secret, const char *given)
 {
@@ -2542,6 +2548,8 @@ static struct addrinfo *addresses_filter(struct addrinfo *addresses, const struc
 	*last = NULL;
 	return left;
 }
+
+/* --- serving: what the near end asks for, if it may have it: serve_open ------------------------------------ */
 
 /* Connects to where the visit wants, or refuses. */
 static int visit_dial(const struct visit *visit)
@@ -2774,6 +2782,8 @@ static void signal_die(int signal_number)
 	raise(signal_number);
 }
 
+/* --- listener: a child for each client: listener_run ---------------------------------------------------------- */
+
 /* The children of a listener: one for each client. */
 struct clients {
 	struct client {
@@ -2962,6 +2972,8 @@ static struct end listener_run(const char *spec)
 	sigprocmask(SIG_SETMASK, &waiting, NULL);
 	return client;
 }
+
+/* --- near: where the bytes come from, or the far end goes to: near_open, fdpass --------------------------------- */
 
 /* inetd(8) gives the socket as stderr too: what is said there would get among the bytes. */
 static void stderr_leave(void)
