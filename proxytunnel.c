@@ -17,9 +17,10 @@
  * tls          openssl(1) on a stream that stands already: tls_start
  * requests     what a client of a server asks for, and how it is refused: request_split, visit_refuse
  * access       who may have what: is_account, allow_fit, addresses_filter
+ * seats        what a listener and its children share: seat_take, seat_stand
  * serving      what the near end asks for, if it may have it: serve_open
  * ends         the far end, and what main says of it: tunnel_open, tunnel_close
- * listener     a child for each client: listener_run
+ * listener     a child for each client: listener_run, listener_next
  * near         where the bytes come from, or the far end goes to: near_open, fdpass
  * options      the command line and the environment: options
  */
@@ -86,6 +87,9 @@ enum {
 	ALLOW_MAX = 300,		/* a pattern of --allow */
 	COMPLAINT_MAX = 16384,		/* what openssl says of a failure */
 	MEETING_SIZE = 108,		/* sun_path of a sockaddr_un */
+	WAITING_MAX = 16,		/* children of a server without a client */
+	WAITING_TIME = 10,		/* s that they wait for one */
+	PAGE = 4096,			/* of memory, as a rule */
 };
 
 /* A host and a port. */
@@ -1013,6 +1017,7 @@ static int net_listen(const char *spec)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, host ? &on : &off, sizeof on);
 	if (bind(fd, address->ai_addr, address->ai_addrlen) == -1 || listen(fd, SOMAXCONN) == -1)
 		die(EX_OSERR, "-a %s: %s", spec, strerror(errno));
+	net_tune(fd); /* what it accepts inherits that */
 	freeaddrinfo(address);
 	free(copied);
 	return fd;
@@ -1032,6 +1037,61 @@ static bool net_send(int socket, const char *bytes, size_t length)
 			bytes += sent, length -= (size_t)sent;
 	}
 	return true;
+}
+
+/* Sends bytes over a Unix socket, and a descriptor with them; false, with errno, if it cannot. */
+static bool fd_send(int over, int fd, const void *bytes, size_t length)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof fd)];
+	} control = { .space = { 0 } };
+	struct iovec data = { .iov_base = (void *)bytes, .iov_len = length };
+	struct msghdr passed = {
+		.msg_iov = &data,
+		.msg_iovlen = 1,
+		.msg_control = control.space,
+		.msg_controllen = sizeof control.space,
+	};
+	ssize_t sent;
+
+	control.header.cmsg_level = SOL_SOCKET;
+	control.header.cmsg_type = SCM_RIGHTS;
+	control.header.cmsg_len = CMSG_LEN(sizeof fd);
+	memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+	while ((sent = sendmsg(over, &passed, MSG_NOSIGNAL)) == -1 && errno == EINTR)
+		continue;
+	return sent == (ssize_t)length;
+}
+
+/*
+ * Takes up to *length bytes from a Unix socket, and returns the descriptor that came with them; -1 if there was none,
+ * with how many bytes came in *length, and errno if that is 0: 0 at the end. The flags are those of recvmsg(2).
+ */
+static int fd_receive(int over, void *bytes, size_t *length, int flags)
+{
+	int fd = -1;
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof fd)];
+	} control = { .space = { 0 } };
+	struct iovec data = { .iov_base = bytes, .iov_len = *length };
+	struct msghdr passed = {
+		.msg_iov = &data,
+		.msg_iovlen = 1,
+		.msg_control = control.space,
+		.msg_controllen = sizeof control.space,
+	};
+	ssize_t got;
+
+	while ((got = recvmsg(over, &passed, MSG_CMSG_CLOEXEC | flags)) == -1 && errno == EINTR)
+		continue;
+	if (got == 0)
+		errno = 0;
+	*length = got > 0 ? (size_t)got : 0;
+	if (got > 0 && passed.msg_controllen >= CMSG_LEN(sizeof fd) && control.header.cmsg_type == SCM_RIGHTS)
+		memcpy(&fd, CMSG_DATA(&control.header), sizeof fd);
+	return fd;
 }
 
 /* Ends a socket, and for a second reads and drops what still comes: a close with bytes unread would reset the last words away. */
@@ -1772,7 +1832,7 @@ struct end {
 	const char *in_name, *out_name;
 	bool own;			/* a socket that only this process has: its flags may change */
 	uint64_t given;			/* bytes that it has been sent ahead of the shuttle */
-	volatile bool *heard;		/* to be set when it has asked for something that it may have; or NULL */
+	struct seat *seat;		/* of the client of a listener, or NULL */
 };
 
 /* How bytes get from one side to the other. */
@@ -1832,6 +1892,7 @@ static void lane_init(struct lane *lane, const struct end *from, const struct en
 		.out_type = fd_type(to->out),
 		.may_pipe = from->own && to->own,
 		.carried = to->given,
+		.pipe = { -1, -1 },
 		.buffer = buffer,
 	};
 	if ((lane->in_type == S_IFIFO && to->own) || (from->own && lane->out_type == S_IFIFO)) {
@@ -1976,6 +2037,15 @@ static void lane_splice(struct lane *lane)
 	}
 }
 
+static void lane_close_pipe(struct lane *lane)
+{
+	if (lane->pipe[0] == -1)
+		return;
+	close(lane->pipe[0]);
+	close(lane->pipe[1]);
+	lane->pipe[0] = lane->pipe[1] = -1;
+}
+
 /* Goes over to a pipe between the sockets; without one as large as the buffer, as a user may have only so many, that stays. */
 static void lane_open_pipe(struct lane *lane)
 {
@@ -1986,8 +2056,7 @@ static void lane_open_pipe(struct lane *lane)
 		lane->way = WAY_PIPE;
 		return;
 	}
-	close(lane->pipe[0]);
-	close(lane->pipe[1]);
+	lane_close_pipe(lane);
 }
 
 /* Fills the lane's pipe, which is empty, from in, which has something. EAGAIN (see above) and EINVAL leave it to the buffer. */
@@ -2090,21 +2159,22 @@ static void signal_await(int signal_number, sigset_t *awaited)
  */
 static void shuttle(const struct end *near, const struct end *far, struct lane *up, struct lane *down)
 {
-	static char buffers[2][BUFFER_SIZE]; /* no page of them is touched before it is needed */
+	static _Alignas(PAGE) char buffers[2][BUFFER_SIZE]; /* no page of them is touched before it is needed */
 	sigset_t awaited, waiting;
+	bool is_over = false;
 
 	lane_init(up, near, far, buffers[0]);
 	lane_init(down, far, near, buffers[1]);
 	sigemptyset(&awaited);
 	signal_await(SIGHUP, &awaited);
 	signal_await(SIGTERM, &awaited);
-	if (isatty(up->in))
+	if (up->in_type == S_IFCHR && isatty(up->in))
 		signal_await(SIGINT, &awaited);
 	else
 		signal(SIGINT, SIG_IGN); /* a Ctrl-C for another of the group must not cut an ssh master's connection */
 	sigprocmask(SIG_BLOCK, &awaited, &waiting);
 
-	while (!handlers.caught && (up->out != -1 || down->out != -1)) {
+	while (!is_over && !handlers.caught && (up->out != -1 || down->out != -1)) {
 		struct timespec linger = { .tv_sec = LINGER / 1000 };
 		struct pollfd set[4];
 
@@ -2117,11 +2187,10 @@ static void shuttle(const struct end *near, const struct end *far, struct lane *
 			errno = ETIMEDOUT; /* bytes are left that the far end, itself at its end, does not take */
 			lane_fail(up, up->out_name);
 		}
-		if (ready == 0)
-			return;
 		if (ready == -1 && errno != EINTR)
 			die(EX_OSERR, "cannot wait for the tunnel: %s", strerror(errno));
-		if (ready == -1)
+		is_over = ready == 0;
+		if (ready <= 0)
 			continue;
 		lane_move(up, set);
 		lane_move(down, set + 2);
@@ -2129,6 +2198,8 @@ static void shuttle(const struct end *near, const struct end *far, struct lane *
 		if (down->error || (lane_cut(down) && up->in_type != S_IFSOCK))
 			lane_break(up);
 	}
+	lane_close_pipe(up);
+	lane_close_pipe(down);
 }
 
 /* Carries bytes between two sockets in this process, which is there for nothing else, and ends it. */
@@ -2268,6 +2339,7 @@ struct visit {
 	int socket;
 	const char *client;		/* its address */
 	struct authority to;		/* the text is "-" until it is known */
+	struct head head;		/* its request */
 };
 
 /* A request's head, taken apart in place. */
@@ -2549,6 +2621,81 @@ static struct addrinfo *addresses_filter(struct addrinfo *addresses, const struc
 	return left;
 }
 
+/* --- seats: what a listener and its children share: seat_take, seat_stand ------------------------------------- */
+
+/* How far a child of a listener has come. */
+enum stage {
+	STAGE_FREE,			/* there is no child */
+	STAGE_WAITING,			/* for its next client */
+	STAGE_ASKED,			/* its client has not asked for anything that it may have */
+	STAGE_STANDS,			/* its tunnel stands, or is about to */
+};
+
+struct place {
+	pid_t child;
+	atomic_int stage;
+	atomic_ulong number;		/* of its client, in the order of their coming */
+};
+
+/* In memory that the listener and all its children have. */
+struct crowd {
+	atomic_long waiting;		/* children that wait, less the clients on their way to one */
+	struct place places[];
+};
+
+/* What a child of a listener knows of that. */
+struct seat {
+	struct crowd *crowd;
+	struct place *place;
+	int client;			/* its first; -1 once that has been taken */
+	int queue;			/* where the others come from */
+	sigset_t deadly;		/* signals that end it while it has no tunnel */
+};
+
+/* Ends the program, unless a client is on its way. The listener is not to count it off again. */
+static void seat_leave(const struct seat *seat)
+{
+	long waiting = atomic_load(&seat->crowd->waiting);
+
+	while (waiting > 0 && !atomic_compare_exchange_weak(&seat->crowd->waiting, &waiting, waiting - 1))
+		continue;
+	if (waiting <= 0)
+		return;
+	atomic_store(&seat->place->stage, STAGE_ASKED);
+	exit(EX_OK);
+}
+
+/* Takes the next client that comes, or leaves after a while; returns its socket. */
+static int seat_take(struct seat *seat)
+{
+	unsigned long number;
+	size_t length = sizeof number;
+	int fd = seat->client;
+
+	seat->client = -1;
+	if (fd != -1)
+		return fd;
+	while ((fd = fd_receive(seat->queue, &number, &length, 0)) == -1) {
+		if (length > 0 || errno != EAGAIN)
+			exit(EX_OSERR); /* there is no descriptor left for the client, or no listener any more */
+		seat_leave(seat);
+		length = sizeof number;
+	}
+	atomic_store(&seat->place->number, number);
+	atomic_store(&seat->place->stage, STAGE_ASKED);
+	return fd;
+}
+
+/* Waits for a further client, unless enough others do; false if so. */
+static bool seat_wait(const struct seat *seat)
+{
+	if (atomic_load(&seat->crowd->waiting) >= WAITING_MAX)
+		return false;
+	atomic_store(&seat->place->stage, STAGE_WAITING);
+	atomic_fetch_add(&seat->crowd->waiting, 1);
+	return true;
+}
+
 /* --- serving: what the near end asks for, if it may have it: serve_open ------------------------------------ */
 
 /* Connects to where the visit wants, or refuses. */
@@ -2575,14 +2722,16 @@ static int visit_dial(const struct visit *visit)
 }
 
 /* Reads the request, or refuses; returns its fields. */
-static char *visit_read(const struct visit *visit, struct request *request)
+static char *visit_read(struct visit *visit, struct request *request)
 {
-	static struct head head;
+	struct head *head = &visit->head;
 	const char *wrong;
 	char *fields;
 
+	memset(head->bytes, 0, head->length); /* it may hold credentials of another client */
+	head->length = 0;
 	visit_stage(visit, 408, "no request");
-	enum head_result result = http_read_head(visit->socket, &head, "");
+	enum head_result result = http_read_head(visit->socket, head, "");
 	if (result == HEAD_TOO_LARGE)
 		visit_refuse(visit, 431, "a head over 64 KiB");
 	if (result == HEAD_FOREIGN)
@@ -2591,9 +2740,9 @@ static char *visit_read(const struct visit *visit, struct request *request)
 		note("%s to %s: gone before a request", visit->client, visit->to.text);
 		exit(EX_OK);
 	}
-	if ((wrong = head_wrong(head.bytes)))
+	if ((wrong = head_wrong(head->bytes)))
 		visit_refuse(visit, 400, wrong);
-	if (!(fields = request_split(head.bytes, request)))
+	if (!(fields = request_split(head->bytes, request)))
 		visit_refuse(visit, 400, "a request line that is none");
 	if ((wrong = fields_wrong(fields, request)))
 		visit_refuse(visit, 400, wrong);
@@ -2660,13 +2809,14 @@ static size_t visit_require_hello(const struct visit *visit, int far)
 /* The far end that a client asks for, with the client told so; a request that cannot be granted ends the process. */
 static struct end serve_open(const struct end *near)
 {
-	static struct visit visit = { .to.text = "-" };
+	static struct visit visit;
 	static const char granted[] = "HTTP/1.1 200 Connection established\r\n\r\n";
 	struct request request;
 	const char *wrong;
 
 	visit.socket = near->in;
 	visit.client = near->in_name;
+	strcpy(visit.to.text, "-");
 	char *fields = visit_read(&visit, &request);
 	if (strcmp(request.method, "CONNECT") != 0)
 		visit_stray(&visit, &request);
@@ -2678,8 +2828,8 @@ static struct end serve_open(const struct end *near)
 		visit_refuse(&visit, 403, "not allowed");
 
 	note("%s to %s: asked for", visit.client, visit.to.text);
-	if (near->heard)
-		*near->heard = true;
+	if (near->seat)
+		atomic_store(&near->seat->place->stage, STAGE_STANDS);
 	int fd = visit_dial(&visit);
 	handlers.answer_length = 0;
 	if (!net_send(visit.socket, granted, sizeof granted - 1))
@@ -2784,125 +2934,185 @@ static void signal_die(int signal_number)
 
 /* --- listener: a child for each client: listener_run ---------------------------------------------------------- */
 
-/* The children of a listener: one for each client. */
-struct clients {
-	struct client {
-		pid_t child;		/* 0: the place is free */
-		unsigned long number;	/* in the order of their coming */
-	} *places;
-	volatile bool *heard;		/* of each place, shared with its child: what it asks for is allowed */
+/* The children of a listener. */
+struct children {
+	struct crowd *crowd;
+	int queue[2];			/* clients are put in at the first, and wait for a child at the second */
 	long count;
 	unsigned long numbers;
 	bool shortage;			/* said already */
 };
 
-static void clients_init(struct clients *clients)
+static void children_init(struct children *children)
 {
-	size_t places = (size_t)opt.clients_max;
-	void *shared = mmap(NULL, places, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	const struct timeval patience = { .tv_sec = WAITING_TIME };
+	size_t size = sizeof *children->crowd + (size_t)opt.clients_max * sizeof *children->crowd->places;
 
-	clients->places = calloc(places, sizeof *clients->places);
-	if (!clients->places || shared == MAP_FAILED)
-		die(EX_OSERR, "out of memory");
-	clients->heard = shared;
+	children->crowd = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (children->crowd == MAP_FAILED || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, children->queue) == -1)
+		die(EX_OSERR, "cannot prepare to listen: %s", strerror(errno));
+	setsockopt(children->queue[1], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
 }
 
-static void clients_reap(struct clients *clients)
+/* The child at a place has ended. */
+static void children_forget(struct children *children, struct place *place)
+{
+	if (atomic_load(&place->stage) == STAGE_WAITING)
+		atomic_fetch_sub(&children->crowd->waiting, 1);
+	place->child = 0;
+	atomic_store(&place->stage, STAGE_FREE);
+	children->count--;
+}
+
+static void children_reap(struct children *children)
 {
 	pid_t child;
 
 	while ((child = waitpid(-1, NULL, WNOHANG)) > 0)
 		for (long i = 0; i < opt.clients_max; i++)
-			if (clients->places[i].child == child) {
-				clients->places[i].child = 0;
-				clients->count--;
-			}
+			if (children->crowd->places[i].child == child)
+				children_forget(children, &children->crowd->places[i]);
 }
 
 /* Nothing that a client does, and no shortage, ends the listener: says it once, and waits for better times. */
-static void clients_shortage(struct clients *clients, const char *what)
+static void children_shortage(struct children *children, const char *what)
 {
 	const struct timespec pause = { .tv_nsec = 100 * 1000 * 1000 };
 
-	if (!clients->shortage)
+	if (!children->shortage)
 		warn("%s: %s (said once)", what, strerror(errno));
-	clients->shortage = true;
+	children->shortage = true;
 	nanosleep(&pause, NULL);
 }
 
-/* Makes room by ending the oldest client that has not asked for anything it may have; false if there is none. */
-static bool clients_evict(struct clients *clients)
+/* Whether there are as many clients as there may be. */
+static bool children_busy(const struct children *children)
 {
-	long oldest = -1;
+	long waiting = atomic_load(&children->crowd->waiting);
 
-	for (long i = 0; i < opt.clients_max; i++)
-		if (clients->places[i].child && !clients->heard[i] &&
-		    (oldest == -1 || clients->places[i].number < clients->places[oldest].number))
-			oldest = i;
-	if (oldest == -1)
+	return children->count - (waiting > 0 ? waiting : 0) >= opt.clients_max;
+}
+
+/* Waits a moment for the children that a client is on the way to, as it is not known which that are. */
+static void children_settle(const struct children *children)
+{
+	const struct timespec pause = { .tv_nsec = 1000 * 1000 };
+
+	for (int i = 0; i < 100; i++) {
+		long expected = atomic_load(&children->crowd->waiting), found = 0;
+
+		for (long place = 0; place < opt.clients_max; place++)
+			found += atomic_load(&children->crowd->places[place].stage) == STAGE_WAITING;
+		if (found <= expected)
+			return;
+		nanosleep(&pause, NULL);
+	}
+}
+
+/* Makes room by ending the oldest client that has not asked for anything it may have; false if there is none. */
+static bool children_evict(struct children *children)
+{
+	struct place *oldest = NULL;
+
+	children_settle(children);
+	for (long i = 0; i < opt.clients_max; i++) {
+		struct place *place = &children->crowd->places[i];
+
+		if (atomic_load(&place->stage) == STAGE_ASKED && (!oldest || place->number < oldest->number))
+			oldest = place;
+	}
+	if (!oldest)
 		return false;
-	kill(clients->places[oldest].child, SIGKILL);
-	waitpid(clients->places[oldest].child, NULL, 0);
-	clients->places[oldest].child = 0;
-	clients->count--;
+	kill(oldest->child, SIGKILL);
+	waitpid(oldest->child, NULL, 0);
+	children_forget(children, oldest);
 	return true;
 }
 
 /* The near end that is one connected socket: it is known by its address, where it has one. */
-static struct end end_client(int socket, const struct sockaddr_storage *address, socklen_t size)
+static struct end end_client(int socket)
 {
 	static char name[AUTHORITY_SIZE] = "-";
+	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
+	socklen_t size = sizeof address;
 
-	net_tune(socket);
-	if (!address_text(name, (const struct sockaddr *)address, size))
+	if (getpeername(socket, (struct sockaddr *)&address, &size) == -1 ||
+	    !address_text(name, (const struct sockaddr *)&address, size))
 		strcpy(name, "the client");
 	return (struct end){ .in = socket, .out = socket, .in_name = name, .out_name = name };
 }
 
 /* Tells a client that there are too many. */
-static void client_turn_away(const struct end *client)
+static void client_turn_away(int socket)
 {
 	char answer[ANSWER_SIZE];
 
-	answer_send(client->in, answer, answer_compose(answer, 503, "too many clients"));
-	warn("%s to -: 503, too many clients", client->in_name);
+	answer_send(socket, answer, answer_compose(answer, 503, "too many clients"));
+	warn("%s to -: 503, too many clients", end_client(socket).in_name);
 }
 
-/* Takes the next client, if there is one; true in a new child for it, false in the listener. */
-static bool client_accept(struct clients *clients, int listening, struct end *client)
+/* Starts a child for a client; returns true in it, with its seat, and false in the listener. */
+static bool child_start(struct children *children, int client, unsigned long number, struct seat *seat)
 {
-	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
-	socklen_t size = sizeof address;
-	int fd = accept4(listening, (struct sockaddr *)&address, &size, SOCK_CLOEXEC);
-	long place = 0;
+	struct place *place = children->crowd->places;
+
+	while (atomic_load(&place->stage) != STAGE_FREE)
+		place++;
+	atomic_store(&place->number, number);
+	atomic_store(&place->stage, STAGE_ASKED);
+	pid_t child = fork();
+	if (child == 0) {
+		close(children->queue[0]);
+		*seat = (struct seat){ .crowd = children->crowd, .place = place, .queue = children->queue[1], .client = client };
+		return true;
+	}
+	close(client);
+	if (child == -1) {
+		atomic_store(&place->stage, STAGE_FREE);
+		children_shortage(children, "cannot start a process for a connection");
+		return false;
+	}
+	place->child = child;
+	children->count++;
+	return false;
+}
+
+/* Takes the next client, if there is one, for a child that waits, or for a new one; true in that. */
+static bool client_accept(struct children *children, int listening, struct seat *seat)
+{
+	int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+	unsigned long number = children->numbers++;
 
 	if (fd == -1) {
 		if (is_shortage(errno))
-			clients_shortage(clients, "cannot accept a connection");
+			children_shortage(children, "cannot accept a connection");
 		return false; /* any other error is that of a client which has gone: accept(2) */
 	}
-	*client = end_client(fd, &address, size);
-	client->own = true;
-	if (clients->count == opt.clients_max && !clients_evict(clients)) {
-		client_turn_away(client);
-		close(fd);
-		return false;
-	}
-	while (clients->places[place].child)
-		place++;
-	clients->heard[place] = false;
-	client->heard = &clients->heard[place];
-	pid_t child = fork();
-	if (child == 0)
-		return true;
-	if (child == -1) {
-		clients_shortage(clients, "cannot start a process for a connection");
+	if (children_busy(children) && !children_evict(children)) {
+		client_turn_away(fd);
+	} else if (atomic_load(&children->crowd->waiting) <= 0) {
+		return child_start(children, fd, number, seat);
 	} else {
-		clients->places[place] = (struct client){ .child = child, .number = clients->numbers++ };
-		clients->count++;
+		atomic_fetch_sub(&children->crowd->waiting, 1);
+		if (!fd_send(children->queue[0], fd, &number, sizeof number))
+			atomic_fetch_add(&children->crowd->waiting, 1);
 	}
 	close(fd);
 	return false;
+}
+
+/* Takes back the clients for which no child waits any more, as it was killed; true in a new child for one. */
+static bool client_take_back(struct children *children, struct seat *seat)
+{
+	unsigned long number;
+	size_t length = sizeof number;
+	long waiting = atomic_load(&children->crowd->waiting);
+
+	if (waiting >= 0)
+		return false;
+	atomic_fetch_add(&children->crowd->waiting, 1);
+	int fd = fd_receive(children->queue[1], &number, &length, MSG_DONTWAIT);
+	return fd != -1 && child_start(children, fd, number, seat);
 }
 
 static void signal_noted(int signal_number)
@@ -2911,14 +3121,14 @@ static void signal_noted(int signal_number)
 }
 
 /* Ends all clients, and the listener: as it was asked to, or by the signal. */
-static _Noreturn void listener_end(const struct clients *clients)
+static _Noreturn void listener_end(const struct children *children)
 {
 	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
 	pid_t left = 0;
 
 	for (long i = 0; i < opt.clients_max; i++)
-		if (clients->places[i].child)
-			kill(clients->places[i].child, SIGTERM);
+		if (atomic_load(&children->crowd->places[i].stage) != STAGE_FREE)
+			kill(children->crowd->places[i].child, SIGTERM);
 	/* As process 1 of a container this would take them along before each has said how it ended. */
 	for (int i = 0; i < LINGER / 10 && left != -1; i += left == 0) {
 		left = waitpid(-1, NULL, WNOHANG);
@@ -2930,23 +3140,38 @@ static _Noreturn void listener_end(const struct clients *clients)
 	exit(EX_OK);
 }
 
+/* The client that a child takes next. Until its tunnel stands, or while there is none, a signal ends the child at once. */
+static struct end client_take(struct seat *seat)
+{
+	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
+
+	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+		if (sigismember(&seat->deadly, signals[i]))
+			signal(signals[i], SIG_DFL);
+	sigprocmask(SIG_UNBLOCK, &seat->deadly, NULL);
+	struct end client = end_client(seat_take(seat));
+	client.own = true;
+	client.seat = seat;
+	return client;
+}
+
 /*
- * Listens, and returns in a child for each client, with its socket. While there are as many clients as there may be
- * the others wait in the backlog, but a server tells them. Signals come only while it waits, so that none is missed.
+ * Listens, and returns in a child for each client. While there are as many clients as there may be the others wait in
+ * the backlog, but a server tells them. Signals come only while it waits, so that none is missed.
  */
 static struct end listener_run(const char *spec)
 {
-	struct clients clients = { .count = 0 };
+	static struct seat seat = { .client = -1 };
 	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
 	const struct sigaction reap = { .sa_handler = signal_noted };
+	struct children children = { .count = 0 };
 	struct pollfd listening = { .fd = net_listen(spec), .events = POLLIN };
 	sigset_t awaited, waiting;
-	struct end client;
 	bool is_child = false;
 
 	if (opt.serve)
 		privileges_drop();
-	clients_init(&clients);
+	children_init(&children);
 	sigemptyset(&awaited);
 	sigaddset(&awaited, SIGCHLD);
 	sigaction(SIGCHLD, &reap, NULL);
@@ -2959,18 +3184,27 @@ static struct end listener_run(const char *spec)
 	while (!is_child && !handlers.caught) {
 		sigprocmask(SIG_SETMASK, &waiting, NULL); /* ppoll(2) lets none in while there is always a client */
 		sigprocmask(SIG_BLOCK, &awaited, NULL);
-		clients_reap(&clients);
-		if (ppoll(&listening, opt.serve || clients.count < opt.clients_max, NULL, &waiting) == 1)
-			is_child = client_accept(&clients, listening.fd, &client);
+		children_reap(&children);
+		is_child = client_take_back(&children, &seat);
+		if (!is_child && ppoll(&listening, opt.serve || !children_busy(&children), NULL, &waiting) == 1)
+			is_child = client_accept(&children, listening.fd, &seat);
 	}
 	if (handlers.caught)
-		listener_end(&clients);
+		listener_end(&children);
 	close(listening.fd);
-	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
-		if (sigismember(&awaited, signals[i]))
-			signal(signals[i], SIG_DFL);
-	sigprocmask(SIG_SETMASK, &waiting, NULL);
-	return client;
+	seat.deadly = awaited;
+	return client_take(&seat);
+}
+
+/* Whether the child of a server, whose client's tunnel has ended, has taken a further client. */
+static bool listener_next(struct end *near, const struct end *far)
+{
+	if (!opt.serve || !near->seat || handlers.caught || !seat_wait(near->seat))
+		return false;
+	close(near->in);
+	close(far->in);
+	*near = client_take(near->seat);
+	return true;
 }
 
 /* --- near: where the bytes come from, or the far end goes to: near_open, fdpass --------------------------------- */
@@ -2989,16 +3223,14 @@ static void stderr_leave(void)
 static struct end near_open(void)
 {
 	struct end near = { .in = STDIN_FILENO, .out = STDOUT_FILENO, .in_name = "standard input", .out_name = "standard output" };
-	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
-	socklen_t size = sizeof address;
 
 	if (opt.listen)
 		near = listener_run(opt.listen);
 	if (opt.inetd) {
 		if (opt.serve)
 			privileges_drop();
-		getpeername(STDIN_FILENO, (struct sockaddr *)&address, &size);
-		near = end_client(STDIN_FILENO, &address, size);
+		near = end_client(STDIN_FILENO);
+		net_tune(STDIN_FILENO);
 	}
 	return near;
 }
@@ -3038,27 +3270,7 @@ static int end_detach(const struct end *far)
 /* Hands the far end to the parent over stdout, with one byte, as ssh's ProxyUseFdpass wants it; returns the program's status. */
 static int fdpass(int fd)
 {
-	union {
-		struct cmsghdr header;
-		char space[CMSG_SPACE(sizeof fd)];
-	} control = { .space = { 0 } };
-	char byte = 0;
-	struct iovec data = { .iov_base = &byte, .iov_len = 1 };
-	struct msghdr passed = {
-		.msg_iov = &data,
-		.msg_iovlen = 1,
-		.msg_control = control.space,
-		.msg_controllen = sizeof control.space,
-	};
-	ssize_t sent;
-
-	control.header.cmsg_level = SOL_SOCKET;
-	control.header.cmsg_type = SCM_RIGHTS;
-	control.header.cmsg_len = CMSG_LEN(sizeof fd);
-	memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
-	while ((sent = sendmsg(STDOUT_FILENO, &passed, MSG_NOSIGNAL)) == -1 && errno == EINTR)
-		continue;
-	if (sent != 1)
+	if (!fd_send(STDOUT_FILENO, fd, "", 1))
 		die(EX_IOERR, "standard output: cannot hand over the connection: %s", strerror(errno));
 	return EX_OK;
 }
@@ -3619,15 +3831,20 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGCHLD, SIG_DFL); /* a caller may ignore it, and then there is nothing to wait for */
 	options(argc, argv);
-	struct end near = near_open();
-	deadline_start();
-	struct end far = opt.serve ? serve_open(&near) : tunnel_open(&openssl);
-	alarm(0);
-	if (opt.fdpass)
-		return fdpass(handlers.child_count > 0 ? end_detach(&far) : far.in);
+	struct end near = near_open(), far;
+	int status;
 
-	double started = seconds_now();
-	shuttle(&near, &far, &up, &down);
-	return opt.serve ? serve_close(&near, &far, &up, &down, started)
-	                 : tunnel_close(&up, &down, &openssl, started);
+	do {
+		deadline_start();
+		far = opt.serve ? serve_open(&near) : tunnel_open(&openssl);
+		alarm(0);
+		if (opt.fdpass)
+			return fdpass(handlers.child_count > 0 ? end_detach(&far) : far.in);
+
+		double started = seconds_now();
+		shuttle(&near, &far, &up, &down);
+		status = opt.serve ? serve_close(&near, &far, &up, &down, started)
+		                   : tunnel_close(&up, &down, &openssl, started);
+	} while (listener_next(&near, &far));
+	return status;
 }

@@ -120,8 +120,10 @@ children() {
 	cat /proc/[0-9]*/stat 2>/dev/null | awk -v parent="${PIDS[${1:-server}]}" '{ pid = $1; sub(/.*\) /, "") } $2 == parent { print pid }'
 }
 
-children_are() {
-	[ "$(children | wc -l)" -eq "$1" ]
+# Clients that it has: the sockets of its port that a process holds. A child that waits for a client holds none.
+clients_are() {
+	[ "$(awk -v port="$(printf ':%04X' "$SERVER")" \
+		'substr($2, length($2) - 4) == port && $4 != "0A" && $10 != 0' /proc/net/tcp /proc/net/tcp6 2>/dev/null | wc -l)" -eq "$1" ]
 }
 
 accounts() {
@@ -640,7 +642,7 @@ port_taken() {
 	ask "$(connects "127.0.0.1:$FAR")" "$GRANTED" half-close
 	ask "$(connects "127.0.0.1:$FAR")" "$GRANTED" 'send \x16\x03\x01' half-close
 	logs "127.0.0.1:* to 127.0.0.1:$FAR: cut, as it is no TLS"
-	await children_are 0
+	await clients_are 0
 }
 
 @test "a ClientHello that never comes, or not to its end, is cut after -w at both ends, with nothing carried" {
@@ -813,7 +815,7 @@ head_is_answered() {
 	# The first that reaches far.
 	reaches "127.0.0.1:$FAR"
 	finished far
-	await children_are 0
+	await clients_are 0
 	! grep -v -e 'listening on' -e 'now nobody' server.err | grep -vE '^proxytunnel: 127\.0\.0\.1:[0-9]+ to ' || false
 }
 
@@ -870,7 +872,7 @@ head_is_answered() {
 	serve -q --allow "127.0.0.1:$FAR"
 	reaches "127.0.0.1:$FAR"
 	refuses 403 host:22
-	await children_are 0
+	await clients_are 0
 	[ "$(<server.err)" = "proxytunnel: listening on 127.0.0.1:$SERVER" ]
 }
 
@@ -878,7 +880,7 @@ head_is_answered() {
 	serve --allow '*:22'
 	"$PEER" -c "$SERVER" 'knock 5' close
 	ask half-close
-	await children_are 0
+	await clients_are 0
 	! grep -q ' to ' server.err || false
 }
 
@@ -889,7 +891,7 @@ head_is_answered() {
 	serve --max-clients 510 --allow "127.0.0.1:$FAR"
 	"$PEER" -c "$SERVER" -t 50 'crowd 500' "$(connects "127.0.0.1:$FAR")" "$GRANTED" 'meet standing' \
 		'pattern 1M &' 'check 1M' join half-close eof
-	await children_are 0
+	await clients_are 0
 	[ "$(grep -c "to 127.0.0.1:$FAR: done, 1048576 bytes up, 1048576 down, " server.err)" -eq 500 ]
 }
 
@@ -935,7 +937,7 @@ memory_of() {
 	start_far
 	serve --allow "127.0.0.1:$FAR"
 	start crowd "$PEER" -c "$SERVER" -t 30 'crowd 1000' "${slow[@]}"
-	await children_are 256
+	await clients_are 256
 	for i in {1..20}; do
 		begin=${EPOCHREALTIME/[.,]/}
 		reaches "127.0.0.1:$FAR"
@@ -961,9 +963,77 @@ memory_of() {
 	logs '*503, too many clients'
 	touch refused
 	finished crowd
-	await children_are 0
+	await clients_are 0
 	ask "$(connects "127.0.0.1:$FAR")up" half-close
 	cmp reply <(printf 'HTTP/1.1 200 Connection established\r\n\r\nfar')
+}
+
+# waits: the one child that the server has waits for its next client. Sets CHILD.
+child_waits() {
+	CHILD=$(children)
+	[ "$(wc -w <<<"$CHILD")" -eq 1 ] && clients_are 0
+}
+
+@test "the child of a tunnel that has ended takes the next client, to whom nothing of the former clings" {
+	local child
+
+	accounts 'open:sesame\n'
+	start_far
+	serve --max-clients 1 --allow "127.0.0.1:$FAR" --allow 'none.invalid:22' -F accounts
+	reaches "127.0.0.1:$FAR" "$(proxy_authorization open:sesame)"
+	await child_waits
+	child=$CHILD
+	reaches "127.0.0.1:$FAR" "$(proxy_authorization open:sesame)"
+	await child_waits
+	[ "$CHILD" = "$child" ]
+	# A head that is shorter, in pieces, and without the credentials that the one before bore.
+	ask 'send CONNECT no' 'pause 50' 'send ne.invalid:22 HTTP/1.0\r\n\r\n'
+	answered 407
+	logs '*to none.invalid:22: 407, *'
+	[ "$(grep -c "to 127.0.0.1:$FAR: done, 2 bytes up, 3 down, " server.err)" -eq 2 ]
+}
+
+@test "a child that is killed while it waits for a client takes none along" {
+	start_far
+	serve --allow "127.0.0.1:$FAR"
+	for _ in 1 2 3; do
+		reaches "127.0.0.1:$FAR"
+		await child_waits
+		kill -STOP "$CHILD"
+		start client "$PEER" -c "$SERVER" -t 5 "$(connects "127.0.0.1:$FAR")up" "$GRANTED" 'expect far' eof
+		await clients_are 1
+		kill -KILL "$CHILD"
+		finished client
+		await child_waits
+		kill -KILL "$CHILD"
+		await none_left
+	done
+}
+
+none_left() {
+	[ -z "$(children)" ]
+}
+
+@test "children that wait in vain leave after ten seconds, and so do those of a server that was killed" {
+	local tries=250
+
+	start_far
+	serve --allow "127.0.0.1:$FAR"
+	reaches "127.0.0.1:$FAR"
+	await child_waits
+	until none_left; do
+		[ $((tries -= 1)) -gt 0 ]
+		sleep 0.05
+	done
+	[ "$tries" -lt 100 ]
+	reaches "127.0.0.1:$FAR"
+	await child_waits
+	kill -KILL "${PIDS[server]}"
+	await child_gone
+}
+
+child_gone() {
+	[ ! -e "/proc/$CHILD" ] || grep -q '^State:.Z' "/proc/$CHILD/status"
 }
 
 @test "who sends on and on while all tunnels stand does not keep others from their answer, on a slow machine" {
@@ -1008,7 +1078,7 @@ memory_of() {
 	start crowd "$PEER" -c "$SERVER" 'crowd 20' "$(connects "127.0.0.1:$FAR")" "$GRANTED" 'expect far' 'meet standing' 'eof 4000'
 	start slow "$PEER" -c "$SERVER" 'send CONNECT' 'eof 4000'
 	await test -e standing
-	await children_are 21
+	await clients_are 21
 	kill -TERM "${PIDS[server]}"
 	finished server
 	finished crowd
