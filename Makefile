@@ -11,7 +11,7 @@ LDFLAGS = -Wl,-z,now
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes
 COMPILE = $(CC) -std=c11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(WARNINGS) $(CFLAGS)
 SOURCES = proxytunnel.c base64.c base64.h Makefile
-HELPERS = test/bin/peer test/bin/pty test/bin/unit test/bin/named
+HELPERS = test/bin/peer test/bin/pty test/bin/fault test/bin/unit test/bin/named
 CORE = base64 unit usage auth dial reply shuttle
 SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 
@@ -22,7 +22,8 @@ proxytunnel: $(SOURCES)
 
 test/bin/peer: test/peer.c
 test/bin/pty: test/pty.c
-test/bin/peer test/bin/pty: Makefile
+test/bin/fault: test/fault.c
+test/bin/peer test/bin/pty test/bin/fault: Makefile
 	@mkdir -p test/bin
 	$(COMPILE) -o $@ test/$(@F).c $(LDFLAGS)
 

@@ -30,8 +30,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
+#include <ftw.h>
 #include <grp.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -42,6 +44,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,6 +54,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <sysexits.h>
@@ -90,7 +94,42 @@ enum {
 	WAITING_MAX = 16,		/* children of a server without a client */
 	WAITING_TIME = 10,		/* s that they wait for one */
 	PAGE = 4096,			/* of memory, as a rule */
+	SESSION_WORD = 32,		/* hex digits of a session's id, and of its key */
+	SESSION_PATH = 2 * SESSION_WORD + 2,
+	SESSION_TIME = 120,		/* s without a request after which a session ends */
+	LINKS_MAX = 16,			/* connections that a session holds */
+	LINK_TIME = 60,			/* s without progress after which it lets one go */
+	STALL_TIME = 10,		/* s that a target may leave upstream bytes */
+	HEARTBEAT = 15,			/* s of silence in a stream of frames */
+	STREAM_TIME = 300,		/* s */
+	STREAM_MAX = 64 << 20,
+	FRAME_MAX = 1 << 20,
+	TAIL_SIZE = 256,		/* a last frame, with the error in it */
+	POLL_MAX = 60,			/* s that a GET may wait */
+	BODY_MAX = 4 << 20,		/* of a request */
+	GIVE_UP = 100,			/* s of tries that do no good */
+	OPEN_TRIES = 5,
+	KEEP_TIME = 3,			/* s that a connection may have been idle before it is used again */
+	SILENCE = 40,			/* s */
+	FRAME_TIME = 3,			/* s until the first frame of a stream */
+	TELL_TIME = 50,			/* s within which the relay hears of us */
+	GOOD_TIME = 1,			/* s that a stream lasts if it is any good */
+	GONE_TIME = 5,			/* s for the last upstream bytes of a tunnel that was left */
+	CLOSE_TIME = 2,			/* s for the session to be closed */
+	POLL_FIRST = 20,		/* s */
+	BODY_FIRST = 65536,
+	BODY_LEAST = 1024,
+	ACK_BYTES = 1 << 20,
+	CLIENT_UP_SIZE = 8 << 20,	/* what has not been acknowledged, and what comes meanwhile */
+	CLIENT_DOWN_SIZE = 256 << 10,
+	UP_SIZE = 65536,		/* what the relay holds for the target */
+	DOWN_SIZE = 4 << 20,		/* and what its client has not acknowledged */
 };
+
+/* s */
+#define RETRY_FIRST 0.05
+#define RETRY_MOST 2.0
+#define NEVER 1e18
 
 /* A host and a port. */
 struct authority {
@@ -129,6 +168,7 @@ struct hop {
 	const char *host;		/* the Host header, NULL for the default */
 	struct header *headers;
 	bool asked;			/* the user was asked for credentials already */
+	const char *path;		/* of a relay's URL, without a slash at its end */
 };
 
 /* What the command line and the environment say; written by options(), read by all. */
@@ -143,6 +183,7 @@ static struct {
 	const char *listen;		/* [ADDR:]PORT */
 	long clients_max;
 	bool inetd;
+	struct hop *relay;		/* that carries the tunnel in ordinary requests; NULL: none */
 	bool serve;			/* the far end is what the near end asks for */
 	char **allow;			/* patterns of what may be reached, in lower case */
 	size_t allow_count;
@@ -188,12 +229,15 @@ static size_t message_format(char *line, size_t size, const char *format, va_lis
 	return end;
 }
 
+/* Where messages go. */
+static int words_to = STDERR_FILENO;
+
 static void message(const char *format, va_list words)
 {
 	char line[LINE_SIZE];
 	size_t length = message_format(line, sizeof line, format, words);
 
-	if (write(STDERR_FILENO, line, length) == -1)
+	if (write(words_to, line, length) == -1)
 		return; /* there is no one left to tell */
 }
 
@@ -319,7 +363,7 @@ static void deadline_expired(int signal_number)
 	children_end();
 	if (handlers.answer_length > 0)
 		answer_send(handlers.client, handlers.answer, handlers.answer_length);
-	ssize_t ignored = write(STDERR_FILENO, handlers.line[current], handlers.length[current]);
+	ssize_t ignored = write(words_to, handlers.line[current], handlers.length[current]);
 	(void)ignored;
 	_exit(EX_TEMPFAIL);
 }
@@ -631,6 +675,7 @@ struct head {
 
 enum head_result {
 	HEAD_WHOLE,
+	HEAD_MORE,			/* is to come */
 	HEAD_NONE,			/* the end of the stream came first */
 	HEAD_CUT,			/* the end of the stream came within */
 	HEAD_FAILED,			/* errno says how */
@@ -668,44 +713,47 @@ static size_t http_head_end(const char *bytes, size_t from, size_t length)
 }
 
 /*
- * Reads the next head from the socket, and not a byte behind it: it looks with MSG_PEEK, then takes up to
+ * Reads on in the next head from the socket, and not a byte behind it: it looks with MSG_PEEK, then takes up to
  * the blank line, or all there is if that has not come yet, as what stays queued would make every later
  * peek return at once. beginning is how the head must begin, so that what is not HTTP is known at once.
  */
+static enum head_result http_take_head(int socket, struct head *head, const char *beginning)
+{
+	char *at = head->bytes + head->length;
+	size_t room = HEAD_MAX - head->length;
+	size_t checked = head->length - head->start < 3 ? head->start : head->length - 3;
+
+	if (room == 0)
+		return HEAD_TOO_LARGE;
+	ssize_t peeked = recv(socket, at, room, MSG_PEEK);
+	if (peeked == -1)
+		return is_nothing(peeked) ? HEAD_MORE : HEAD_FAILED;
+	if (peeked == 0)
+		return head->length == head->start ? HEAD_NONE : HEAD_CUT;
+
+	size_t end = http_head_end(head->bytes, checked, head->length + (size_t)peeked);
+	ssize_t taken = recv(socket, at, end ? end - head->length : (size_t)peeked, 0);
+	if (taken == -1)
+		return HEAD_FAILED;
+	head->length += (size_t)taken;
+	head->bytes[head->length] = '\0';
+
+	size_t length = head->length - head->start, compared = strlen(beginning);
+	if (memchr(at, '\0', (size_t)taken) ||
+	    memcmp(head->bytes + head->start, beginning, length < compared ? length : compared) != 0)
+		return HEAD_FOREIGN;
+	return end ? HEAD_WHOLE : HEAD_MORE;
+}
+
+/* Reads the next head from the socket, to its end. */
 static enum head_result http_read_head(int socket, struct head *head, const char *beginning)
 {
+	enum head_result result;
+
 	head->start = head->length;
-	while (true) {
-		char *at = head->bytes + head->length;
-		size_t room = HEAD_MAX - head->length;
-		size_t checked = head->length - head->start < 3 ? head->start : head->length - 3;
-
-		if (room == 0)
-			return HEAD_TOO_LARGE;
-		ssize_t peeked = recv(socket, at, room, MSG_PEEK);
-		if (is_nothing(peeked)) {
-			fd_wait(socket, POLLIN);
-			continue;
-		}
-		if (peeked == -1)
-			return HEAD_FAILED;
-		if (peeked == 0)
-			return head->length == head->start ? HEAD_NONE : HEAD_CUT;
-
-		size_t end = http_head_end(head->bytes, checked, head->length + (size_t)peeked);
-		ssize_t taken = recv(socket, at, end ? end - head->length : (size_t)peeked, 0);
-		if (taken == -1)
-			return HEAD_FAILED;
-		head->length += (size_t)taken;
-		head->bytes[head->length] = '\0';
-
-		size_t length = head->length - head->start, compared = strlen(beginning);
-		if (memchr(at, '\0', (size_t)taken) ||
-		    memcmp(head->bytes + head->start, beginning, length < compared ? length : compared) != 0)
-			return HEAD_FOREIGN;
-		if (end)
-			return HEAD_WHOLE;
-	}
+	while ((result = http_take_head(socket, head, beginning)) == HEAD_MORE)
+		fd_wait(socket, POLLIN);
+	return result;
 }
 
 /* The line at *cursor, its length without the line's end; moves on to the next. NULL behind the last. */
@@ -1359,7 +1407,7 @@ static char *wgetrc_value(char *line, const char *key)
 
 /* What a passfile names credentials for. */
 struct passfile {
-	struct credentials proxy, remproxy;
+	struct credentials proxy, remproxy, relay;
 };
 
 /*
@@ -1368,7 +1416,7 @@ struct passfile {
  */
 static struct passfile passfile_read(const char *path)
 {
-	struct passfile found = { { NULL, NULL }, { NULL, NULL } };
+	struct passfile found = { { NULL, NULL }, { NULL, NULL }, { NULL, NULL } };
 	const struct {
 		const char *name;
 		char **value;
@@ -1379,6 +1427,9 @@ static struct passfile passfile_read(const char *path)
 		{ "remproxy_user", &found.remproxy.user },
 		{ "remproxy_passwd", &found.remproxy.password },
 		{ "remproxy_password", &found.remproxy.password },
+		{ "relay_user", &found.relay.user },
+		{ "relay_passwd", &found.relay.password },
+		{ "relay_password", &found.relay.password },
 	};
 	char *rest = passfile_load(path), *line, *value, *single = NULL;
 	int lines = 0, values = 0;
@@ -2215,6 +2266,81 @@ static _Noreturn void bridge_run(int one, int other)
 	_exit(EX_OK);
 }
 
+/* --- ring: bytes at offsets, kept until they are needed no more: ring_receive, ring_send ----------------------- */
+
+/* What lies between two offsets of a stream. */
+struct ring {
+	uint64_t start, stop;
+	size_t size;
+	char *bytes;			/* of that size; the byte of an offset is at its remainder */
+};
+
+static size_t ring_held(const struct ring *ring)
+{
+	return (size_t)(ring->stop - ring->start);
+}
+
+static size_t ring_room(const struct ring *ring)
+{
+	return ring->size - ring_held(ring);
+}
+
+/* The memory of the bytes of an offset, in one piece or two; returns how many. */
+static int ring_pieces(const struct ring *ring, uint64_t offset, size_t length, struct iovec pieces[2])
+{
+	size_t at = (size_t)(offset % ring->size), first = ring->size - at;
+
+	first = length < first ? length : first;
+	pieces[0] = (struct iovec){ .iov_base = ring->bytes + at, .iov_len = first };
+	pieces[1] = (struct iovec){ .iov_base = ring->bytes, .iov_len = length - first };
+	return length > first ? 2 : 1;
+}
+
+/* Receives up to length bytes, no more than there is room for, without waiting; returns what recvmsg(2) does. */
+static ssize_t ring_receive(struct ring *ring, int socket, size_t length)
+{
+	struct iovec pieces[2];
+	size_t room = ring_room(ring);
+	int count = ring_pieces(ring, ring->stop, length < room ? length : room, pieces);
+	struct msghdr message = { .msg_iov = pieces, .msg_iovlen = (size_t)count };
+	ssize_t got = recvmsg(socket, &message, MSG_DONTWAIT);
+
+	if (got > 0)
+		ring->stop += (uint64_t)got;
+	return got;
+}
+
+/* Adds bytes, for which there must be room. */
+static void ring_add(struct ring *ring, const char *bytes, size_t length)
+{
+	struct iovec pieces[2];
+
+	ring_pieces(ring, ring->stop, length, pieces);
+	memcpy(pieces[0].iov_base, bytes, pieces[0].iov_len);
+	memcpy(pieces[1].iov_base, bytes + pieces[0].iov_len, pieces[1].iov_len);
+	ring->stop += length;
+}
+
+/* Sends a text, and behind it the bytes between two offsets, without waiting; returns what sendmsg(2) does. */
+static ssize_t ring_send(const struct ring *ring, int socket, const char *text, size_t text_length, uint64_t from, uint64_t to)
+{
+	struct iovec pieces[3] = { { .iov_base = (void *)text, .iov_len = text_length } };
+	int count = from < to ? ring_pieces(ring, from, (size_t)(to - from), pieces + 1) : 0;
+	struct msghdr message = { .msg_iov = pieces, .msg_iovlen = (size_t)(count + 1) };
+
+	return sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* Sends on what is held, which is then held no more; returns what sendmsg(2) does. */
+static ssize_t ring_drain(struct ring *ring, int socket)
+{
+	ssize_t sent = ring_send(ring, socket, NULL, 0, ring->start, ring->stop);
+
+	if (sent > 0)
+		ring->start += (uint64_t)sent;
+	return sent;
+}
+
 /* --- tls: openssl(1) on a stream that stands already: tls_start ------------------------------------------- */
 
 /* A Unix socket that listens in a folder of its own, where nobody else can reach it; its path is in handlers.meeting. */
@@ -2339,6 +2465,10 @@ struct visit {
 	int socket;
 	const char *client;		/* its address */
 	struct authority to;		/* the text is "-" until it is known */
+	bool is_relay;			/* it is a request of a relay */
+	bool expects;			/* 100, before its body is sent */
+	uint64_t body;			/* what it has behind its head */
+	int returns;			/* where a connection goes whose further requests are for others; -1: nowhere */
 	struct head head;		/* its request */
 };
 
@@ -2359,6 +2489,27 @@ static size_t answer_compose(char answer[ANSWER_SIZE], int status, const char *r
 	                        status, reason, field, strlen(reason) + 1, reason);
 }
 
+#define RELAY_FIELDS "Tunnel-Relay: 1\r\nContent-Type: application/octet-stream\r\nCache-Control: no-store, no-transform\r\n"
+#define RELAY_HEAD "HTTP/1.1 200 OK\r\n" RELAY_FIELDS
+
+/* Composes an answer of the relay, likewise; words are its body. */
+static size_t relay_answer(char answer[ANSWER_SIZE], int status, const char *words, bool keep)
+{
+	const char *reason = status == 200 ? "OK" : status == 201 ? "Created" : status == 204 ? "No Content" : words;
+	const char *field = status == 401 ? "WWW-Authenticate: Basic realm=\"proxytunnel\"\r\n" : "";
+	char length[40] = "";
+
+	if (status != 204) /* RFC 9110 8.6 */
+		snprintf(length, sizeof length, "Content-Length: %zu\r\n", strlen(words));
+	return (size_t)snprintf(answer, ANSWER_SIZE, "HTTP/1.1 %d %s\r\n" RELAY_FIELDS "%s%s%s\r\n%s", status, reason, field,
+	                        length, keep ? "" : "Connection: close\r\n", words);
+}
+
+static size_t visit_answer(const struct visit *visit, char answer[ANSWER_SIZE], int status, const char *reason)
+{
+	return visit->is_relay ? relay_answer(answer, status, reason, false) : answer_compose(answer, status, reason);
+}
+
 /* Starts the clock for a stage of a visit, and says how the client is answered, and what is logged, when it runs out. 0: no answer. */
 static void visit_stage(const struct visit *visit, int status, const char *reason)
 {
@@ -2367,16 +2518,34 @@ static void visit_stage(const struct visit *visit, int status, const char *reaso
 	deadline_stage("%s to %s: %s in %u s", visit->client, visit->to.text, reason, opt.timeout);
 	atomic_signal_fence(memory_order_release);
 	if (status != 0)
-		handlers.answer_length = answer_compose(handlers.answer, status, reason);
+		handlers.answer_length = visit_answer(visit, handlers.answer, status, reason);
 	alarm(opt.timeout);
+}
+
+/* Reads the body of a request that is refused, if it is not too much, as some proxies listen only once it is sent. */
+static void visit_drop(const struct visit *visit)
+{
+	uint64_t left = visit->body <= BODY_MAX ? visit->body : 0;
+	char dropped[4096];
+	ssize_t got = 1;
+
+	while (left > 0 && got != 0) {
+		got = recv(visit->socket, dropped, left < sizeof dropped ? (size_t)left : sizeof dropped, 0);
+		if (is_nothing(got))
+			fd_wait(visit->socket, POLLIN);
+		else if (got == -1)
+			return;
+		left -= got > 0 ? (uint64_t)got : 0;
+	}
 }
 
 /* Answers that the client cannot have it, logs that, and ends the process. */
 static _Noreturn void visit_refuse(const struct visit *visit, int status, const char *reason)
 {
 	char answer[ANSWER_SIZE];
-	size_t length = answer_compose(answer, status, reason);
+	size_t length = visit_answer(visit, answer, status, reason);
 
+	visit_drop(visit);
 	alarm(0);
 	warn("%s to %s: %d, %s", visit->client, visit->to.text, status, reason);
 	if (net_send(visit->socket, answer, length))
@@ -2420,7 +2589,7 @@ static const char *lengths_wrong(const char *fields, const struct request *reque
 	int lengths = field_count(fields, "Content-Length", &value, &length);
 	int codings = field_count(fields, "Transfer-Encoding", &coding, &ignored);
 
-	if (codings > 0)
+	if (codings > 0 && (lengths > 0 || strcmp(request->method, "CONNECT") == 0))
 		return lengths > 0 ? "both Content-Length and Transfer-Encoding" : "a Transfer-Encoding";
 	if (lengths > 1)
 		return "more than one Content-Length";
@@ -2529,15 +2698,15 @@ static bool secret_equal(const char *secret, const char *given)
 	return difference == 0;
 }
 
-/* Whether a request bears the credentials of an account (RFC 7617). */
-static bool is_account(const char *fields)
+/* Whether a request bears the credentials of an account in the field of that name (RFC 7617). */
+static bool is_account(const char *fields, const char *name)
 {
 	char given[2 * CREDENTIAL_MAX + 4];
 	const char *value;
 	int length;
 	bool found = false;
 
-	if (field_count(fields, "Proxy-Authorization", &value, &length) != 1 || strncasecmp(value, "Basic ", 6) != 0)
+	if (field_count(fields, name, &value, &length) != 1 || strncasecmp(value, "Basic ", 6) != 0)
 		return false;
 	size_t skipped = 5 + strspn(value + 5, " "), coded = (size_t)length - skipped;
 	if (coded >= BASE64_SIZE(2 * CREDENTIAL_MAX))
@@ -2621,6 +2790,163 @@ static struct addrinfo *addresses_filter(struct addrinfo *addresses, const struc
 	return left;
 }
 
+/* Whether bytes may be the beginning of a TLS ClientHello (RFC 8446 5.1, 4.1.2), as far as there are any. */
+static bool is_hello(const unsigned char *bytes, size_t length)
+{
+	static const struct {
+		unsigned char low, high;
+	} expected[HELLO_SIZE] = {
+		{ 22, 22 }, { 3, 3 }, { 0, 4 }, { 0, 65 }, { 0, 255 },	/* a record, of a handshake */
+		{ 1, 1 }, { 0, 1 }, { 0, 255 }, { 0, 255 },		/* ClientHello, and its length */
+		{ 3, 3 }, { 0, 4 },					/* the version it speaks */
+	};
+
+	for (size_t i = 0; i < length; i++)
+		if (bytes[i] < expected[i].low || bytes[i] > expected[i].high)
+			return false;
+	return true;
+}
+
+/* --- asks: what a request wants of a relay: ask_parse ----------------------------------------------------------- */
+
+enum asked { ASK_OPEN, ASK_PUT, ASK_GET, ASK_DELETE };
+
+/* A request of a relay, taken apart. */
+struct ask {
+	enum asked what;
+	char path[SESSION_PATH];	/* of the session's socket: its id, a slash, its key; the key is empty if there is none */
+	uint64_t offset;
+	uint64_t ack;			/* every byte before it has arrived */
+	uint64_t sequence;
+	long poll;			/* s; -1: a stream */
+	bool end;			/* the upstream ends behind this body */
+	uint64_t length;		/* of the body */
+	bool keep;			/* the connection, for further requests */
+	bool expects;			/* 100, before it sends the body */
+	const char *wrong;		/* NULL: nothing */
+	int status;			/* that says so */
+};
+
+/* The number that a text of that length is, false if it is none or does not fit in 63 bits. */
+static bool offset_parse(uint64_t *number, const char *text, size_t length)
+{
+	*number = 0;
+	for (size_t i = 0; i < length; i++) {
+		if (text[i] < '0' || text[i] > '9' || *number > (UINT64_MAX >> 1) / 10 - 1)
+			return false;
+		*number = *number * 10 + (uint64_t)(text[i] - '0');
+	}
+	return length > 0;
+}
+
+static bool is_session_word(const char *text, size_t length)
+{
+	return length == SESSION_WORD && strspn(text, "0123456789abcdef") >= length;
+}
+
+/* Whether a field lists a word, in whatever case. */
+static bool field_lists(const char *fields, const char *name, const char *word)
+{
+	size_t size = strlen(word);
+	const char *value;
+	int length;
+
+	while ((value = http_field(&fields, name, &length)))
+		for (const char *end = value + length; value < end; value += strcspn(value, ",\r\n") + 1) {
+			value += strspn(value, " \t");
+			if (strncasecmp(value, word, size) == 0 && strchr(" \t,\r\n", value[size]))
+				return true;
+		}
+	return false;
+}
+
+/* Takes what stands behind the ? of the target apart; false if it means nothing. */
+static bool ask_query(struct ask *ask, const char *query)
+{
+	size_t digits = strspn(query, "0123456789");
+
+	ask->poll = -1;
+	if (ask->what == ASK_PUT)
+		return !*query || (ask->end = strcmp(query, "end") == 0);
+	if (ask->what == ASK_OPEN && strcmp(query, "close") == 0)
+		ask->what = ASK_DELETE;
+	else if (ask->what != ASK_GET)
+		return !*query;
+	else if (!offset_parse(&ask->sequence, query, digits))
+		return false;
+	else if (query[digits] && (strncmp(query + digits, "&poll=", 6) != 0 ||
+	                           (ask->poll = number_parse(query + digits + 6, 0, POLL_MAX)) == -1))
+		return false;
+	return true;
+}
+
+/*
+ * Takes the target apart, which is read from its end: BASE/ID, or BASE/ID/OFFSET, and a query. False if this is no
+ * request of a relay.
+ */
+static bool ask_target(struct ask *ask, const struct request *request)
+{
+	const char *target = request->target, *path = strstr(target, "://") ? strchr(strstr(target, "://") + 3, '/') : target;
+	size_t length = path ? strcspn(path, "?#") : 0, word;
+	bool has_offset = false;
+
+	if (length == 0 || *path != '/')
+		return false;
+	const char *query = path[length] == '?' ? path + length + 1 : "", *last = path + length;
+	while (last[-1] != '/')
+		last--;
+	word = (size_t)(path + length - last);
+	if (offset_parse(&ask->offset, last, word) && word < SESSION_WORD && last - path > SESSION_WORD) {
+		has_offset = true;
+		last -= SESSION_WORD + 1;
+		word = SESSION_WORD;
+	}
+	if (last[-1] != '/' || !is_session_word(last, word))
+		return false;
+	snprintf(ask->path, sizeof ask->path, "%.*s/", SESSION_WORD, last);
+
+	if (has_offset && (strcmp(request->method, "PUT") == 0 || strcmp(request->method, "POST") == 0))
+		ask->what = ASK_PUT;
+	else if (has_offset && strcmp(request->method, "GET") == 0)
+		ask->what = ASK_GET;
+	else if (!has_offset && strcmp(request->method, "POST") == 0)
+		ask->what = ASK_OPEN;
+	else if (!has_offset && strcmp(request->method, "DELETE") == 0)
+		ask->what = ASK_DELETE;
+	else
+		return false;
+	return ask_query(ask, query);
+}
+
+/*
+ * Takes a request apart whose fields have been found right; false if it is none of a relay. What is wrong with it as
+ * one is in ask->wrong.
+ */
+static bool ask_parse(struct ask *ask, const struct request *request, const char *fields)
+{
+	const char *value = "";
+	int length = 0;
+
+	*ask = (struct ask){ .wrong = NULL };
+	if (!ask_target(ask, request))
+		return false;
+	if (field_count(fields, "Tunnel-Key", &value, &length) == 1 && is_session_word(value, (size_t)length))
+		snprintf(ask->path + SESSION_WORD + 1, SESSION_WORD + 1, "%.*s", SESSION_WORD, value);
+	ask->keep = !request->is_http10 && !field_lists(fields, "Connection", "close");
+	ask->expects = field_lists(fields, "Expect", "100-continue");
+	if (field_count(fields, "Content-Length", &value, &length) == 1 && !offset_parse(&ask->length, value, (size_t)length))
+		ask->wrong = "a Content-Length beyond all measure", ask->status = 400;
+	else if (field_count(fields, "Transfer-Encoding", &value, &length) > 0)
+		ask->wrong = "a Transfer-Encoding; a Content-Length is wanted", ask->status = 411;
+	else if (field_count(fields, "Tunnel-Ack", &value, &length) > 0 && !offset_parse(&ask->ack, value, (size_t)length))
+		ask->wrong = "a Tunnel-Ack that is no number", ask->status = 400;
+	else if (opt.accounts && !is_account(fields, "Authorization"))
+		ask->wrong = "user and password wanted", ask->status = 401;
+	if (ask->wrong)
+		ask->keep = false;
+	return true;
+}
+
 /* --- seats: what a listener and its children share: seat_take, seat_stand ------------------------------------- */
 
 /* How far a child of a listener has come. */
@@ -2628,7 +2954,8 @@ enum stage {
 	STAGE_FREE,			/* there is no child */
 	STAGE_WAITING,			/* for its next client */
 	STAGE_ASKED,			/* its client has not asked for anything that it may have */
-	STAGE_STANDS,			/* its tunnel stands, or is about to */
+	STAGE_TUNNEL,			/* its tunnel stands, or is about to */
+	STAGE_SESSION,			/* the same of a session */
 };
 
 struct place {
@@ -2640,7 +2967,13 @@ struct place {
 /* In memory that the listener and all its children have. */
 struct crowd {
 	atomic_long waiting;		/* children that wait, less the clients on their way to one */
-	struct place places[];
+	struct place places[];		/* twice as many as clients may be: see children_limit */
+};
+
+/* What goes with a client to a child that waits. */
+struct arrival {
+	unsigned long number;
+	char said[HEAD_MAX];		/* what has been read from it already */
 };
 
 /* What a child of a listener knows of that. */
@@ -2649,6 +2982,8 @@ struct seat {
 	struct place *place;
 	int client;			/* its first; -1 once that has been taken */
 	int queue;			/* where the others come from */
+	int returns;			/* where they go whose next request is for another child */
+	struct head *said;		/* what has been read from the client already */
 	sigset_t deadly;		/* signals that end it while it has no tunnel */
 };
 
@@ -2668,22 +3003,37 @@ static void seat_leave(const struct seat *seat)
 /* Takes the next client that comes, or leaves after a while; returns its socket. */
 static int seat_take(struct seat *seat)
 {
-	unsigned long number;
-	size_t length = sizeof number;
+	static struct arrival arrival;
+	size_t length = sizeof arrival;
 	int fd = seat->client;
 
 	seat->client = -1;
 	if (fd != -1)
 		return fd;
-	while ((fd = fd_receive(seat->queue, &number, &length, 0)) == -1) {
+	while ((fd = fd_receive(seat->queue, &arrival, &length, 0)) == -1) {
 		if (length > 0 || errno != EAGAIN)
 			exit(EX_OSERR); /* there is no descriptor left for the client, or no listener any more */
 		seat_leave(seat);
-		length = sizeof number;
+		length = sizeof arrival;
 	}
-	atomic_store(&seat->place->number, number);
+	seat->said->length = length - offsetof(struct arrival, said);
+	memcpy(seat->said->bytes, arrival.said, seat->said->length);
+	atomic_store(&seat->place->number, arrival.number);
 	atomic_store(&seat->place->stage, STAGE_ASKED);
 	return fd;
+}
+
+/* Has a tunnel or a session stand for the client, unless as many do as may; false if so. */
+static bool seat_stand(const struct seat *seat, enum stage stage)
+{
+	long standing = 0;
+
+	atomic_store(&seat->place->stage, stage);
+	for (long i = 0; i < 2 * opt.clients_max; i++)
+		standing += atomic_load(&seat->crowd->places[i].stage) >= STAGE_TUNNEL;
+	if (standing > opt.clients_max)
+		atomic_store(&seat->place->stage, STAGE_ASKED);
+	return standing <= opt.clients_max;
 }
 
 /* Waits for a further client, unless enough others do; false if so. */
@@ -2696,6 +3046,743 @@ static bool seat_wait(const struct seat *seat)
 	return true;
 }
 
+/* --- sessions: the relay's side of a tunnel without CONNECT: session_hand, session_run ------------------------ */
+
+/*
+ * A session is a process, and lives behind a Unix socket that is named by its id and key, in a folder where nobody
+ * else comes. Whoever reads the head of a request hands it over there, with its connection. So no session's memory,
+ * crash or stuck target touches another, a wrong key finds nothing, and nobody waits for another's name to resolve.
+ */
+
+/* How far a connection has come. */
+enum link_state {
+	LINK_FREE,
+	LINK_HEAD,			/* its next request is awaited */
+	LINK_BODY,			/* upstream bytes come */
+	LINK_DROP,			/* the rest of a body comes, which nobody wants; then it is answered */
+	LINK_ANSWER,			/* it is answered */
+	LINK_WAIT,			/* for a downstream byte, to be answered */
+	LINK_STREAM,			/* frames go out as they arise */
+	LINK_LINGER,			/* all is sent, and may not be read yet */
+};
+
+/* A connection that a session holds. */
+struct link {
+	int fd;
+	enum link_state state;
+	bool is_read;			/* something came where nothing should */
+	struct ask ask;			/* its request */
+	uint64_t at;			/* the offset of the next byte of the body */
+	char text[ANSWER_SIZE];		/* to be sent: a head, or that of a frame */
+	size_t text_start, text_stop;
+	uint64_t from, to;		/* downstream bytes to be sent behind it */
+	char tail[TAIL_SIZE];		/* and frames behind them */
+	size_t tail_length;
+	uint64_t streamed;		/* bytes of the stream */
+	bool is_last;			/* nothing follows */
+	double begun, moved;		/* when its request came, and when it last sent or received */
+	struct head head;
+};
+
+struct session {
+	const struct visit *visit;	/* that opened it */
+	char path[SESSION_PATH];	/* of its socket */
+	int meeting;			/* this socket */
+	int target;
+	struct ring up, down;		/* down.start: acknowledged */
+	bool up_ended, up_shut, down_ended;
+	bool is_hello;			/* nothing is held back for want of a ClientHello */
+	uint64_t sent;			/* every downstream byte before it has been sent once */
+	uint64_t sequence;		/* of the last GET */
+	struct link *getter;		/* its connection, or NULL */
+	const char *error;		/* why the tunnel has broken, or NULL */
+	bool is_closed;			/* by its client */
+	double begun, asked;		/* when it was opened, and when a request last came */
+	struct link links[LINKS_MAX];
+};
+
+static void session_frame(char *text, size_t *length, char type, size_t payload)
+{
+	text[(*length)++] = type;
+	text[(*length)++] = (char)(payload >> 16 & 0xff);
+	text[(*length)++] = (char)(payload >> 8 & 0xff);
+	text[(*length)++] = (char)(payload & 0xff);
+}
+
+/* Adds a frame with a text in it. */
+static void session_frame_text(char *text, size_t *length, char type, const char *payload)
+{
+	session_frame(text, length, type, strlen(payload));
+	memcpy(text + *length, payload, strlen(payload));
+	*length += strlen(payload);
+}
+
+static void link_close(struct session *session, struct link *link)
+{
+	if (session->getter == link)
+		session->getter = NULL;
+	if (link->state != LINK_FREE)
+		close(link->fd);
+	link->state = LINK_FREE;
+}
+
+/* Answers with that, once the rest of the request's body has been read, as some proxies only then listen. */
+static void link_answer(struct link *link, int status, const char *words)
+{
+	if (link->ask.length > BODY_MAX) {
+		link->ask.length = 0;
+		link->ask.keep = false;
+	}
+	link->text_start = 0;
+	link->text_stop = relay_answer(link->text, status, words, link->ask.keep);
+	link->from = link->to = link->tail_length = 0;
+	link->state = link->ask.length > 0 ? LINK_DROP : LINK_ANSWER;
+}
+
+/* What a GET is told first: the upstream offset expected. */
+static void session_frame_expected(const struct session *session, char *text, size_t *length)
+{
+	char offset[24];
+
+	snprintf(offset, sizeof offset, "%" PRIu64, session->up.stop);
+	session_frame_text(text, length, 'O', offset);
+}
+
+/* Whether a GET that waits can be answered with more than that nothing has come. */
+static bool session_has_news(const struct session *session, const struct link *link)
+{
+	return link->from < session->down.stop || session->down_ended || session->error;
+}
+
+/* The last frame, where there is nothing behind what has been read. */
+static void session_frame_end(const struct session *session, char *text, size_t *length)
+{
+	if (session->error)
+		session_frame_text(text, length, 'X', session->error);
+	else
+		session_frame(text, length, 'E', 0);
+}
+
+/* Answers a GET that polls with all there is. */
+static void link_answer_poll(const struct session *session, struct link *link)
+{
+	size_t held = (size_t)(session->down.stop - link->from), length = held < FRAME_MAX ? held : FRAME_MAX;
+	char frames[64];
+	size_t frames_length = 0;
+
+	link->tail_length = 0;
+	session_frame_expected(session, frames, &frames_length);
+	if (length > 0)
+		session_frame(frames, &frames_length, 'D', length);
+	link->to = link->from + length;
+	if (length == held && (session->down_ended || session->error))
+		session_frame_end(session, link->tail, &link->tail_length);
+	link->text_start = 0;
+	link->text_stop = (size_t)snprintf(link->text, sizeof link->text, RELAY_HEAD "Content-Length: %zu\r\n%s\r\n",
+	                                   frames_length + length + link->tail_length,
+	                                   link->ask.keep ? "" : "Connection: close\r\n");
+	memcpy(link->text + link->text_stop, frames, frames_length);
+	link->text_stop += frames_length;
+	link->state = LINK_ANSWER;
+}
+
+/* Composes the next frame of a stream; false if there is none for now. */
+static bool link_next_frame(const struct session *session, struct link *link)
+{
+	double now = seconds_now();
+
+	if (link->is_last)
+		return false;
+	link->text_start = link->text_stop = 0;
+	if (link->streamed >= STREAM_MAX || now - link->begun >= STREAM_TIME) {
+		session_frame(link->text, &link->text_stop, 'B', 0);
+		link->is_last = true;
+	} else if (link->from < session->down.stop) {
+		uint64_t held = session->down.stop - link->from;
+
+		link->to = link->from + (held < FRAME_MAX ? held : FRAME_MAX);
+		session_frame(link->text, &link->text_stop, 'D', (size_t)(link->to - link->from));
+		link->streamed += link->to - link->from;
+	} else if (session->down_ended || session->error) {
+		session_frame_end(session, link->text, &link->text_stop);
+		link->is_last = true;
+	} else if (now - link->moved >= HEARTBEAT) {
+		session_frame(link->text, &link->text_stop, 'H', 0);
+	} else {
+		return false;
+	}
+	return true;
+}
+
+/* Once all of an answer is sent: waits for the next request, or for the client to have read it. */
+static void link_finish(struct session *session, struct link *link)
+{
+	if (session->getter == link)
+		session->getter = NULL;
+	session->asked = seconds_now();
+	link->head.length = 0;
+	link->state = link->ask.keep ? LINK_HEAD : LINK_LINGER;
+	if (link->state == LINK_LINGER)
+		shutdown(link->fd, SHUT_WR);
+}
+
+/* Sends what there is to send on a connection. */
+static void link_send(struct session *session, struct link *link)
+{
+	bool is_stream = link->state == LINK_STREAM;
+
+	while (true) {
+		if (link->text_start == link->text_stop && link->from == link->to && link->tail_length > 0) {
+			memcpy(link->text, link->tail, link->tail_length);
+			link->text_start = 0;
+			link->text_stop = link->tail_length;
+			link->tail_length = 0;
+		}
+		if (link->text_start == link->text_stop && link->from == link->to) {
+			if (is_stream && link_next_frame(session, link))
+				continue;
+			break;
+		}
+		if (link->from < link->to && link->from < session->down.start) {
+			link_close(session, link); /* its client acknowledged what it cannot have received here */
+			return;
+		}
+		size_t text = link->text_stop - link->text_start;
+		ssize_t sent = ring_send(&session->down, link->fd, link->text + link->text_start, text, link->from, link->to);
+		if (is_nothing(sent))
+			return;
+		if (sent == -1) {
+			link_close(session, link);
+			return;
+		}
+		link->moved = seconds_now();
+		text = (size_t)sent < text ? (size_t)sent : text;
+		link->text_start += text;
+		link->from += (uint64_t)sent - text;
+		if (link->from > session->sent && session->getter == link)
+			session->sent = link->from;
+	}
+	if (!is_stream || link->is_last)
+		link_finish(session, link);
+}
+
+/* A request for downstream bytes. */
+static void link_get(struct session *session, struct link *link)
+{
+	const struct ask *ask = &link->ask;
+
+	if (ask->sequence < session->sequence) {
+		link_answer(link, 409, "a later GET has come already");
+		return;
+	}
+	if (ask->offset < session->down.start || ask->offset > session->down.stop) {
+		link_answer(link, 416, "no such downstream bytes here");
+		return;
+	}
+	if (session->getter)
+		link_close(session, session->getter);
+	session->getter = link;
+	session->sequence = ask->sequence;
+	link->from = link->to = ask->offset;
+	link->text_start = link->text_stop = link->tail_length = 0;
+	link->streamed = 0;
+	link->is_last = false;
+	if (ask->poll >= 0) {
+		link->state = LINK_WAIT;
+		return;
+	}
+	link->ask.keep = false;
+	link->state = LINK_STREAM;
+	link->text_stop = (size_t)snprintf(link->text, sizeof link->text, RELAY_HEAD "X-Accel-Buffering: no\r\nConnection: close\r\n\r\n");
+	session_frame_expected(session, link->text, &link->text_stop);
+	link_send(session, link);
+}
+
+/* Answers how far the upstream has come. */
+static void link_answer_put(struct session *session, struct link *link)
+{
+	char offset[24];
+
+	if (session->error) {
+		link_answer(link, 422, session->error);
+		return;
+	}
+	snprintf(offset, sizeof offset, "%" PRIu64, session->up.stop);
+	link_answer(link, 200, offset);
+}
+
+/* Receives upstream bytes as far as there is room; those that have come before are dropped. */
+static void link_take(struct session *session, struct link *link)
+{
+	char dropped[16384];
+	uint64_t *left = &link->ask.length;
+
+	while (*left > 0 && !session->error) {
+		uint64_t known = session->up.stop - link->at;
+		size_t length = (size_t)(known < sizeof dropped ? known : sizeof dropped);
+		ssize_t got;
+
+		if (known == 0 && ring_room(&session->up) == 0)
+			return;
+		if (known > 0)
+			got = recv(link->fd, dropped, length < *left ? length : (size_t)*left, MSG_DONTWAIT);
+		else
+			got = ring_receive(&session->up, link->fd, *left < SIZE_MAX ? (size_t)*left : SIZE_MAX);
+		if (is_nothing(got))
+			return;
+		if (got <= 0) {
+			link_close(session, link);
+			return;
+		}
+		link->moved = seconds_now();
+		link->at += (uint64_t)got;
+		*left -= (uint64_t)got;
+	}
+	if (link->ask.end && link->at == session->up.stop && !session->error)
+		session->up_ended = true;
+	link_answer_put(session, link);
+}
+
+/* Upstream bytes. Where they begin beyond what is expected, or behind the end, the answer tells. */
+static void link_put(struct session *session, struct link *link)
+{
+	static const char proceed[] = "HTTP/1.1 100 Continue\r\n\r\n";
+	struct ask *ask = &link->ask;
+
+	if (ask->ack > session->sent) {
+		link_answer(link, 416, "no such downstream bytes were sent");
+		return;
+	}
+	if (ask->ack > session->down.start)
+		session->down.start = ask->ack;
+	if (ask->expects && ask->length > 0)
+		send(link->fd, proceed, sizeof proceed - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	link->at = ask->offset;
+	if (session->up_ended && ask->offset + ask->length > session->up.stop) {
+		link_answer(link, 416, "the upstream has ended before that");
+	} else if (ask->offset > session->up.stop) {
+		link_answer_put(session, link);
+	} else {
+		link->state = LINK_BODY;
+		link_take(session, link);
+	}
+}
+
+/* A request to open what stands already. */
+static void link_open(struct session *session, struct link *link)
+{
+	size_t head = http_head_end(link->head.bytes, 0, link->head.length);
+	struct authority to;
+	const char *body = head ? link->head.bytes + head : "";
+
+	link->ask.length = 0;
+	if (target_parse(&to, body) || strcmp(to.text, session->visit->to.text) != 0)
+		link_answer(link, 409, "the session stands for another target");
+	else
+		link_answer(link, 200, "it stands already");
+}
+
+/* Has a request of this session done. */
+static void link_do(struct session *session, struct link *link)
+{
+	session->asked = link->begun = link->moved = seconds_now();
+	link->is_read = false;
+	if (link->ask.wrong) {
+		link_answer(link, link->ask.status, link->ask.wrong);
+		return;
+	}
+	switch (link->ask.what) {
+	case ASK_OPEN: link_open(session, link); break;
+	case ASK_PUT: link_put(session, link); break;
+	case ASK_GET: link_get(session, link); break;
+	case ASK_DELETE:
+		session->is_closed = true;
+		link_answer(link, 204, "");
+	}
+	if (link->state == LINK_ANSWER)
+		link_send(session, link);
+}
+
+/* The folder in which the sessions of this server meet, or an empty text if there is none of its own. */
+static char sessions_folder[MEETING_SIZE];
+
+/*
+ * Goes to the folder of the sessions, so that their names are short. Servers that inetd(8) starts have one in common,
+ * as a session is a process of its own there too. Without a folder there are no sessions, and CONNECT works all the same.
+ */
+static void sessions_enter(void)
+{
+	const char *base = getenv("TMPDIR");
+	char path[MEETING_SIZE];
+	struct stat status;
+
+	base = base && *base ? base : "/tmp";
+	if (opt.inetd) {
+		snprintf(path, sizeof path, "%s/proxytunnel.%u", base, (unsigned)geteuid());
+		mkdir(path, 0700);
+	} else {
+		snprintf(path, sizeof path, "%s/proxytunnel.XXXXXX", base);
+		if (mkdtemp(path))
+			strcpy(sessions_folder, path);
+	}
+	bool is_ours = lstat(path, &status) == 0 && S_ISDIR(status.st_mode) && status.st_uid == geteuid() && (status.st_mode & 077) == 0;
+	if (!is_ours || chdir(path) == -1) {
+		note("%s: no folder for sessions: %s", path, is_ours ? strerror(errno) : "it is not ours alone");
+		if (chdir("/") == -1) /* where nobody can make one */
+			exit(EX_OSERR);
+	}
+}
+
+static int entry_remove(const char *path, const struct stat *status, int flag, struct FTW *ftw)
+{
+	(void)status, (void)flag, (void)ftw;
+	return remove(path);
+}
+
+/* Removes the folder, with what sessions that were killed have left. */
+static void sessions_remove(void)
+{
+	if (*sessions_folder)
+		nftw(sessions_folder, entry_remove, 4, FTW_DEPTH | FTW_PHYS);
+}
+
+/* Hands a connection over to the process that a socket leads to, with what was read of it; false if that cannot be. */
+static bool link_hand(int over, int fd, const struct head *head)
+{
+	return head->length > 0 && fd_send(over, fd, head->bytes, head->length);
+}
+
+/* Hands a connection over to the session of that path, with a request that was read from it; false if there is none. */
+static bool session_hand(const char *path, int fd, const struct head *head)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int over = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool is_handed;
+
+	snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+	is_handed = over != -1 && connect(over, (struct sockaddr *)&address, sizeof address) == 0 && link_hand(over, fd, head);
+	if (over != -1)
+		close(over);
+	return is_handed;
+}
+
+/*
+ * A request has come, in the link's head: one of this session is done. Any other goes back to the listener, as proxies
+ * mix those of several clients on one connection.
+ */
+static void link_request(struct session *session, struct link *link)
+{
+	static struct head parsed;
+	struct request request;
+	char *fields;
+
+	memcpy(parsed.bytes, link->head.bytes, link->head.length + 1);
+	bool is_ask = !head_wrong(parsed.bytes) && (fields = request_split(parsed.bytes, &request)) &&
+	              !fields_wrong(fields, &request) && ask_parse(&link->ask, &request, fields);
+	link->ask.keep &= session->visit->returns != -1;
+	bool has_body = link->head.length > http_head_end(link->head.bytes, 0, link->head.length);
+
+	if (is_ask && strcmp(link->ask.path, session->path) == 0 && (link->ask.what != ASK_OPEN || has_body)) {
+		link_do(session, link);
+		return;
+	}
+	link_hand(session->visit->returns, link->fd, &link->head);
+	link_close(session, link);
+}
+
+/* A place for a further connection: a free one, or that of the one that has been idle for longest; NULL if all are busy. */
+static struct link *session_link(struct session *session)
+{
+	struct link *oldest = NULL;
+
+	for (struct link *link = session->links; link < session->links + LINKS_MAX; link++) {
+		if (link->state == LINK_FREE)
+			return link;
+		if ((link->state == LINK_HEAD || link->state == LINK_LINGER) && (!oldest || link->moved < oldest->moved))
+			oldest = link;
+	}
+	if (oldest)
+		link_close(session, oldest);
+	return oldest;
+}
+
+/* Takes over the connections that come. */
+static void session_meet(struct session *session)
+{
+	static struct head head;
+
+	while (true) {
+		head.length = HEAD_MAX;
+		int fd = fd_receive(session->meeting, head.bytes, &head.length, MSG_DONTWAIT);
+		if (head.length == 0)
+			return;
+		struct link *link = fd != -1 ? session_link(session) : NULL;
+		if (!link) {
+			close(fd);
+			continue;
+		}
+		fcntl(fd, F_SETFL, O_NONBLOCK);
+		link->fd = fd;
+		link->state = LINK_HEAD;
+		link->head.start = 0;
+		link->head.length = head.length;
+		memcpy(link->head.bytes, head.bytes, head.length);
+		link->head.bytes[head.length] = '\0';
+		link_request(session, link);
+	}
+}
+
+/* Reads the next head of a connection, as far as it has come. */
+static void link_read_head(struct session *session, struct link *link)
+{
+	enum head_result result = http_take_head(link->fd, &link->head, "");
+
+	if (result == HEAD_WHOLE)
+		link_request(session, link);
+	else if (result != HEAD_MORE)
+		link_close(session, link);
+}
+
+/* Reads what nobody wants. */
+static void link_drop(struct session *session, struct link *link)
+{
+	char dropped[16384];
+	bool is_body = link->state == LINK_DROP;
+	size_t length = is_body && link->ask.length < sizeof dropped ? (size_t)link->ask.length : sizeof dropped;
+	ssize_t got = recv(link->fd, dropped, length, MSG_DONTWAIT);
+
+	if (is_nothing(got))
+		return;
+	if (got <= 0) {
+		link_close(session, link);
+		return;
+	}
+	if (!is_body)
+		return;
+	link->moved = seconds_now();
+	link->ask.length -= (uint64_t)got;
+	if (link->ask.length == 0) {
+		link->state = LINK_ANSWER;
+		link_send(session, link);
+	}
+}
+
+/* Something came from a client that waits for its answer: its end, as a rule. */
+static void link_notice(struct session *session, struct link *link)
+{
+	char byte;
+	ssize_t got = recv(link->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+	link->is_read = got > 0;
+	if (got == 0 || (got == -1 && !is_nothing(got)))
+		link_close(session, link);
+}
+
+static bool link_has_unsent(const struct link *link)
+{
+	return link->text_start < link->text_stop || link->from < link->to || link->tail_length > 0;
+}
+
+/* What a connection waits for. */
+static short link_events(const struct session *session, const struct link *link)
+{
+	switch (link->state) {
+	case LINK_FREE: return 0;
+	case LINK_BODY: return ring_room(&session->up) > 0 ? POLLIN : 0;
+	case LINK_ANSWER: return POLLOUT;
+	case LINK_WAIT: return link->is_read ? 0 : POLLIN;
+	case LINK_STREAM: return (short)((link->is_read ? 0 : POLLIN) | (link_has_unsent(link) ? POLLOUT : 0));
+	default: return POLLIN;
+	}
+}
+
+/* Goes on with a connection, whose socket polled so. */
+static void link_move(struct session *session, struct link *link, short events)
+{
+	if (events && link->state == LINK_HEAD)
+		link_read_head(session, link);
+	else if (events && (link->state == LINK_DROP || link->state == LINK_LINGER))
+		link_drop(session, link);
+	else if (events & ~POLLOUT && (link->state == LINK_WAIT || link->state == LINK_STREAM))
+		link_notice(session, link);
+	if (link->state == LINK_BODY)
+		link_take(session, link);
+	if (link->state == LINK_WAIT && session_has_news(session, link))
+		link_answer_poll(session, link);
+	if ((link->state == LINK_ANSWER && events) || (link->state == LINK_STREAM && (events & POLLOUT || !link_has_unsent(link))))
+		link_send(session, link);
+}
+
+/* When something is due on a connection if nothing happens. */
+static double link_due(const struct session *session, const struct link *link)
+{
+	switch (link->state) {
+	case LINK_FREE: return session->asked + SESSION_TIME;
+	case LINK_BODY: return link->moved + (ring_room(&session->up) > 0 ? LINK_TIME : STALL_TIME);
+	case LINK_WAIT: return link->begun + (double)link->ask.poll;
+	case LINK_LINGER: return link->moved + 2 * LINGER / 1e3;
+	case LINK_STREAM: return link_has_unsent(link) ? link->moved + LINK_TIME : link->moved + HEARTBEAT;
+	default: return link->moved + LINK_TIME;
+	}
+}
+
+/* That is due now. */
+static void link_expire(struct session *session, struct link *link)
+{
+	if (link->state == LINK_WAIT) {
+		link_answer_poll(session, link);
+		link_send(session, link);
+	} else if (link->state == LINK_BODY && ring_room(&session->up) == 0) {
+		link_answer_put(session, link);
+	} else if (link->state == LINK_STREAM && !link_has_unsent(link)) {
+		link_send(session, link);
+	} else if (link->state != LINK_FREE) {
+		link_close(session, link);
+	}
+}
+
+/* The tunnel breaks, and its client is told so. */
+static void session_break(struct session *session, const char *error)
+{
+	session->error = error;
+	session->up.start = session->up.stop;
+	close(session->target);
+}
+
+/* Whether upstream bytes may go to the target: with --tls-only not before they are known as a ClientHello. */
+static bool session_is_open(struct session *session)
+{
+	size_t held = ring_held(&session->up);
+
+	if (session->is_hello)
+		return true;
+	if (!is_hello((const unsigned char *)session->up.bytes, held < HELLO_SIZE ? held : HELLO_SIZE) ||
+	    (session->up_ended && held < HELLO_SIZE))
+		session_break(session, "cut, as it is no TLS");
+	session->is_hello = !session->error && held >= HELLO_SIZE;
+	return session->is_hello;
+}
+
+/* Goes on with the target, which may have become readable. */
+static void session_move(struct session *session, bool is_readable)
+{
+	ssize_t moved = 1;
+
+	if (!session->error && session_is_open(session) && ring_held(&session->up) > 0)
+		moved = ring_drain(&session->up, session->target);
+	if (!session->error && is_readable && ring_room(&session->down) > 0 && !session->down_ended) {
+		ssize_t got = ring_receive(&session->down, session->target, SIZE_MAX);
+
+		session->down_ended = got == 0;
+		moved = moved == -1 && !is_nothing(moved) ? moved : got;
+	}
+	if (moved == -1 && !is_nothing(moved))
+		session_break(session, strerror(errno));
+	if (!session->error && session->up_ended && !session->up_shut && ring_held(&session->up) == 0) {
+		session->up_shut = true;
+		shutdown(session->target, SHUT_WR);
+	}
+}
+
+/* Whether nothing is left to be done, now that its client has closed it: all answers are sent, or a second has passed. */
+static bool session_is_over(const struct session *session)
+{
+	bool is_busy = false;
+
+	for (const struct link *link = session->links; link < session->links + LINKS_MAX; link++)
+		is_busy |= link->state == LINK_DROP || link->state == LINK_ANSWER || link->state == LINK_LINGER;
+	return session->is_closed && (!is_busy || seconds_now() - session->asked >= LINGER / 1e3);
+}
+
+/* Polls everything, until something happens or is due; then goes on with it. False once the session has been left alone for too long. */
+static bool session_turn(struct session *session, const sigset_t *waiting)
+{
+	struct pollfd set[2 + LINKS_MAX] = { { .fd = session->meeting, .events = POLLIN } };
+	bool is_readable = !session->error && !session->down_ended && session->is_hello && ring_room(&session->down) > 0;
+	double due = session->is_closed ? session->asked + LINGER / 1e3 : session->asked + SESSION_TIME, now;
+
+	set[1] = (struct pollfd){ .fd = session->error ? -1 : session->target, .events = (short)((is_readable ? POLLIN : 0) |
+	                          (session->is_hello && ring_held(&session->up) > 0 ? POLLOUT : 0)) };
+	if (!set[1].events)
+		set[1].fd = -1; /* or its end both ways would be reported for ever */
+	if (!session->is_hello && !session->error && opt.timeout > 0 && session->begun + opt.timeout < due)
+		due = session->begun + opt.timeout;
+	for (int i = 0; i < LINKS_MAX; i++) {
+		const struct link *link = &session->links[i];
+
+		set[2 + i] = (struct pollfd){ .fd = link->state == LINK_FREE ? -1 : link->fd, .events = link_events(session, link) };
+		if (link->state != LINK_FREE && link_due(session, link) < due)
+			due = link_due(session, link);
+	}
+	now = seconds_now();
+	long left = due > now ? (long)((due - now) * 1e9) + 1000000 : 0;
+	struct timespec wait = { .tv_sec = left / 1000000000, .tv_nsec = left % 1000000000 };
+	if (ppoll(set, 2 + LINKS_MAX, &wait, waiting) == -1)
+		return errno == EINTR;
+
+	now = seconds_now();
+	if (!session->is_hello && !session->error && opt.timeout > 0 && now - session->begun >= opt.timeout)
+		session_break(session, "cut, as no TLS ClientHello came in time");
+	session_move(session, set[1].revents & ~POLLOUT);
+	for (int i = 0; i < LINKS_MAX; i++) {
+		struct link *link = &session->links[i];
+		short events = set[2 + i].fd == link->fd ? set[2 + i].revents : 0;
+
+		link_move(session, link, events);
+		if (link->state != LINK_FREE && link_due(session, link) <= now)
+			link_expire(session, link);
+	}
+	if (set[0].revents)
+		session_meet(session);
+	session_move(session, false); /* what has just come need not wait for another turn */
+	return now - session->asked < SESSION_TIME;
+}
+
+/* The session of a visit, from its first answer on, until it ends; ends the process. */
+static _Noreturn void session_run(const struct visit *visit, int meeting, int target, const struct ask *ask)
+{
+	static char up[UP_SIZE], down[DOWN_SIZE];
+	static struct session session;
+	sigset_t awaited, waiting;
+	double started = seconds_now();
+	bool is_asked = true;
+
+	alarm(0);
+	session.visit = visit;
+	strcpy(session.path, ask->path);
+	session.meeting = meeting;
+	session.target = target;
+	session.up = (struct ring){ .size = sizeof up, .bytes = up };
+	session.down = (struct ring){ .size = sizeof down, .bytes = down };
+	session.is_hello = !opt.tls_only;
+	session.begun = session.asked = started;
+	session.links[0] = (struct link){ .fd = visit->socket, .ask = *ask, .begun = started, .moved = started };
+	session.links[0].ask.length = 0;
+	fcntl(target, F_SETFL, O_NONBLOCK);
+	fcntl(visit->socket, F_SETFL, O_NONBLOCK);
+	fcntl(meeting, F_SETFL, O_NONBLOCK);
+	sigemptyset(&awaited);
+	signal_await(SIGHUP, &awaited);
+	signal_await(SIGTERM, &awaited);
+	sigprocmask(SIG_BLOCK, &awaited, &waiting);
+
+	link_answer(&session.links[0], 201, "it stands");
+	link_send(&session, &session.links[0]);
+	while (!handlers.caught && is_asked && !session_is_over(&session))
+		is_asked = session_turn(&session, &waiting);
+
+	char outcome[128] = "done";
+	if (handlers.caught)
+		snprintf(outcome, sizeof outcome, "ended by signal %d", handlers.caught);
+	else if (session.error && is_asked)
+		snprintf(outcome, sizeof outcome, "broken: %s", session.error);
+	else if (!is_asked)
+		strcpy(outcome, "left by its client");
+	warn("%s to %s: %s, %" PRIu64 " bytes up, %" PRIu64 " down, %.3f s", visit->client, visit->to.text, outcome,
+	     session.up.start, session.down.start, seconds_now() - started);
+	exit(EX_OK);
+}
+
 /* --- serving: what the near end asks for, if it may have it: serve_open ------------------------------------ */
 
 /* Connects to where the visit wants, or refuses. */
@@ -2704,11 +3791,13 @@ static int visit_dial(const struct visit *visit)
 	struct addrinfo *addresses;
 	char reason[128];
 
-	visit_stage(visit, 504, "no connection");
+	int status = visit->is_relay ? 422 : 502;
+
+	visit_stage(visit, visit->is_relay ? 422 : 504, "no connection");
 	int code = net_resolve(&visit->to, &addresses);
 	if (code != 0) {
 		snprintf(reason, sizeof reason, "cannot resolve the name: %s", gai_strerror(code));
-		visit_refuse(visit, 502, reason);
+		visit_refuse(visit, status, reason);
 	}
 	addresses = addresses_filter(addresses, &visit->to);
 	if (!addresses)
@@ -2716,22 +3805,27 @@ static int visit_dial(const struct visit *visit)
 	int fd = net_dial(addresses);
 	if (fd == -1) {
 		snprintf(reason, sizeof reason, "cannot connect: %s", strerror(errno));
-		visit_refuse(visit, 502, reason);
+		visit_refuse(visit, status, reason);
 	}
 	return fd;
 }
 
-/* Reads the request, or refuses; returns its fields. */
-static char *visit_read(struct visit *visit, struct request *request)
+/* Reads the head of the request, unless it has been said already, or refuses. */
+static void visit_hear(struct visit *visit, const struct head *said)
 {
 	struct head *head = &visit->head;
-	const char *wrong;
-	char *fields;
+	enum head_result result = HEAD_WHOLE;
 
 	memset(head->bytes, 0, head->length); /* it may hold credentials of another client */
 	head->length = 0;
 	visit_stage(visit, 408, "no request");
-	enum head_result result = http_read_head(visit->socket, head, "");
+	if (said && said->length > 0) {
+		head->length = said->length;
+		memcpy(head->bytes, said->bytes, said->length);
+		head->bytes[head->length] = '\0';
+	} else {
+		result = http_read_head(visit->socket, head, "");
+	}
 	if (result == HEAD_TOO_LARGE)
 		visit_refuse(visit, 431, "a head over 64 KiB");
 	if (result == HEAD_FOREIGN)
@@ -2740,9 +3834,19 @@ static char *visit_read(struct visit *visit, struct request *request)
 		note("%s to %s: gone before a request", visit->client, visit->to.text);
 		exit(EX_OK);
 	}
-	if ((wrong = head_wrong(head->bytes)))
+}
+
+/* Takes the request apart, or refuses; returns its fields. A head that a session may be handed stays as it is. */
+static char *visit_read(struct visit *visit, struct request *request)
+{
+	static char copied[HEAD_MAX + 1];
+	bool is_connect = strncmp(visit->head.bytes, "CONNECT ", 8) == 0;
+	char *head = is_connect ? visit->head.bytes : memcpy(copied, visit->head.bytes, visit->head.length + 1), *fields;
+	const char *wrong;
+
+	if ((wrong = head_wrong(head)))
 		visit_refuse(visit, 400, wrong);
-	if (!(fields = request_split(head->bytes, request)))
+	if (!(fields = request_split(head, request)))
 		visit_refuse(visit, 400, "a request line that is none");
 	if ((wrong = fields_wrong(fields, request)))
 		visit_refuse(visit, 400, wrong);
@@ -2763,23 +3867,6 @@ static _Noreturn void visit_stray(const struct visit *visit, const struct reques
 		if (strcmp(request->method, known[i]) == 0)
 			visit_refuse(visit, 404, "nothing is here; this is a proxy for CONNECT");
 	visit_refuse(visit, 405, "no such method here; this is a proxy for CONNECT");
-}
-
-/* Whether bytes may be the beginning of a TLS ClientHello (RFC 8446 5.1, 4.1.2), as far as there are any. */
-static bool is_hello(const unsigned char *bytes, size_t length)
-{
-	static const struct {
-		unsigned char low, high;
-	} expected[HELLO_SIZE] = {
-		{ 22, 22 }, { 3, 3 }, { 0, 4 }, { 0, 65 }, { 0, 255 },	/* a record, of a handshake */
-		{ 1, 1 }, { 0, 1 }, { 0, 255 }, { 0, 255 },		/* ClientHello, and its length */
-		{ 3, 3 }, { 0, 4 },					/* the version it speaks */
-	};
-
-	for (size_t i = 0; i < length; i++)
-		if (bytes[i] < expected[i].low || bytes[i] > expected[i].high)
-			return false;
-	return true;
 }
 
 /* Has nothing carried unless the client begins with a TLS ClientHello, whose beginning goes to the far end; returns how much. */
@@ -2806,30 +3893,139 @@ static size_t visit_require_hello(const struct visit *visit, int far)
 	return length;
 }
 
-/* The far end that a client asks for, with the client told so; a request that cannot be granted ends the process. */
+/* Makes the socket of a session, whose path is then in handlers.meeting; -1 if there is one of that id already. */
+static int session_bind(const struct visit *visit, const struct ask *ask)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	char made[] = "new.XXXXXX", id[SESSION_WORD + 1];
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool is_named = false;
+
+	children_prepare();
+	/* It comes to its name as a whole, so that nobody meets half of it. */
+	bool is_made = fd != -1 && mkdtemp(made);
+	if (is_made) {
+		snprintf(id, sizeof id, "%.*s", SESSION_WORD, ask->path);
+		snprintf(handlers.meeting, sizeof handlers.meeting, "%s/%s", made, ask->path + SESSION_WORD + 1);
+		strcpy(address.sun_path, handlers.meeting);
+		is_made = bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
+		is_named = is_made && rename(made, id) == 0;
+	}
+	if (!is_made || (!is_named && errno != ENOTEMPTY && errno != EEXIST))
+		visit_refuse(visit, 503, "no place for a session");
+	if (is_named) {
+		strcpy(handlers.meeting, ask->path);
+		return fd;
+	}
+	meeting_remove();
+	close(fd);
+	return -1;
+}
+
+/* Reads what a session is to lead to, and says if it may. */
+static void visit_read_target(struct visit *visit)
+{
+	static const char proceed[] = "HTTP/1.1 100 Continue\r\n\r\n";
+	char *body = visit->head.bytes + visit->head.length;
+	size_t length = 0;
+	const char *wrong;
+
+	if (visit->body > AUTHORITY_SIZE || visit->head.length + AUTHORITY_SIZE > HEAD_MAX)
+		visit_refuse(visit, 400, "a body that is no HOST:PORT");
+	if (visit->expects)
+		net_send(visit->socket, proceed, sizeof proceed - 1);
+	while (length < visit->body) {
+		ssize_t got = recv(visit->socket, body + length, (size_t)visit->body - length, 0);
+
+		if (is_nothing(got))
+			fd_wait(visit->socket, POLLIN);
+		else if (got <= 0)
+			die(EX_OK, "%s to %s: gone within its request", visit->client, visit->to.text);
+		length += got > 0 ? (size_t)got : 0;
+	}
+	visit->body = 0;
+	visit->head.length += length;
+	body[length] = '\0';
+	if (strlen(body) != length || (wrong = target_parse(&visit->to, body)))
+		visit_refuse(visit, 400, "a body that is no HOST:PORT");
+	if (allow_fit(visit->to.host, visit->to.port) == FIT_NOT)
+		visit_refuse(visit, 403, "not allowed");
+}
+
+/* A request of a relay, which goes to its session; one that opens a session makes this process to that. */
+static void visit_relay(struct visit *visit, const struct seat *seat, const struct ask *ask)
+{
+	static char name[AUTHORITY_SIZE + SESSION_WORD + 16];
+
+	visit->is_relay = true;
+	visit->body = ask->length;
+	visit->expects = ask->expects;
+	if (ask->wrong)
+		visit_refuse(visit, ask->status, ask->wrong);
+	if (!ask->path[SESSION_WORD + 1])
+		visit_refuse(visit, 410, "no such session");
+	snprintf(name, sizeof name, "%s session %.*s", visit->client, SESSION_WORD, ask->path);
+	visit->client = name;
+	if (ask->what == ASK_OPEN)
+		visit_read_target(visit);
+	visit_stage(visit, 503, "the session does not take the request");
+	if (ask->what != ASK_OPEN) {
+		if (!session_hand(ask->path, visit->socket, &visit->head))
+			visit_refuse(visit, 410, "no such session");
+		handlers.answer_length = 0;
+		return;
+	}
+
+	int meeting = session_bind(visit, ask);
+	if (meeting == -1 && !session_hand(ask->path, visit->socket, &visit->head))
+		visit_refuse(visit, 409, "a session of that id stands");
+	if (meeting == -1)
+		return;
+	if (seat && !seat_stand(seat, STAGE_SESSION))
+		visit_refuse(visit, 503, "too many clients");
+	note("%s to %s: asked for", visit->client, visit->to.text);
+	int fd = visit_dial(visit);
+	handlers.answer_length = 0;
+	session_run(visit, meeting, fd, ask);
+}
+
+/*
+ * The far end that a client asks for, with the client told so; it has no descriptor if another process has the client now.
+ * A request that cannot be granted ends the process.
+ */
 static struct end serve_open(const struct end *near)
 {
 	static struct visit visit;
 	static const char granted[] = "HTTP/1.1 200 Connection established\r\n\r\n";
+	struct seat *seat = near->seat;
 	struct request request;
+	struct ask ask;
 	const char *wrong;
 
 	visit.socket = near->in;
 	visit.client = near->in_name;
+	visit.is_relay = false;
+	visit.body = 0;
+	visit.returns = seat ? seat->returns : -1;
 	strcpy(visit.to.text, "-");
+	visit_hear(&visit, seat ? seat->said : NULL);
 	char *fields = visit_read(&visit, &request);
+	if (strcmp(request.method, "CONNECT") != 0 && ask_parse(&ask, &request, fields)) {
+		visit_relay(&visit, seat, &ask);
+		return (struct end){ .in = -1, .out = -1 };
+	}
 	if (strcmp(request.method, "CONNECT") != 0)
 		visit_stray(&visit, &request);
 	if ((wrong = target_parse(&visit.to, request.target)))
 		visit_refuse(&visit, 400, wrong);
-	if (opt.accounts && !is_account(fields))
+	if (opt.accounts && !is_account(fields, "Proxy-Authorization"))
 		visit_refuse(&visit, 407, "user and password wanted");
 	if (allow_fit(visit.to.host, visit.to.port) == FIT_NOT)
 		visit_refuse(&visit, 403, "not allowed");
+	if (seat && !seat_stand(seat, STAGE_TUNNEL))
+		visit_refuse(&visit, 503, "too many clients");
 
 	note("%s to %s: asked for", visit.client, visit.to.text);
-	if (near->seat)
-		atomic_store(&near->seat->place->stage, STAGE_STANDS);
 	int fd = visit_dial(&visit);
 	handlers.answer_length = 0;
 	if (!net_send(visit.socket, granted, sizeof granted - 1))
@@ -2872,7 +4068,7 @@ static void privileges_drop(void)
 	warn("started as root, now nobody");
 }
 
-/* --- ends: tunnel_open, and what main says of it ------------------------------------------------------------ */
+/* --- way: a stream to where the tunnel, or the requests, go: way_open -------------------------------------------- */
 
 /* A stream to the first host on the way. */
 static int first_reach(const struct authority *first)
@@ -2882,16 +4078,28 @@ static int first_reach(const struct authority *first)
 	return net_reach(first);
 }
 
+/* Where the way ends: at the destination, or at the relay that leads there. */
+static const struct authority *way_end(void)
+{
+	return opt.relay ? &opt.relay->at : &opt.destination;
+}
+
 /* Where the tunnel of a hop leads to. */
 static const struct authority *hop_next(size_t i)
 {
-	return i + 1 < opt.hop_count ? &opt.hops[i + 1].at : &opt.destination;
+	return i + 1 < opt.hop_count ? &opt.hops[i + 1].at : way_end();
 }
 
-/* Goes through all hops, on a stream to the first; returns the stream of the tunnel, or -1 if a new try is due. */
+/* Through how many hops a tunnel leads: the last one before a relay is asked for its pages in plain, unless they come by TLS. */
+static size_t way_tunnels(void)
+{
+	return opt.hop_count - (opt.hop_count > 0 && opt.relay && !opt.relay->tls);
+}
+
+/* Goes through all tunnels, on a stream to the first hop; returns the stream behind them, or -1 if a new try is due. */
 static int hops_pass(int fd)
 {
-	for (size_t i = 0; i < opt.hop_count; i++) {
+	for (size_t i = 0; i < way_tunnels(); i++) {
 		if (opt.hops[i].tls)
 			fd = tls_start(fd, &opt.hops[i].at, &opt.hops[i].command);
 		if (!connect_through(fd, &opt.hops[i], hop_next(i))) {
@@ -2903,20 +4111,1125 @@ static int hops_pass(int fd)
 	return fd;
 }
 
-/* The far end: a socket at the first byte of the tunnel to the destination, and the openssl right behind it, if any. */
-static struct end tunnel_open(struct command *openssl)
+/* A socket at the first byte of a stream to the end of the way, or to the hop that is asked for a relay's pages; and the openssl right behind it, if any. */
+static int way_open(struct command *openssl)
 {
-	const struct authority *first = opt.hop_count > 0 ? &opt.hops[0].at : &opt.destination;
+	size_t tunnels = way_tunnels();
 	int fd;
 
-	while ((fd = hops_pass(first_reach(first))) == -1)
+	while ((fd = hops_pass(first_reach(opt.hop_count > 0 ? &opt.hops[0].at : way_end()))) == -1)
 		continue;
-	for (size_t i = 0; i < opt.hop_count; i++)
+	for (size_t i = 0; i < tunnels; i++)
 		if (opt.hops[i].tls)
 			*openssl = opt.hops[i].command;
-	if (opt.destination_tls)
-		fd = tls_start(fd, &opt.destination, openssl);
-	return (struct end){ .in = fd, .out = fd, .in_name = first->text, .out_name = first->text, .own = true };
+	if (tunnels < opt.hop_count && opt.hops[tunnels].tls)
+		fd = tls_start(fd, &opt.hops[tunnels].at, openssl);
+	if (opt.relay ? opt.relay->tls : opt.destination_tls)
+		fd = tls_start(fd, way_end(), openssl);
+	return fd;
+}
+
+/* --- exchange: a request to the relay, and its answer: exchange_start, exchange_move ----------------------------- */
+
+enum exchange_state {
+	EXCHANGE_IDLE,			/* there is none; the connection may still be there */
+	EXCHANGE_LATER,			/* it failed, and is due again */
+	EXCHANGE_CONNECT,		/* a connection is being made */
+	EXCHANGE_SEND,
+	EXCHANGE_HEAD,			/* all is sent, an answer is awaited */
+	EXCHANGE_BODY,			/* its body comes */
+	EXCHANGE_DONE,
+};
+
+/* How an answer's body comes (RFC 9112 6.3). */
+enum body {
+	BODY_LENGTH,			/* so many bytes */
+	BODY_CHUNK,			/* so many bytes of a chunk */
+	BODY_CHUNK_SIZE,		/* the line before a chunk */
+	BODY_CHUNK_END,			/* the line end behind it */
+	BODY_TRAILER,			/* lines up to an empty one */
+	BODY_TO_END,			/* all up to the end of the stream */
+	BODY_WHOLE,			/* it has all come */
+};
+
+/* A request, and a connection for it and its like. */
+struct exchange {
+	enum exchange_state state;
+	const char *method;		/* for messages */
+	int fd;				/* the connection, -1: none; or where the process that makes it passes it */
+	bool is_used;			/* it has served a request before */
+	bool is_single;			/* connections have been found closed when they were used again */
+	struct text request;
+	size_t sent;			/* of the request's head */
+	const struct ring *ring;	/* of its body */
+	uint64_t from, to;		/* the body's bytes, and those of them that are not sent yet */
+	struct head answer;
+	int status;
+	bool is_marked;			/* by the relay */
+	enum body body;
+	uint64_t left;			/* bytes of the body, or of the chunk */
+	bool is_size_over;		/* no more digits of the chunk's size can come */
+	bool line_empty;		/* nothing stands in the line of the trailer yet */
+	bool may_keep;			/* the connection may serve another request */
+	double begun, moved;		/* when it was last started, and when it last sent or received */
+	double failing;			/* since when no try has done any good; 0: the last did */
+	double due;			/* when the next try is */
+	double delay;			/* s, before it */
+	char seen[256];			/* of the last failure */
+};
+
+static void exchange_close(struct exchange *exchange)
+{
+	if (exchange->fd != -1)
+		close(exchange->fd);
+	exchange->fd = -1;
+	exchange->is_used = false;
+}
+
+/* The try has failed: another is due, after a while that doubles. Gives up, and ends the program, once none has done any good for long. */
+__attribute__((format(printf, 2, 3)))
+static void exchange_fail(struct exchange *exchange, const char *format, ...)
+{
+	double now = seconds_now();
+	va_list words;
+
+	va_start(words, format);
+	vsnprintf(exchange->seen, sizeof exchange->seen, format, words);
+	va_end(words);
+	bool was_left = exchange->is_used && exchange->answer.length == 0;
+	exchange_close(exchange);
+	exchange->state = EXCHANGE_LATER;
+	exchange->due = now;
+	if (was_left) { /* tinyproxy closes after each answer, without saying so */
+		exchange->is_single = true;
+		return;
+	}
+	if (exchange->failing == 0)
+		exchange->failing = now;
+	if (now - exchange->failing >= GIVE_UP)
+		die(EX_IOERR, "%s: no use of the relay for %d s: %s", opt.relay->at.text, GIVE_UP, exchange->seen);
+	exchange->delay = exchange->delay == 0 ? RETRY_FIRST : 2 * exchange->delay < RETRY_MOST ? 2 * exchange->delay : RETRY_MOST;
+	exchange->due = now + exchange->delay;
+	note("%s: %s: again in %.2f s", exchange->method, exchange->seen, exchange->delay);
+}
+
+/* The last try has done some good. */
+static void exchange_succeed(struct exchange *exchange)
+{
+	exchange->failing = exchange->delay = 0;
+}
+
+/*
+ * Makes a connection in a process of its own, which passes it over the socket that this returns, or else says there why
+ * not: so nothing waits for it, and all that leads to a host works as it does for CONNECT.
+ */
+static int exchange_connect(void)
+{
+	struct command openssl = { .pid = 0 };
+	int ends[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1)
+		die(EX_OSERR, "cannot make a pair of sockets: %s", strerror(errno));
+	pid_t child = fork();
+	if (child == -1)
+		die(EX_OSERR, "cannot start a process: %s", strerror(errno));
+	if (child == 0) {
+		close(ends[0]);
+		words_to = ends[1];
+		deadline_start();
+		if (!fd_send(ends[1], way_open(&openssl), "", 1))
+			_exit(EX_IOERR);
+		_exit(EX_OK); /* the commands on the way stay, and end with the connection */
+	}
+	close(ends[1]);
+	return ends[0];
+}
+
+/* Whether a connection has not been ended in the meantime. */
+static bool exchange_usable(const struct exchange *exchange)
+{
+	struct pollfd polled = { .fd = exchange->fd, .events = POLLIN };
+
+	return exchange->fd != -1 && seconds_now() - exchange->moved < KEEP_TIME && poll(&polled, 1, 0) == 0;
+}
+
+/* Starts the request that is composed, on the old connection if that still serves. */
+static void exchange_start(struct exchange *exchange)
+{
+	exchange->begun = seconds_now();
+	exchange->sent = 0;
+	exchange->answer.start = exchange->answer.length = 0;
+	exchange->is_used = exchange_usable(exchange);
+	exchange->state = EXCHANGE_SEND;
+	if (!exchange->is_used) {
+		exchange_close(exchange);
+		exchange->fd = exchange_connect();
+		exchange->state = EXCHANGE_CONNECT;
+	}
+	exchange->moved = exchange->begun;
+}
+
+/* Takes the connection that has been made, or the reason why there is none. */
+static void exchange_take_connection(struct exchange *exchange)
+{
+	char words[LINE_SIZE];
+	size_t length = sizeof words - 1;
+	int fd = fd_receive(exchange->fd, words, &length, MSG_DONTWAIT);
+
+	if (fd == -1 && length == 0 && errno == EAGAIN)
+		return;
+	length -= fd != -1;
+	if (opt.verbosity > 0 && write(STDERR_FILENO, words, length) == -1)
+		return;
+	if (fd != -1) {
+		close(exchange->fd);
+		exchange->fd = fd;
+		fcntl(fd, F_SETFL, O_NONBLOCK);
+		exchange->state = EXCHANGE_SEND;
+		exchange->begun = exchange->moved = seconds_now();
+		return;
+	}
+	words[length] = '\0';
+	if (length == 0) {
+		exchange_fail(exchange, "%s", *exchange->seen ? exchange->seen : "no connection");
+		return;
+	}
+	char *line = words + strlen(words) - (words[length - 1] == '\n');
+	*line = '\0';
+	while (line > words && line[-1] != '\n')
+		line--;
+	snprintf(exchange->seen, sizeof exchange->seen, "%s", line + (strncmp(line, "proxytunnel: ", 13) == 0 ? 13 : 0));
+}
+
+/* Sends on; an answer may come before all is sent. */
+static void exchange_send(struct exchange *exchange)
+{
+	static const struct ring none;
+	const struct text *request = &exchange->request;
+
+	while (exchange->sent < request->length || exchange->from < exchange->to) {
+		size_t text = request->length - exchange->sent;
+		ssize_t sent = ring_send(exchange->ring ? exchange->ring : &none, exchange->fd, request->bytes + exchange->sent, text,
+		                         exchange->from, exchange->to);
+
+		if (is_nothing(sent))
+			return;
+		if (sent == -1)
+			break; /* there may be an answer that says why */
+		exchange->moved = seconds_now();
+		text = (size_t)sent < text ? (size_t)sent : text;
+		exchange->sent += text;
+		exchange->from += (uint64_t)sent - text;
+	}
+	exchange->state = EXCHANGE_HEAD;
+}
+
+/* Sees how the body of an answer comes, and whether the connection stays. */
+static void exchange_read_fields(struct exchange *exchange)
+{
+	const char *fields = exchange->answer.bytes + exchange->answer.start, *value;
+	int length;
+	bool is_chunked = field_lists(fields, "Transfer-Encoding", "chunked");
+
+	exchange->is_marked = field_lists(fields, "Tunnel-Relay", "1");
+	exchange->left = 0;
+	exchange->is_size_over = false;
+	exchange->line_empty = true;
+	if (exchange->status == 204 || exchange->status == 304)
+		exchange->body = BODY_WHOLE;
+	else if (is_chunked)
+		exchange->body = BODY_CHUNK_SIZE;
+	else if (field_count(fields, "Content-Length", &value, &length) == 1 && offset_parse(&exchange->left, value, (size_t)length))
+		exchange->body = exchange->left > 0 ? BODY_LENGTH : BODY_WHOLE;
+	else
+		exchange->body = BODY_TO_END;
+	exchange->may_keep = exchange->body != BODY_TO_END && fields[7] == '1' && !field_lists(fields, "Connection", "close") &&
+	                     exchange->sent == exchange->request.length && exchange->from == exchange->to;
+	exchange->state = exchange->body == BODY_WHOLE ? EXCHANGE_DONE : EXCHANGE_BODY;
+}
+
+/* Reads the head of the answer. */
+static void exchange_read_head(struct exchange *exchange)
+{
+	struct head *answer = &exchange->answer;
+	enum head_result result = http_take_head(exchange->fd, answer, "HTTP/1.");
+
+	if (result == HEAD_MORE)
+		return;
+	exchange->moved = seconds_now();
+	exchange->status = result == HEAD_WHOLE ? http_status(answer->bytes + answer->start) : -1;
+	if (result == HEAD_WHOLE && exchange->status / 100 == 1)
+		answer->start = answer->length;
+	else if (exchange->status != -1)
+		exchange_read_fields(exchange);
+	else if (result == HEAD_NONE || result == HEAD_CUT)
+		exchange_fail(exchange, "the connection was closed %s", result == HEAD_NONE ? "without an answer" : "within an answer");
+	else if (result == HEAD_FAILED)
+		exchange_fail(exchange, "no answer: %s", strerror(errno));
+	else
+		exchange_fail(exchange, "an answer that is not HTTP");
+}
+
+/* Takes a byte of what frames the chunks; false if it cannot stand there (RFC 9112 7.1). */
+static bool chunk_take(struct exchange *exchange, char byte)
+{
+	int digit = hex_value(byte);
+
+	switch (exchange->body) {
+	case BODY_CHUNK_SIZE:
+		if (digit != -1 && !exchange->is_size_over)
+			exchange->left = exchange->left << 4 | (uint64_t)digit;
+		else if (byte != '\n')
+			exchange->is_size_over = true; /* by CR, or an extension */
+		else
+			exchange->body = exchange->left > 0 ? BODY_CHUNK : BODY_TRAILER;
+		return exchange->left >> 56 == 0;
+	case BODY_CHUNK_END:
+		exchange->is_size_over = false;
+		if (byte == '\n')
+			exchange->body = BODY_CHUNK_SIZE;
+		return byte == '\n' || byte == '\r';
+	default:
+		if (byte == '\n' && exchange->line_empty)
+			exchange->body = BODY_WHOLE;
+		exchange->line_empty = byte == '\n' || (byte == '\r' && exchange->line_empty);
+		return true;
+	}
+}
+
+/*
+ * Finds the next bytes of the body in what was received, which it moves on over; returns how many there are at *body,
+ * or -1 if it is not as it must be.
+ */
+static ssize_t exchange_decode(struct exchange *exchange, const char **bytes, size_t *length, const char **body)
+{
+	while (*length > 0) {
+		bool is_data = exchange->body == BODY_LENGTH || exchange->body == BODY_CHUNK || exchange->body == BODY_TO_END;
+
+		if (exchange->body == BODY_WHOLE)
+			return -1; /* more than there can be */
+		if (is_data) {
+			size_t found = exchange->body == BODY_TO_END || *length < exchange->left ? *length : (size_t)exchange->left;
+
+			*body = *bytes;
+			*bytes += found;
+			*length -= found;
+			if (exchange->body != BODY_TO_END && (exchange->left -= found) == 0)
+				exchange->body = exchange->body == BODY_LENGTH ? BODY_WHOLE : BODY_CHUNK_END;
+			return (ssize_t)found;
+		}
+		if (!chunk_take(exchange, *(*bytes)++))
+			return -1;
+		--*length;
+	}
+	return 0;
+}
+
+/* The request is over; its connection stays if it can. */
+static void exchange_finish(struct exchange *exchange)
+{
+	exchange->state = EXCHANGE_IDLE;
+	exchange->moved = seconds_now();
+	if (!exchange->may_keep || exchange->is_single)
+		exchange_close(exchange);
+}
+
+/* The reason in the status line of an answer, and its length. */
+static const char *exchange_reason(const struct exchange *exchange, int *length)
+{
+	const char *reason = exchange->answer.bytes + exchange->answer.start + strlen("HTTP/1.x ");
+
+	*length = (int)strcspn(reason, "\r\n");
+	*length = *length < REASON_SHOWN ? *length : REASON_SHOWN;
+	return reason;
+}
+
+/* --- relay: the client's side of a tunnel without CONNECT: relay_open ---------------------------------------------- */
+
+/* What the process between the tunnel and its requests knows. */
+struct pump {
+	int tunnel;			/* a socket; what it reads goes upstream */
+	char words[2 * SESSION_WORD + 2];	/* the session's id, and its key behind a NUL */
+	struct text fields;		/* that all requests bear */
+	struct ring up, down;		/* up.start: acknowledged; down.start: written; down.stop: received */
+	bool up_ended, up_done;		/* the tunnel's end has been read, and acknowledged */
+	bool down_ended, down_done;	/* the downstream's end has come, and been written */
+	bool is_gone;			/* the tunnel takes no more bytes */
+	double gone;			/* since when */
+	uint64_t acknowledged;		/* downstream, as far as the relay was told */
+	double told;			/* when a request that tells so was last begun */
+	struct exchange put, ack, get;
+	size_t body_max, body_limit;	/* of a PUT, as things stand, and at all */
+	uint64_t put_from, put_to;	/* of the PUT under way */
+	bool put_end;			/* it says that the upstream ends behind it */
+	char offset[24];		/* what a PUT is answered */
+	size_t offset_length;
+	bool by_post;			/* PUT and DELETE are refused on the way */
+	bool by_stream;			/* streams have been seen to pass */
+	bool by_poll;			/* they are held back on the way */
+	double closing;			/* when the session was begun to be closed; 0: not yet */
+	bool is_closed;
+	long poll_time;			/* s */
+	uint64_t sequence;		/* of the GETs */
+	char frame[4];			/* the head of the frame that comes, as far as it has */
+	size_t frame_length;
+	size_t frame_left;		/* of its payload */
+	char frame_text[REASON_SHOWN];
+	size_t frame_text_length;
+	bool is_answered;		/* a frame has come in this GET */
+	bool is_last;			/* and its last one */
+	uint64_t received;		/* bytes before this GET */
+};
+
+/* Draws an id and a key. */
+static void pump_draw(struct pump *pump)
+{
+	unsigned char drawn[SESSION_WORD];
+
+	if (getentropy(drawn, sizeof drawn) == -1)
+		die(EX_OSERR, "no random numbers: %s", strerror(errno));
+	for (size_t i = 0; i < sizeof drawn; i++)
+		sprintf(pump->words + 2 * i + (i >= SESSION_WORD / 2), "%02x", drawn[i]);
+}
+
+static void fields_add_credentials(struct text *fields, const char *name, const struct hop *hop)
+{
+	const struct credentials *known = &hop->credentials;
+	char plain[2 * CREDENTIAL_MAX + 2], coded[BASE64_SIZE(sizeof plain)];
+
+	if (credentials_known(known) && !header_given(hop, name)) {
+		int length = snprintf(plain, sizeof plain, "%s:%s", known->user, known->password);
+
+		base64_encode(coded, plain, (size_t)length);
+		text_add(fields, "%s: Basic %s\r\n", name, coded);
+	}
+	for (const struct header *header = hop->headers; header; header = header->next)
+		text_add(fields, "%s\r\n", header->line);
+}
+
+/* The proxy that requests are addressed to; NULL if they go to the relay itself. */
+static const struct hop *relay_proxy(void)
+{
+	return way_tunnels() < opt.hop_count ? &opt.hops[opt.hop_count - 1] : NULL;
+}
+
+/* The relay's authority as HTTP writes it, without the port that is understood. */
+static const char *relay_host(void)
+{
+	static char host[AUTHORITY_SIZE];
+
+	strcpy(host, opt.relay->at.text);
+	if (strcmp(opt.relay->at.port, opt.relay->tls ? "443" : "80") == 0)
+		*strrchr(host, ':') = '\0';
+	return host;
+}
+
+/* Composes the fields of all requests; to be done again when credentials have become known. */
+static void pump_fields(struct pump *pump)
+{
+	const struct hop *proxy = relay_proxy();
+
+	pump->fields.length = 0;
+	if (!header_given(opt.relay, "Host"))
+		text_add(&pump->fields, "Host: %s\r\n", proxy && proxy->host ? proxy->host : relay_host());
+	text_add(&pump->fields, "Tunnel-Key: %s\r\n", pump->words + SESSION_WORD + 1);
+	fields_add_credentials(&pump->fields, "Authorization", opt.relay);
+	if (proxy)
+		fields_add_credentials(&pump->fields, "Proxy-Authorization", proxy);
+}
+
+/* Composes a request for the session; suffix is what stands behind its id. A body's length of -1: it has none. */
+__attribute__((format(printf, 5, 6)))
+static void pump_compose(const struct pump *pump, struct exchange *exchange, const char *method, long long length,
+                         const char *suffix, ...)
+{
+	const struct hop *proxy = relay_proxy();
+	struct text *request = &exchange->request;
+	char behind[96];
+	va_list words;
+
+	va_start(words, suffix);
+	vsnprintf(behind, sizeof behind, suffix, words);
+	va_end(words);
+	exchange->method = method;
+	exchange->ring = NULL;
+	exchange->from = exchange->to = 0;
+	request->length = 0;
+	text_add(request, "%s %s%s%s/%s%s HTTP/1.1\r\n%s", method, proxy ? "http://" : "", proxy ? relay_host() : "",
+	         opt.relay->path, pump->words, behind, pump->fields.bytes);
+	if (length >= 0)
+		text_add(request, "Content-Length: %lld\r\n", length);
+}
+
+static void pump_start(struct exchange *exchange)
+{
+	text_add(&exchange->request, "\r\n");
+	head_note(">", exchange->request.bytes, true);
+	exchange_start(exchange);
+}
+
+/* Starts a PUT of the upstream bytes between two offsets, which tells also how far the downstream has come. */
+static void pump_put(struct pump *pump, struct exchange *exchange, uint64_t from, uint64_t to, bool end)
+{
+	pump_compose(pump, exchange, pump->by_post ? "POST" : "PUT", (long long)(to - from), "/%" PRIu64 "%s", from, end ? "?end" : "");
+	text_add(&exchange->request, "Tunnel-Ack: %" PRIu64 "\r\n", pump->down.stop);
+	exchange->ring = &pump->up;
+	exchange->from = from;
+	exchange->to = to;
+	pump->acknowledged = pump->down.stop;
+	pump->told = seconds_now();
+	pump_start(exchange);
+}
+
+/* Starts the next PUT with a body, or with the upstream's end. */
+static void pump_start_put(struct pump *pump)
+{
+	size_t held = ring_held(&pump->up), length = held < pump->body_max ? held : pump->body_max;
+
+	pump->put_from = pump->up.start;
+	pump->put_to = pump->up.start + length;
+	pump->put_end = pump->up_ended && length == held;
+	pump->offset_length = 0;
+	pump_put(pump, &pump->put, pump->put_from, pump->put_to, pump->put_end);
+}
+
+static void pump_start_get(struct pump *pump)
+{
+	char poll[16] = "";
+
+	if (pump->by_poll)
+		snprintf(poll, sizeof poll, "&poll=%ld", pump->poll_time);
+	pump_compose(pump, &pump->get, "GET", -1, "/%" PRIu64 "?%" PRIu64 "%s", pump->down.stop, ++pump->sequence, poll);
+	pump->frame_length = pump->frame_left = 0;
+	pump->is_answered = pump->is_last = false;
+	pump->received = pump->down.stop;
+	pump_start(&pump->get);
+}
+
+/* Ends the program if what the relay answered is final. */
+static void pump_check(const struct exchange *exchange)
+{
+	int status = exchange->status, length;
+	const char *reason = exchange_reason(exchange, &length);
+	bool is_final = status == 401 || status == 403 || status == 410 || status == 416 || status == 422;
+
+	if (exchange->is_marked && is_final)
+		die(EX_IOERR, "%s: the tunnel to %s broke: %s answered by the relay: %d %.*s", opt.relay->at.text, opt.destination.text,
+		    exchange->method, status, length > 4 ? length - 4 : 0, reason + 4);
+	if (!exchange->is_marked && status == 407)
+		die(EX_IOERR, "%s: the tunnel to %s broke: %s refused on the way: %.*s", opt.relay->at.text, opt.destination.text,
+		    exchange->method, length, reason);
+}
+
+/* Fails an exchange because of its answer. */
+static void pump_fail(struct exchange *exchange)
+{
+	int length;
+	const char *reason = exchange_reason(exchange, &length);
+
+	exchange_fail(exchange, "%s answered %.*s", exchange->is_marked ? "the relay" : "something on the way", length, reason);
+}
+
+/* Turns to POST where PUT and DELETE are refused on the way; false if that is not what is wrong. */
+static bool pump_turn_to_post(struct pump *pump, const struct exchange *exchange)
+{
+	bool is_refused = !exchange->is_marked && (exchange->status == 403 || exchange->status == 405 || exchange->status == 501);
+	int length;
+	const char *reason = exchange_reason(exchange, &length);
+
+	if (!is_refused || pump->by_post)
+		return false;
+	note("%s: %s is refused on the way (%.*s): POST from now on", opt.relay->at.text, exchange->method, length, reason);
+	return pump->by_post = true;
+}
+
+/* Takes less into a body where one was too large; false if it can hardly be less. */
+static bool pump_shrink(struct pump *pump, const struct exchange *exchange)
+{
+	size_t length = (size_t)(pump->put_to - pump->put_from);
+
+	if (exchange->status != 413 || length <= BODY_LEAST)
+		return false;
+	pump->body_max = pump->body_limit = length / 2;
+	note("%s: a body of %zu bytes is too large on the way: at most %zu from now on", opt.relay->at.text, length, pump->body_max);
+	return true;
+}
+
+/* A PUT was answered with the upstream offset that is expected next. */
+static void pump_accept(struct pump *pump, uint64_t expected)
+{
+	struct exchange *put = &pump->put;
+	double now = seconds_now();
+	uint64_t length = pump->put_to - pump->put_from, taken = expected - pump->put_from;
+
+	if (expected < pump->put_from || expected > pump->put_to)
+		die(EX_IOERR, "%s: the tunnel to %s broke: the relay wants to go on at a wrong offset", opt.relay->at.text,
+		    opt.destination.text);
+	pump->up.start = expected;
+	pump->up_done = pump->put_end && taken == length;
+	if (taken == length && length == pump->body_max && now - put->begun < 1)
+		pump->body_max = 2 * pump->body_max < pump->body_limit ? 2 * pump->body_max : pump->body_limit;
+	if (taken < length && pump->body_max > BODY_FIRST)
+		pump->body_max = BODY_FIRST;
+	if (taken == 0 && length > 0 && now - put->begun < 1) {
+		exchange_fail(put, "the relay takes nothing");
+		return;
+	}
+	exchange_succeed(put);
+	exchange_finish(put);
+}
+
+/* The answer to a PUT with a body is there. */
+static void pump_answer_put(struct pump *pump)
+{
+	struct exchange *put = &pump->put;
+	uint64_t expected;
+
+	pump_check(put);
+	if (put->is_marked && put->status == 200 && offset_parse(&expected, pump->offset, pump->offset_length)) {
+		pump_accept(pump, expected);
+	} else if (pump_turn_to_post(pump, put) || pump_shrink(pump, put)) {
+		exchange_close(put); /* squid hangs on a connection on which it has refused a body */
+		put->state = EXCHANGE_IDLE;
+	} else {
+		pump->body_max = pump->body_max > 2 * BODY_FIRST ? pump->body_max / 2 : pump->body_max < BODY_FIRST ? pump->body_max : BODY_FIRST;
+		pump_fail(put);
+	}
+}
+
+/* The answer to one without is there. */
+static void pump_answer_ack(struct pump *pump)
+{
+	struct exchange *ack = &pump->ack;
+
+	pump_check(ack);
+	if (ack->is_marked && ack->status == 200) {
+		exchange_succeed(ack);
+		exchange_finish(ack);
+	} else if (pump_turn_to_post(pump, ack)) {
+		exchange_close(ack);
+		ack->state = EXCHANGE_IDLE;
+		pump->told = 0;
+	} else {
+		pump_fail(ack);
+	}
+}
+
+/* A frame has come as a whole. */
+static void pump_frame(struct pump *pump)
+{
+	pump->is_answered = true;
+	pump->by_stream |= !pump->by_poll;
+	switch (pump->frame[0]) {
+	case 'B':
+		pump->is_last = true;
+		break;
+	case 'E':
+		pump->down_ended = pump->is_last = true;
+		break;
+	case 'X':
+		die(EX_IOERR, "%s: the tunnel to %s broke, says the relay: %.*s", opt.relay->at.text, opt.destination.text,
+		    (int)pump->frame_text_length, pump->frame_text);
+	}
+}
+
+/* Takes the head of the next frame; false if it is none. */
+static bool pump_frame_head(struct pump *pump, char byte)
+{
+	const unsigned char *head = (const unsigned char *)pump->frame;
+
+	pump->frame[pump->frame_length++] = byte;
+	if (!strchr("ODHBEX", pump->frame[0]) || !pump->frame[0] || pump->is_last)
+		return false;
+	if (pump->frame_length < sizeof pump->frame)
+		return true;
+	pump->frame_left = (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3];
+	pump->frame_text_length = 0;
+	return true;
+}
+
+/* Takes bytes of frames; false if that is not what they are. There is room for them. */
+static bool pump_frames(struct pump *pump, const char *bytes, size_t length)
+{
+	while (length > 0) {
+		if (pump->frame_length < sizeof pump->frame) {
+			if (!pump_frame_head(pump, *bytes))
+				return false;
+			bytes++, length--;
+		} else {
+			size_t part = length < pump->frame_left ? length : pump->frame_left;
+			size_t room = sizeof pump->frame_text - pump->frame_text_length, shown = part < room ? part : room;
+
+			if (pump->frame[0] == 'D') {
+				ring_add(&pump->down, bytes, part);
+			} else {
+				memcpy(pump->frame_text + pump->frame_text_length, bytes, shown);
+				pump->frame_text_length += shown;
+			}
+			bytes += part;
+			length -= part;
+			pump->frame_left -= part;
+		}
+		if (pump->frame_length == sizeof pump->frame && pump->frame_left == 0) {
+			pump_frame(pump);
+			pump->frame_length = 0;
+		}
+	}
+	return true;
+}
+
+/* A GET has ended: in order, or cut. Polls get shorter where they are cut. */
+static void pump_end_get(struct pump *pump, const char *why)
+{
+	struct exchange *get = &pump->get;
+	double lasted = seconds_now() - get->begun;
+	bool is_good = pump->down.stop - pump->received >= BODY_FIRST || lasted >= GOOD_TIME;
+
+	if (pump->is_answered)
+		get->failing = 0;
+	if (pump->is_answered && is_good)
+		exchange_succeed(get);
+	if (pump->is_last || (pump->by_poll && pump->is_answered && get->body == BODY_WHOLE)) {
+		exchange_succeed(get);
+		exchange_finish(get);
+		return;
+	}
+	if (pump->by_poll && lasted >= 1 && lasted < (double)pump->poll_time && !pump->is_answered && pump->poll_time > 1) {
+		pump->poll_time = pump->poll_time / 2;
+		note("%s: an answer was cut after %.0f s: %ld s at most from now on", opt.relay->at.text, lasted, pump->poll_time);
+	}
+	exchange_fail(get, "%s", why);
+}
+
+/* Turns to polling, where frames are held back on the way; if they were not before, it is only that nothing comes. */
+static void pump_turn_to_poll(struct pump *pump)
+{
+	if (pump->by_stream) {
+		exchange_fail(&pump->get, "no answer in %d s", FRAME_TIME);
+		return;
+	}
+	note("%s: streams are held back on the way: polling from now on", opt.relay->at.text);
+	pump->by_poll = true;
+	exchange_close(&pump->get);
+	pump->get.state = EXCHANGE_IDLE;
+}
+
+/* What an answer's body is for. */
+static bool pump_body(struct pump *pump, const struct exchange *exchange, const char *body, size_t length)
+{
+	if (exchange == &pump->get && exchange->is_marked && exchange->status == 200)
+		return pump_frames(pump, body, length);
+	if (exchange == &pump->put && exchange->is_marked) {
+		size_t room = sizeof pump->offset - pump->offset_length, part = length < room ? length : room;
+
+		memcpy(pump->offset + pump->offset_length, body, part);
+		pump->offset_length += part;
+	}
+	return true;
+}
+
+/* The answer of an exchange has come to its end. */
+static void pump_answer(struct pump *pump, struct exchange *exchange)
+{
+	if (exchange == &pump->put && pump->closing > 0) {
+		pump->is_closed = !pump_turn_to_post(pump, exchange);
+		exchange_close(exchange);
+		exchange->state = EXCHANGE_IDLE;
+	} else if (exchange == &pump->put) {
+		pump_answer_put(pump);
+	} else if (exchange == &pump->ack) {
+		pump_answer_ack(pump);
+	} else if (exchange->is_marked && exchange->status == 200) {
+		pump_end_get(pump, "the stream was cut");
+	} else {
+		pump_check(exchange);
+		if (pump->by_poll && !exchange->is_marked)
+			pump_end_get(pump, "something on the way answered in the relay's place");
+		else
+			pump_fail(exchange);
+	}
+}
+
+/* Reads on in an answer's body, as far as there is room for what may be in it. */
+static void pump_read(struct pump *pump, struct exchange *exchange)
+{
+	static char bytes[BUFFER_SIZE];
+	size_t room = exchange == &pump->get ? ring_room(&pump->down) : sizeof bytes;
+	ssize_t got = recv(exchange->fd, bytes, room < sizeof bytes ? room : sizeof bytes, MSG_DONTWAIT), found = 1;
+	const char *at = bytes, *body;
+	size_t length = got > 0 ? (size_t)got : 0;
+
+	if (is_nothing(got))
+		return;
+	exchange->moved = seconds_now();
+	while (length > 0 && found > 0) {
+		found = exchange_decode(exchange, &at, &length, &body);
+		if (found > 0 && !pump_body(pump, exchange, body, (size_t)found))
+			found = -1;
+	}
+	bool is_over = exchange->body == BODY_WHOLE || (got == 0 && exchange->body == BODY_TO_END);
+	if (found == -1) {
+		exchange_fail(exchange, "an answer that is not as it must be");
+	} else if (is_over || (exchange == &pump->get && pump->is_last)) {
+		exchange->may_keep &= exchange->body == BODY_WHOLE;
+		pump_answer(pump, exchange);
+	} else if (got <= 0 && exchange == &pump->get) {
+		pump_end_get(pump, got == 0 ? "the stream was cut" : strerror(errno));
+	} else if (got <= 0) {
+		exchange_fail(exchange, "an answer was cut");
+	}
+}
+
+/* Goes on with an exchange whose socket polled so. */
+static void pump_move(struct pump *pump, struct exchange *exchange, short events)
+{
+	if (events && exchange->state == EXCHANGE_CONNECT)
+		exchange_take_connection(exchange);
+	if (exchange->state == EXCHANGE_SEND)
+		exchange_send(exchange);
+	if (events & ~POLLOUT && (exchange->state == EXCHANGE_SEND || exchange->state == EXCHANGE_HEAD))
+		exchange_read_head(exchange);
+	if (events & ~POLLOUT && exchange->state == EXCHANGE_BODY)
+		pump_read(pump, exchange);
+	if (exchange->state == EXCHANGE_DONE)
+		pump_answer(pump, exchange);
+}
+
+/* What an exchange waits for, at its socket. */
+static short pump_events(const struct pump *pump, const struct exchange *exchange)
+{
+	switch (exchange->state) {
+	case EXCHANGE_CONNECT: case EXCHANGE_HEAD: return POLLIN;
+	case EXCHANGE_SEND: return POLLIN | POLLOUT;
+	case EXCHANGE_BODY: return exchange != &pump->get || ring_room(&pump->down) > 0 ? POLLIN : 0;
+	default: return 0;
+	}
+}
+
+/* When something is due with an exchange if nothing happens. */
+static double pump_due(const struct pump *pump, const struct exchange *exchange)
+{
+	bool is_get = exchange == &pump->get;
+
+	switch (exchange->state) {
+	case EXCHANGE_IDLE: return exchange == &pump->ack ? pump->told + TELL_TIME : NEVER;
+	case EXCHANGE_LATER: return exchange->due;
+	case EXCHANGE_CONNECT: case EXCHANGE_SEND: return exchange->moved + SILENCE;
+	default:
+		if (is_get && pump->by_poll)
+			return exchange->moved + SILENCE + (double)pump->poll_time;
+		if (is_get && !pump->is_answered)
+			return exchange->moved + FRAME_TIME;
+		if (is_get && ring_room(&pump->down) == 0)
+			return NEVER; /* it is we who do not read */
+		return exchange->moved + SILENCE;
+	}
+}
+
+/* That is due now. */
+static void pump_expire(struct pump *pump, struct exchange *exchange)
+{
+	if (exchange->state == EXCHANGE_IDLE || exchange->state == EXCHANGE_LATER)
+		return; /* see pump_begin */
+	if (exchange == &pump->get && exchange->state >= EXCHANGE_HEAD && !pump->by_poll && !pump->is_answered)
+		pump_turn_to_poll(pump);
+	else if (exchange->state == EXCHANGE_CONNECT)
+		exchange_fail(exchange, "no connection in %d s", SILENCE);
+	else if (exchange == &pump->get)
+		pump_end_get(pump, "silence");
+	else
+		exchange_fail(exchange, "no answer in %d s", SILENCE);
+}
+
+/* Begins the requests that are due, and those that there is a reason for. */
+static void pump_begin(struct pump *pump)
+{
+	struct exchange *put = &pump->put, *ack = &pump->ack, *get = &pump->get;
+	double now = seconds_now();
+	bool is_due[] = { pump_due(pump, put) <= now, pump_due(pump, ack) <= now, pump_due(pump, get) <= now };
+
+	if (pump->is_closed)
+		return;
+	if (put->state == EXCHANGE_IDLE || (put->state == EXCHANGE_LATER && is_due[0])) {
+		if (pump->closing > 0) {
+			pump_compose(pump, put, pump->by_post ? "POST" : "DELETE", pump->by_post ? 0 : -1, pump->by_post ? "?close" : "");
+			pump_start(put);
+		} else if (ring_held(&pump->up) > 0 || (pump->up_ended && !pump->up_done)) {
+			pump_start_put(pump);
+		}
+	}
+	if (pump->closing > 0)
+		return;
+	if (ack->state == EXCHANGE_IDLE ? is_due[1] || pump->down.stop - pump->acknowledged >= ACK_BYTES
+	                                : ack->state == EXCHANGE_LATER && is_due[1])
+		pump_put(pump, ack, pump->up.start, pump->up.start, false);
+	if (!pump->down_ended && !pump->is_gone && (get->state == EXCHANGE_IDLE || (get->state == EXCHANGE_LATER && is_due[2])))
+		pump_start_get(pump);
+}
+
+/* Goes on with the tunnel, whose socket polled so. */
+static void pump_move_tunnel(struct pump *pump, short events)
+{
+	ssize_t moved = 1;
+
+	if (events & ~POLLOUT && !pump->up_ended && ring_room(&pump->up) > 0) {
+		moved = ring_receive(&pump->up, pump->tunnel, SIZE_MAX);
+		pump->up_ended = moved == 0 || (moved == -1 && !is_nothing(moved));
+	}
+	if (!pump->is_gone && ring_held(&pump->down) > 0) {
+		moved = ring_drain(&pump->down, pump->tunnel);
+		if (moved == -1 && !is_nothing(moved))
+			events |= POLLERR;
+	}
+	if (events & (POLLHUP | POLLERR) && !pump->is_gone && !pump->down_done) {
+		pump->is_gone = true;
+		pump->gone = seconds_now();
+		exchange_close(&pump->get);
+		pump->get.state = EXCHANGE_IDLE;
+	}
+	if (pump->down_ended && !pump->down_done && !pump->is_gone && ring_held(&pump->down) == 0) {
+		pump->down_done = true;
+		shutdown(pump->tunnel, SHUT_WR);
+	}
+}
+
+/* Once both directions are over, or the tunnel has long been left, closes the session. */
+static void pump_close(struct pump *pump)
+{
+	bool is_left = pump->is_gone && seconds_now() - pump->gone >= GONE_TIME;
+
+	if (pump->closing > 0 || !(is_left || (pump->up_done && (pump->down_done || pump->is_gone))))
+		return;
+	pump->closing = seconds_now();
+	if (pump->put.state != EXCHANGE_IDLE)
+		exchange_close(&pump->put);
+	pump->put.state = EXCHANGE_IDLE;
+	exchange_close(&pump->get);
+	exchange_close(&pump->ack);
+	pump->get.state = pump->ack.state = EXCHANGE_IDLE;
+}
+
+/* Polls everything until something happens or is due, then goes on with it. */
+static void pump_turn(struct pump *pump)
+{
+	struct exchange *exchanges[] = { &pump->put, &pump->ack, &pump->get };
+	struct pollfd set[4];
+	bool takes = !pump->up_ended && ring_room(&pump->up) > 0, gives = !pump->is_gone && ring_held(&pump->down) > 0;
+	double due = pump->closing > 0 ? pump->closing + CLOSE_TIME : pump->is_gone ? pump->gone + GONE_TIME : NEVER, now;
+
+	for (int i = 0; i < 3; i++) {
+		struct exchange *exchange = exchanges[i];
+		double one = pump_due(pump, exchange);
+		bool is_idle = exchange->state == EXCHANGE_IDLE || exchange->state == EXCHANGE_LATER;
+
+		set[i] = (struct pollfd){ .fd = is_idle ? -1 : exchange->fd, .events = pump_events(pump, exchange) };
+		due = one < due ? one : due;
+	}
+	set[3] = (struct pollfd){ .fd = pump->tunnel, .events = (short)((takes ? POLLIN : 0) | (gives ? POLLOUT : 0)) };
+	if (pump->down_done || pump->is_gone)
+		set[3].fd = takes ? pump->tunnel : -1; /* or its end would be reported for ever */
+	now = seconds_now();
+	double left = due - now;
+	if (poll(set, 4, left > 1e6 ? -1 : left > 0 ? (int)(left * 1e3) + 1 : 0) == -1 && errno != EINTR)
+		die(EX_OSERR, "cannot wait for the relay: %s", strerror(errno));
+
+	now = seconds_now();
+	pump_move_tunnel(pump, set[3].revents);
+	for (int i = 0; i < 3; i++) {
+		struct exchange *exchange = exchanges[i];
+
+		if (exchange->state == EXCHANGE_IDLE || exchange->state == EXCHANGE_LATER)
+			continue;
+		pump_move(pump, exchange, set[i].fd == exchange->fd ? set[i].revents : 0);
+		if (pump_due(pump, exchange) <= now)
+			pump_expire(pump, exchange);
+	}
+	pump_move_tunnel(pump, 0); /* what has just come need not wait for another turn */
+	pump_close(pump);
+	pump_begin(pump);
+}
+
+/* Carries the tunnel's bytes in requests, until both directions are over; ends the process. */
+static _Noreturn void pump_run(struct pump *pump)
+{
+	static char up[CLIENT_UP_SIZE], down[CLIENT_DOWN_SIZE];
+
+	pump->up = (struct ring){ .size = sizeof up, .bytes = up };
+	pump->down = (struct ring){ .size = sizeof down, .bytes = down };
+	pump->put.fd = pump->ack.fd = pump->get.fd = -1;
+	pump->body_max = BODY_FIRST;
+	pump->body_limit = BODY_MAX;
+	pump->poll_time = POLL_FIRST;
+	pump->told = seconds_now();
+	signal(SIGINT, SIG_IGN);
+	signal(SIGHUP, SIG_IGN); /* the end of the tunnel is told by its socket */
+	signal(SIGCHLD, SIG_IGN);
+	pump_begin(pump);
+	while (!pump->is_closed && (pump->closing == 0 || seconds_now() - pump->closing < CLOSE_TIME))
+		pump_turn(pump);
+	exit(EX_OK);
+}
+
+/* Leaves the near end to the process that it belongs to. Its descriptors stay taken, as 0 and 1 are not to be anything else. */
+static void end_leave(const struct end *near)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	dup2(null, near->in);
+	dup2(null, near->out);
+	close(null);
+}
+
+/* Ends the program: the relay, or something on the way, said no. */
+static _Noreturn void relay_refuse(const struct exchange *exchange)
+{
+	const struct hop *proxy = relay_proxy();
+	const char *head = exchange->answer.bytes + exchange->answer.start, *cursor = head, *at = opt.relay->at.text;
+	const char *reason;
+	char hint[512] = "";
+	int length;
+
+	alarm(0);
+	reason = exchange_reason(exchange, &length);
+	body_note(exchange->fd);
+	if (exchange->is_marked && exchange->status == 401)
+		die(EX_NOPERM, "%s: %s refused by the relay: %.*s (%s)", at, opt.destination.text, length, reason,
+		    credentials_known(&opt.relay->credentials) ? "it does not take these credentials" : "try relay_user and relay_passwd in -F");
+	if (exchange->is_marked)
+		die(refusal_exit(exchange->status), "%s: %s refused by the relay: %.*s", at, opt.destination.text, length, reason);
+	if (exchange->status / 100 == 2)
+		die(EX_PROTOCOL, "%s: what answers there is no relay: %.*s", at, length, reason);
+	if (exchange->status == 407 || exchange->status / 100 == 3)
+		refusal_hint(hint, sizeof hint, exchange->status, cursor, proxy ? proxy : opt.relay, &opt.relay->at);
+	die(refusal_exit(exchange->status), "%s: POST for %s refused, not by the relay: %.*s%s", proxy ? proxy->at.text : at, opt.destination.text, length,
+	    reason, hint);
+}
+
+/* Whether the user has just given the credentials that an answer asks for. */
+static bool relay_ask(const struct exchange *exchange)
+{
+	struct hop *hop = relay_proxy() ? &opt.hops[opt.hop_count - 1] : opt.relay;
+	const char *head = exchange->answer.bytes + exchange->answer.start;
+	char schemes[128];
+
+	if (exchange->is_marked && exchange->status == 401)
+		return !opt.relay->credentials.user && !header_given(opt.relay, "Authorization") && credentials_ask(opt.relay);
+	schemes_list(schemes, sizeof schemes, head);
+	return exchange->status == 407 && schemes_offer(schemes, "Basic") && !hop->credentials.user &&
+	       !header_given(hop, "Proxy-Authorization") && credentials_ask(hop);
+}
+
+/* Sends the request that opens the session, and waits for its answer; false if a new try is due. */
+static bool relay_try(struct pump *pump)
+{
+	struct command openssl = { .pid = 0 };
+	struct exchange *open = &pump->put;
+
+	pump_fields(pump);
+	pump_compose(pump, open, "POST", (long long)strlen(opt.destination.text), "%s", "");
+	text_add(&open->request, "\r\n%s", opt.destination.text);
+	open->fd = way_open(&openssl);
+	deadline_stage("%s: no answer to POST for %s within %u s (-w)", opt.relay->at.text, opt.destination.text, opt.timeout);
+	head_note(">", open->request.bytes, true);
+	open->sent = 0;
+	open->answer.start = open->answer.length = 0;
+	open->is_used = false;
+	fcntl(open->fd, F_SETFL, O_NONBLOCK);
+	open->state = EXCHANGE_SEND;
+	while (open->state == EXCHANGE_SEND || open->state == EXCHANGE_HEAD) {
+		fd_wait(open->fd, open->state == EXCHANGE_SEND ? POLLOUT : POLLIN);
+		if (open->state == EXCHANGE_SEND)
+			exchange_send(open);
+		else
+			exchange_read_head(open);
+	}
+	if (open->state == EXCHANGE_LATER && openssl.pid)
+		openssl_check(&openssl, EX_PROTOCOL);
+	return open->state != EXCHANGE_LATER;
+}
+
+/* Opens a session for the destination, or ends the program. */
+static void relay_stand(struct pump *pump)
+{
+	struct exchange *open = &pump->put;
+	int tries = 0;
+
+	pump_draw(pump);
+	while (true) {
+		if (!relay_try(pump)) {
+			const struct timespec pause = { .tv_nsec = (long)(open->delay * 1e9) % 1000000000 };
+
+			if (open->answer.length > 0)
+				die(EX_PROTOCOL, "%s: POST for %s: %s", opt.relay->at.text, opt.destination.text, open->seen);
+			if (++tries == OPEN_TRIES)
+				die(EX_UNAVAILABLE, "%s: POST for %s: %s", opt.relay->at.text, opt.destination.text, open->seen);
+			nanosleep(&pause, NULL);
+			continue;
+		}
+		head_note("<", open->answer.bytes + open->answer.start, false);
+		bool stands = open->is_marked && (open->status == 200 || open->status == 201);
+		if (!stands && !relay_ask(open))
+			relay_refuse(open);
+		exchange_close(open);
+		children_end();
+		if (stands)
+			return;
+	}
+}
+
+/*
+ * Opens a session, and starts the process that carries its bytes; returns the socket at the first byte of the tunnel,
+ * and that process in *child. It ends by itself once the socket is closed, and with a status that says how it went.
+ */
+static int relay_open(const struct end *near, pid_t *child)
+{
+	static struct pump pump;
+	int ends[2];
+
+	relay_stand(&pump);
+	memset(&pump.put, 0, offsetof(struct exchange, request));
+	exchange_succeed(&pump.put);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1)
+		die(EX_OSERR, "cannot make a pair of sockets: %s", strerror(errno));
+	for (size_t i = 0; i < opt.hop_count; i++)
+		opt.hops[i].asked = true; /* nobody expects to be asked later */
+	*child = fork();
+	if (*child == -1)
+		die(EX_OSERR, "cannot start a process: %s", strerror(errno));
+	if (*child == 0) {
+		alarm(0);
+		close(ends[0]);
+		end_leave(near);
+		pump.tunnel = ends[1];
+		pump_run(&pump);
+	}
+	close(ends[1]);
+	return ends[0];
+}
+
+/* --- ends: tunnel_open, and what main says of it ------------------------------------------------------------ */
+
+/* What stands behind a tunnel, besides its far end. */
+struct behind {
+	struct command openssl;		/* right behind it, if any */
+	pid_t pump;			/* that carries its bytes to a relay; 0: there is none */
+};
+
+/* The far end: a socket at the first byte of the tunnel to the destination. */
+static struct end tunnel_open(const struct end *near, struct behind *behind)
+{
+	const char *name = opt.hop_count > 0 ? opt.hops[0].at.text : way_end()->text;
+	int fd;
+
+	if (!opt.relay) {
+		fd = way_open(&behind->openssl);
+	} else {
+		fd = relay_open(near, &behind->pump);
+		name = opt.relay->at.text;
+		if (opt.destination_tls)
+			fd = tls_start(fd, &opt.destination, &behind->openssl);
+	}
+	return (struct end){ .in = fd, .out = fd, .in_name = name, .out_name = name, .own = true };
 }
 
 /* Ends the program as a signal would have. */
@@ -2938,18 +5251,29 @@ static void signal_die(int signal_number)
 struct children {
 	struct crowd *crowd;
 	int queue[2];			/* clients are put in at the first, and wait for a child at the second */
+	int returned[2];		/* they come back at the first, from children with the second */
 	long count;
 	unsigned long numbers;
 	bool shortage;			/* said already */
 };
 
+/*
+ * While there are sessions, as many connections again as there may be clients are let in, as they may be for a session:
+ * it is to go on whatever else stands.
+ */
+static long children_places(void)
+{
+	return 2 * opt.clients_max;
+}
+
 static void children_init(struct children *children)
 {
 	const struct timeval patience = { .tv_sec = WAITING_TIME };
-	size_t size = sizeof *children->crowd + (size_t)opt.clients_max * sizeof *children->crowd->places;
+	size_t size = sizeof *children->crowd + (size_t)children_places() * sizeof *children->crowd->places;
 
 	children->crowd = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (children->crowd == MAP_FAILED || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, children->queue) == -1)
+	if (children->crowd == MAP_FAILED || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, children->queue) == -1 ||
+	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, children->returned) == -1)
 		die(EX_OSERR, "cannot prepare to listen: %s", strerror(errno));
 	setsockopt(children->queue[1], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
 }
@@ -2969,7 +5293,7 @@ static void children_reap(struct children *children)
 	pid_t child;
 
 	while ((child = waitpid(-1, NULL, WNOHANG)) > 0)
-		for (long i = 0; i < opt.clients_max; i++)
+		for (long i = 0; i < children_places(); i++)
 			if (children->crowd->places[i].child == child)
 				children_forget(children, &children->crowd->places[i]);
 }
@@ -2988,9 +5312,14 @@ static void children_shortage(struct children *children, const char *what)
 /* Whether there are as many clients as there may be. */
 static bool children_busy(const struct children *children)
 {
-	long waiting = atomic_load(&children->crowd->waiting);
+	long waiting = atomic_load(&children->crowd->waiting), busy = children->count - (waiting > 0 ? waiting : 0);
+	bool has_session = false;
 
-	return children->count - (waiting > 0 ? waiting : 0) >= opt.clients_max;
+	if (busy < opt.clients_max)
+		return false;
+	for (long i = 0; i < children_places(); i++)
+		has_session |= atomic_load(&children->crowd->places[i].stage) == STAGE_SESSION;
+	return !has_session || busy >= children_places();
 }
 
 /* Waits a moment for the children that a client is on the way to, as it is not known which that are. */
@@ -3001,7 +5330,7 @@ static void children_settle(const struct children *children)
 	for (int i = 0; i < 100; i++) {
 		long expected = atomic_load(&children->crowd->waiting), found = 0;
 
-		for (long place = 0; place < opt.clients_max; place++)
+		for (long place = 0; place < children_places(); place++)
 			found += atomic_load(&children->crowd->places[place].stage) == STAGE_WAITING;
 		if (found <= expected)
 			return;
@@ -3015,7 +5344,7 @@ static bool children_evict(struct children *children)
 	struct place *oldest = NULL;
 
 	children_settle(children);
-	for (long i = 0; i < opt.clients_max; i++) {
+	for (long i = 0; i < children_places(); i++) {
 		struct place *place = &children->crowd->places[i];
 
 		if (atomic_load(&place->stage) == STAGE_ASKED && (!oldest || place->number < oldest->number))
@@ -3063,7 +5392,12 @@ static bool child_start(struct children *children, int client, unsigned long num
 	pid_t child = fork();
 	if (child == 0) {
 		close(children->queue[0]);
-		*seat = (struct seat){ .crowd = children->crowd, .place = place, .queue = children->queue[1], .client = client };
+		close(children->returned[0]);
+		seat->crowd = children->crowd;
+		seat->place = place;
+		seat->client = client;
+		seat->queue = children->queue[1];
+		seat->returns = children->returned[1];
 		return true;
 	}
 	close(client);
@@ -3077,42 +5411,56 @@ static bool child_start(struct children *children, int client, unsigned long num
 	return false;
 }
 
-/* Takes the next client, if there is one, for a child that waits, or for a new one; true in that. */
-static bool client_accept(struct children *children, int listening, struct seat *seat)
+/* Gives a client, with what has been read from it, to a child that waits, or to a new one; true in that. */
+static bool client_place(struct children *children, int client, struct arrival *arrival, size_t said, struct seat *seat)
 {
-	int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
-	unsigned long number = children->numbers++;
-
-	if (fd == -1) {
-		if (is_shortage(errno))
-			children_shortage(children, "cannot accept a connection");
-		return false; /* any other error is that of a client which has gone: accept(2) */
-	}
+	arrival->number = children->numbers++;
 	if (children_busy(children) && !children_evict(children)) {
-		client_turn_away(fd);
+		client_turn_away(client);
 	} else if (atomic_load(&children->crowd->waiting) <= 0) {
-		return child_start(children, fd, number, seat);
+		memcpy(seat->said->bytes, arrival->said, said);
+		seat->said->length = said;
+		return child_start(children, client, arrival->number, seat);
 	} else {
 		atomic_fetch_sub(&children->crowd->waiting, 1);
-		if (!fd_send(children->queue[0], fd, &number, sizeof number))
+		if (!fd_send(children->queue[0], client, arrival, offsetof(struct arrival, said) + said))
 			atomic_fetch_add(&children->crowd->waiting, 1);
 	}
-	close(fd);
+	close(client);
 	return false;
 }
 
-/* Takes back the clients for which no child waits any more, as it was killed; true in a new child for one. */
-static bool client_take_back(struct children *children, struct seat *seat)
+/* Takes the next client, if there is one; true in a new child for it. */
+static bool client_accept(struct children *children, int listening, struct arrival *arrival, struct seat *seat)
 {
-	unsigned long number;
-	size_t length = sizeof number;
-	long waiting = atomic_load(&children->crowd->waiting);
+	int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
 
-	if (waiting >= 0)
+	if (fd != -1)
+		return client_place(children, fd, arrival, 0, seat);
+	if (is_shortage(errno))
+		children_shortage(children, "cannot accept a connection");
+	return false; /* any other error is that of a client which has gone: accept(2) */
+}
+
+/* Takes a client that a session has given back, with the head of its request; true in a new child for it. */
+static bool client_return(struct children *children, struct arrival *arrival, struct seat *seat)
+{
+	size_t length = sizeof arrival->said;
+	int fd = fd_receive(children->returned[0], arrival->said, &length, MSG_DONTWAIT);
+
+	return fd != -1 && client_place(children, fd, arrival, length, seat);
+}
+
+/* Takes back a client for which no child waits any more, as it was killed; true in a new child for it. */
+static bool client_take_back(struct children *children, struct arrival *arrival, struct seat *seat)
+{
+	size_t length = sizeof *arrival;
+
+	if (atomic_load(&children->crowd->waiting) >= 0)
 		return false;
 	atomic_fetch_add(&children->crowd->waiting, 1);
-	int fd = fd_receive(children->queue[1], &number, &length, MSG_DONTWAIT);
-	return fd != -1 && child_start(children, fd, number, seat);
+	int fd = fd_receive(children->queue[1], arrival, &length, MSG_DONTWAIT);
+	return fd != -1 && client_place(children, fd, arrival, length - offsetof(struct arrival, said), seat);
 }
 
 static void signal_noted(int signal_number)
@@ -3126,7 +5474,7 @@ static _Noreturn void listener_end(const struct children *children)
 	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
 	pid_t left = 0;
 
-	for (long i = 0; i < opt.clients_max; i++)
+	for (long i = 0; i < children_places(); i++)
 		if (atomic_load(&children->crowd->places[i].stage) != STAGE_FREE)
 			kill(children->crowd->places[i].child, SIGTERM);
 	/* As process 1 of a container this would take them along before each has said how it ended. */
@@ -3135,6 +5483,7 @@ static _Noreturn void listener_end(const struct children *children)
 		if (left == 0)
 			nanosleep(&pause, NULL);
 	}
+	sessions_remove();
 	if (handlers.caught != SIGTERM)
 		signal_die(handlers.caught);
 	exit(EX_OK);
@@ -3161,16 +5510,20 @@ static struct end client_take(struct seat *seat)
  */
 static struct end listener_run(const char *spec)
 {
+	static struct head said;
+	static struct arrival arrival;
 	static struct seat seat = { .client = -1 };
 	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
 	const struct sigaction reap = { .sa_handler = signal_noted };
 	struct children children = { .count = 0 };
-	struct pollfd listening = { .fd = net_listen(spec), .events = POLLIN };
+	struct pollfd set[2] = { { .fd = -1, .events = POLLIN }, { .fd = net_listen(spec), .events = POLLIN } };
 	sigset_t awaited, waiting;
 	bool is_child = false;
 
-	if (opt.serve)
+	if (opt.serve) {
 		privileges_drop();
+		sessions_enter();
+	}
 	children_init(&children);
 	sigemptyset(&awaited);
 	sigaddset(&awaited, SIGCHLD);
@@ -3179,19 +5532,25 @@ static struct end listener_run(const char *spec)
 		signal_await(signals[i], &awaited);
 	sigprocmask(SIG_BLOCK, &awaited, &waiting);
 	sigdelset(&waiting, SIGCHLD);
-	listen_announce(listening.fd);
+	seat.said = &said;
+	set[0].fd = children.returned[0];
+	listen_announce(set[1].fd);
 
 	while (!is_child && !handlers.caught) {
 		sigprocmask(SIG_SETMASK, &waiting, NULL); /* ppoll(2) lets none in while there is always a client */
 		sigprocmask(SIG_BLOCK, &awaited, NULL);
 		children_reap(&children);
-		is_child = client_take_back(&children, &seat);
-		if (!is_child && ppoll(&listening, opt.serve || !children_busy(&children), NULL, &waiting) == 1)
-			is_child = client_accept(&children, listening.fd, &seat);
+		is_child = client_take_back(&children, &arrival, &seat);
+		if (is_child || ppoll(set, opt.serve || !children_busy(&children) ? 2 : 1, NULL, &waiting) <= 0)
+			continue;
+		if (set[0].revents)
+			is_child = client_return(&children, &arrival, &seat);
+		else
+			is_child = client_accept(&children, set[1].fd, &arrival, &seat);
 	}
 	if (handlers.caught)
 		listener_end(&children);
-	close(listening.fd);
+	close(set[1].fd);
 	seat.deadly = awaited;
 	return client_take(&seat);
 }
@@ -3202,7 +5561,8 @@ static bool listener_next(struct end *near, const struct end *far)
 	if (!opt.serve || !near->seat || handlers.caught || !seat_wait(near->seat))
 		return false;
 	close(near->in);
-	close(far->in);
+	if (far->in != -1)
+		close(far->in);
 	*near = client_take(near->seat);
 	return true;
 }
@@ -3227,8 +5587,10 @@ static struct end near_open(void)
 	if (opt.listen)
 		near = listener_run(opt.listen);
 	if (opt.inetd) {
-		if (opt.serve)
+		if (opt.serve) {
 			privileges_drop();
+			sessions_enter();
+		}
 		near = end_client(STDIN_FILENO);
 		net_tune(STDIN_FILENO);
 	}
@@ -3276,8 +5638,12 @@ static int fdpass(int fd)
 }
 
 /* Says what became of the tunnel, and returns the program's status. A reader that left needs no words: it knows. */
-static int tunnel_close(const struct lane *up, const struct lane *down, const struct command *openssl, double started)
+static int tunnel_close(const struct end *far, const struct lane *up, const struct lane *down, const struct behind *behind,
+                        double started)
 {
+	const struct command *openssl = &behind->openssl;
+	int status = 0;
+
 	const struct lane *broken = down->error ? down : up;
 
 	note("%s: %llu bytes up, %llu down, %.3f s", opt.destination.text, (unsigned long long)up->carried,
@@ -3286,6 +5652,11 @@ static int tunnel_close(const struct lane *up, const struct lane *down, const st
 		signal_die(handlers.caught);
 	if (lane_cut(down) && (down->error == 0 || down->error == EPIPE))
 		return EX_IOERR;
+	close(far->in);
+	while (behind->pump && waitpid(behind->pump, &status, 0) == -1 && errno == EINTR)
+		continue;
+	if (status != 0)
+		return WIFEXITED(status) ? WEXITSTATUS(status) : EX_IOERR; /* it has said why */
 	if (openssl->pid && !lane_cut(down)) /* it left first and knows why; from here that looks like a reset or an orderly end */
 		openssl_check(openssl, down->carried > 0 ? EX_IOERR : EX_PROTOCOL);
 	if (broken->error)
@@ -3350,7 +5721,7 @@ static const char help[] =
 	"  -V, --version             the version\n";
 
 /* Options without a letter. */
-enum { OPTION_FDPASS = 256, OPTION_MAX_CLIENTS, OPTION_PROXY_COMMAND, OPTION_SERVE, OPTION_ALLOW, OPTION_TLS_ONLY };
+enum { OPTION_FDPASS = 256, OPTION_MAX_CLIENTS, OPTION_PROXY_COMMAND, OPTION_RELAY, OPTION_SERVE, OPTION_ALLOW, OPTION_TLS_ONLY };
 
 static const char short_options[] = ":p:r:d:P:R:F:H:o:C:c:k:a:w:EXezi46vqhVNtxWBLT";
 
@@ -3376,6 +5747,7 @@ static const struct option long_options[] = {
 	{ "fdpass", no_argument, NULL, OPTION_FDPASS },
 	{ "max-clients", required_argument, NULL, OPTION_MAX_CLIENTS },
 	{ "proxy-command", required_argument, NULL, OPTION_PROXY_COMMAND },
+	{ "relay", required_argument, NULL, OPTION_RELAY },
 	{ "serve", no_argument, NULL, OPTION_SERVE },
 	{ "allow", required_argument, NULL, OPTION_ALLOW },
 	{ "tls-only", no_argument, NULL, OPTION_TLS_ONLY },
@@ -3389,7 +5761,7 @@ static const struct option long_options[] = {
 /* What the command line says, as long as it is not all read. */
 struct words {
 	char *destination, *passfile;
-	size_t last;			/* the hop named last */
+	struct hop *last;		/* the hop named last */
 };
 
 static char *copy(const char *text)
@@ -3464,12 +5836,23 @@ static void allow_add(const char *pattern)
 	opt.allow[opt.allow_count++] = lower;
 }
 
-/* Adds a hop of -r; returns its index. */
-static size_t hop_add(char *url)
+/* Adds a hop of -r, and returns it. */
+static struct hop *hop_add(char *url)
 {
-	opt.hops[opt.hop_count].url = url;
-	opt.hops[opt.hop_count].remote = true;
-	return opt.hop_count++;
+	struct hop *hop = &opt.hops[opt.hop_count++];
+
+	hop->url = url;
+	hop->remote = true;
+	return hop;
+}
+
+static struct hop *relay_set(char *url)
+{
+	static struct hop relay;
+
+	relay.url = url;
+	opt.relay = &relay;
+	return &relay;
 }
 
 /* The hop that an option is about: the last -r before it, or else the first behind it. */
@@ -3526,13 +5909,13 @@ static _Noreturn void option_bad(int result, char *const *argv)
 static void option(int letter, char *value, struct words *words, char *const *argv)
 {
 	switch (letter) {
-	case 'p': words->last = 0; opt.hops[0].url = secret_url(value); break;
+	case 'p': words->last = opt.hops; opt.hops[0].url = secret_url(value); break;
 	case 'r': words->last = hop_add(secret_url(value)); break;
 	case 'd': words->destination = value; break;
 	case 'P': opt.hops[0].credentials = credentials_split(secret_argument(value)); break;
 	case 'R': last_remote()->credentials = credentials_split(secret_argument(value)); break;
 	case 'F': words->passfile = value; break;
-	case 'H': header_add(&opt.hops[words->last], secret_argument(value)); break;
+	case 'H': header_add(words->last, secret_argument(value)); break;
 	case 'o': opt.hops[0].host = value; break;
 	case 'E': opt.hops[0].tls = true; break;
 	case 'X': last_remote()->tls = true; break;
@@ -3549,6 +5932,7 @@ static void option(int letter, char *value, struct words *words, char *const *ar
 	case OPTION_FDPASS: opt.fdpass = true; break;
 	case OPTION_MAX_CLIENTS: opt.clients_max = option_number("--max-clients", value, 1, CLIENTS_MAX); break;
 	case OPTION_PROXY_COMMAND: opt.proxy_command = value; break;
+	case OPTION_RELAY: words->last = relay_set(secret_url(value)); break;
 	case OPTION_SERVE: opt.serve = true; break;
 	case OPTION_ALLOW: allow_add(value); break;
 	case OPTION_TLS_ONLY: opt.tls_only = true; break;
@@ -3624,16 +6008,37 @@ static void hop_parse(struct hop *hop, const char *source)
 	credentials_check(&hop->userinfo, url);
 }
 
+/* Takes the URL of the relay apart: that of a proxy, and a path. */
+static void relay_parse(void)
+{
+	struct hop *relay = opt.relay;
+	char *path = strchr(url_host(relay->url), '/');
+
+	relay->path = "";
+	if (path) {
+		for (const char *c = path; *c; c++)
+			if (*c <= ' ' || *c > '~' || *c == '?' || *c == '#')
+				die(EX_USAGE, "--relay %s: such a character cannot stand in its path", url_host(relay->url));
+		relay->path = copy(path);
+		*path = '\0';
+		for (size_t length = strlen(relay->path); length > 0 && relay->path[length - 1] == '/';)
+			((char *)relay->path)[--length] = '\0';
+	}
+	hop_parse(relay, "--relay");
+}
+
 /* Makes the list of hops whole: the first may come from the environment, or there may be none. */
 static void hops_complete(void)
 {
 	struct hop *first = opt.hops;
 	const char *variable = proxy_variable(), *source = first->url ? "-p" : variable;
 
+	if (opt.relay)
+		relay_parse();
 	for (size_t i = 1; i < opt.hop_count; i++)
 		hop_parse(&opt.hops[i], "-r");
 	if (!first->url && !*first->at.text && variable && !opt.proxy_command &&
-	    !is_exempt(opt.hop_count > 1 ? first[1].at.host : opt.destination.host))
+	    !is_exempt(opt.hop_count > 1 ? first[1].at.host : way_end()->host))
 		first->url = copy(getenv(variable));
 
 	if (first->url) {
@@ -3645,7 +6050,7 @@ static void hops_complete(void)
 	} else if (!*first->at.text) {
 		bool is_meant = first->credentials.user || first->tls || first->host || first->headers;
 
-		if (!variable && (opt.hop_count == 1 || is_meant))
+		if (!variable && ((opt.hop_count == 1 && !opt.relay) || is_meant))
 			die(EX_USAGE, "no proxy: name it with -p, or in https_proxy");
 		opt.hops++;
 		opt.hop_count--;
@@ -3663,6 +6068,7 @@ static void environment_forget(void)
 	}
 	unsetenv("PROXYPASS");
 	unsetenv("REMPROXYPASS");
+	unsetenv("RELAYPASS");
 }
 
 /* The credentials that two variables hold, checked. */
@@ -3695,14 +6101,16 @@ static void credentials_gather(struct hop *hop, const struct credentials *file, 
 static void credentials_complete(const char *path)
 {
 	const struct credentials none = { NULL, NULL };
-	struct passfile file = { none, none };
+	struct passfile file = { none, none, none };
 	struct credentials first = environment_credentials("PROXYUSER", "PROXYPASS");
 	struct credentials last = environment_credentials("REMPROXYUSER", "REMPROXYPASS");
+	struct credentials relay = environment_credentials("RELAYUSER", "RELAYPASS");
 
 	if (path)
 		file = passfile_read(path);
 	credentials_check(&file.proxy, path);
 	credentials_check(&file.remproxy, path);
+	credentials_check(&file.relay, path);
 	environment_forget();
 	for (size_t i = 0; i < opt.hop_count; i++) {
 		struct hop *hop = &opt.hops[i];
@@ -3715,6 +6123,10 @@ static void credentials_complete(const char *path)
 			credentials_gather(hop, &none, &none);
 		hop->asked |= opt.listen || opt.inetd; /* nobody sits there to be asked later */
 	}
+	if (opt.relay)
+		credentials_gather(opt.relay, &file.relay, &relay);
+	if (opt.relay)
+		opt.relay->asked |= opt.listen || opt.inetd;
 }
 
 /* What does not go together, or not here. */
@@ -3781,7 +6193,7 @@ static void serve_check(const struct words *words, int operand_count)
 static void options(int argc, char **argv)
 {
 	static struct text request;
-	struct words words = { .last = 0 };
+	struct words words = { .last = NULL };
 	const char *wrong;
 	int letter;
 
@@ -3790,6 +6202,7 @@ static void options(int argc, char **argv)
 	if (!opt.hops || !opt.allow)
 		die(EX_OSERR, "out of memory");
 	opt.hop_count = 1;
+	words.last = opt.hops;
 	opterr = 0;
 	while ((letter = getopt_long(argc, argv, short_options, long_options, NULL)) != -1)
 		option(letter, optarg, &words, argv);
@@ -3807,7 +6220,7 @@ static void options(int argc, char **argv)
 	credentials_complete(words.passfile);
 	if (opt.proxy_command)
 		free(command_expand(opt.proxy_command, &opt.hops[0].at));
-	for (size_t i = 0; i < opt.hop_count; i++)
+	for (size_t i = 0; i < way_tunnels(); i++)
 		connect_compose(&request, &opt.hops[i], hop_next(i)); /* or the end: too large a request is never sent */
 }
 
@@ -3825,7 +6238,7 @@ static void descriptors_ensure(void)
 int main(int argc, char **argv)
 {
 	struct lane up, down;
-	struct command openssl = { .pid = 0 };
+	struct behind behind = { .pump = 0 };
 
 	descriptors_ensure();
 	signal(SIGPIPE, SIG_IGN);
@@ -3836,15 +6249,18 @@ int main(int argc, char **argv)
 
 	do {
 		deadline_start();
-		far = opt.serve ? serve_open(&near) : tunnel_open(&openssl);
+		far = opt.serve ? serve_open(&near) : tunnel_open(&near, &behind);
 		alarm(0);
+		status = EX_OK;
+		if (far.in == -1)
+			continue;
 		if (opt.fdpass)
 			return fdpass(handlers.child_count > 0 ? end_detach(&far) : far.in);
 
 		double started = seconds_now();
 		shuttle(&near, &far, &up, &down);
 		status = opt.serve ? serve_close(&near, &far, &up, &down, started)
-		                   : tunnel_close(&up, &down, &openssl, started);
+		                   : tunnel_close(&far, &up, &down, &behind, started);
 	} while (listener_next(&near, &far));
 	return status;
 }

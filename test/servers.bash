@@ -4,18 +4,28 @@
 #   servers_begin                     makes the folder SERVERS; to be called first
 #   servers_end                       stops every server and removes the folder
 #   start_sshd                        an sshd for the present user; `ssh -F $SERVERS/ssh_config target` reaches it
-#   start_tinyproxy [USER:PASSWORD]   a proxy for every port
-#   start_squid [USER:PASSWORD]       a proxy for every port from 1024 on; 403 for others
-#   start_apache [USER:PASSWORD]      likewise; behind TLS=NAME it speaks TLS with that certificate
+#   start_tinyproxy [USER:PASSWORD]   a proxy for every port; behind UPSTREAM=PORT it goes through the proxy there
+#   start_squid [USER:PASSWORD]       a proxy for every port from 1024 on; 403 for others, and behind
+#                                     METHODS='GET POST' for all methods but those
+#   start_apache [USER:PASSWORD]      a proxy; 403 for CONNECT below port 1024; behind TLS=NAME it speaks TLS with
+#                                     that certificate
+#   start_privoxy                     a proxy, as its package sets it up, filters and all
+#   start_nginx BACKEND...            in front of a web server on the port BACKEND, as its package sets it up;
+#                                     behind NGINX='DIRECTIVE;...' with those in the location
+#   start_haproxy BACKEND...          likewise
 #   start_proxytunnel OPTION...       this program, as a server
 #   certificates_make                 the folder TLS_DIR with all that TLS takes, see there
 #   start_stunnel NAME TO [CA]        TLS with that certificate in front of the port TO; with CA for its clients only
 #   server_stop PID...                stops one or more
+#   server_kill PID                   kills all processes of one at once, as a crash would
+#   server_again PID                  starts what was killed again, on the same port, and sets PID anew
+#   server_restart PID                both
 #   free_port                         sets PORT to one on which nobody listens
 #
 # Each start sets PORT and PID, and SERVER_DIR where its log is, and returns when the server listens.
 # None may be called in a subshell, $(...) included: the server would end with it. A password is
-# letters and digits, as tinyproxy knows no others.
+# letters and digits, as tinyproxy knows no others. With several BACKENDs, nginx and haproxy give all
+# requests of a session, whose paths begin with the same /t/ID, to the same one of them.
 
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -87,26 +97,68 @@ server_folder() {
 
 # server_start COMMAND... <CONFIGURATION: @PORT in the configuration becomes a free port.
 server_start() {
-	local template tries waits
+	local template tries
 	template=$(cat)
+	printf '%s\0' "$@" >"$SERVER_DIR/command"
 	for tries in 1 2 3 4 5; do
 		free_port
 		printf '%s\n' "${template//@PORT/$PORT}" >"$SERVER_DIR/conf"
-		# A session of its own: apache ends its whole process group, and a Ctrl-C is for the caller.
-		# Descriptor 3 is the one that bats waits for.
-		setsid setpriv --pdeathsig TERM "$@" </dev/null >"$SERVER_DIR/log" 2>&1 3>&- &
-		PID=$!
-		: >"$SERVERS/pids/$PID"
-		for ((waits = 0; waits < 500; waits++)); do
-			server_listens "$PID" "$PORT" && return
-			server_runs "$PID" || break
-			sleep 0.02
-		done
-		server_stop "$PID"
+		: >"$SERVER_DIR/log"
+		server_run && return
 	done
 	echo "${SERVER_DIR##*/} does not start:" >&2
 	tail -n 20 "$SERVER_DIR/log" >&2
 	return 1
+}
+
+# The command of SERVER_DIR, with the configuration there; until it listens on PORT.
+server_run() {
+	local command waits
+	mapfile -d '' command <"$SERVER_DIR/command"
+	# A session of its own: apache ends its whole process group, and a Ctrl-C is for the caller.
+	# Descriptor 3 is the one that bats waits for. Haproxy wants a folder that it may enter.
+	cd / && exec setsid setpriv --pdeathsig TERM "${command[@]}" </dev/null >>"$SERVER_DIR/log" 2>&1 3>&- &
+	PID=$!
+	printf '%s\n' "$SERVER_DIR" "$PORT" >"$SERVERS/pids/$PID"
+	for ((waits = 0; waits < 500; waits++)); do
+		server_listens "$PID" "$PORT" && return
+		server_runs "$PID" || break
+		sleep 0.02
+	done
+	server_stop "$PID"
+	return 1
+}
+
+server_kill() {
+	local tries
+	server_recall "$1" || return
+	kill -KILL -- "-$1" 2>/dev/null || :
+	wait "$1" 2>/dev/null || :
+	for ((tries = 0; tries < 250; tries++)); do
+		[ -n "$(port_listener "$PORT")" ] || return 0
+		sleep 0.01
+	done
+	echo "${SERVER_DIR##*/} does not end" >&2
+	return 1
+}
+
+server_again() {
+	server_recall "$1" || return
+	rm "$SERVERS/pids/$1"
+	server_run || {
+		echo "${SERVER_DIR##*/} does not start again:" >&2
+		tail -n 20 "$SERVER_DIR/log" >&2
+		return 1
+	}
+}
+
+server_restart() {
+	server_kill "$1" && server_again "$1"
+}
+
+# Sets SERVER_DIR and PORT to what they were when PID was started.
+server_recall() {
+	{ read -r SERVER_DIR && read -r PORT; } <"$SERVERS/pids/$1"
 }
 
 # No proxy needs to be root; one that starts as nobody needs no rules for becoming so.
@@ -170,6 +222,7 @@ start_tinyproxy() {
 		Timeout 600
 		MaxClients 100
 		LogLevel Connect
+		${UPSTREAM:+Upstream http 127.0.0.1:$UPSTREAM}
 		${1:+BasicAuth ${1%%:*} ${1#*:}}
 	END
 }
@@ -194,18 +247,21 @@ start_squid() {
 		coredump_dir $SERVER_DIR
 		netdb_filename none
 		pinger_enable off
-		cache deny all
 		max_filedescriptors 1024
 		shutdown_lifetime 0 seconds
 		acl above port 1024-65535
 		http_access deny !above
+		${METHODS:+acl allowed method $METHODS
+		http_access deny !allowed}
 		$auth
 		http_access allow all
 	END
 }
 
+# With mod_reqtimeout and mod_deflate as Debian has them.
 start_apache() {
-	local auth= tls= modules='mpm_event authn_core authn_file authz_core authz_user auth_basic proxy proxy_connect'
+	local auth= tls= modules='mpm_event authn_core authn_file authz_core authz_user auth_basic proxy proxy_connect proxy_http'
+	modules+=' reqtimeout filter deflate'
 	server_folder apache
 	if [ -n "${TLS:-}" ]; then
 		cp "$TLS_DIR/$TLS.pem" "$SERVER_DIR"
@@ -233,11 +289,89 @@ start_apache() {
 		$tls
 		StartServers 1
 		ThreadsPerChild 50
+		RequestReadTimeout header=20-40,minrate=500 body=10,minrate=500
+		AddOutputFilterByType DEFLATE text/html text/plain text/xml text/css application/javascript
 		ProxyRequests On
 		AllowCONNECT 1024-65535
 		<Proxy "*">
 		$auth
 		</Proxy>
+	END
+}
+
+start_privoxy() {
+	server_folder privoxy
+	proxy_start privoxy --no-daemon "$SERVER_DIR/conf" < <(
+		sed -e '/^listen-address/d' -e "s|^logdir.*|logdir $SERVER_DIR|; s|^logfile.*|logfile log|" /etc/privoxy/config
+		echo 'listen-address 127.0.0.1:@PORT'
+	)
+}
+
+start_nginx() {
+	local balance= to=127.0.0.1:$1
+	server_folder nginx
+	if [ $# -gt 1 ]; then
+		to=relays
+		# No other relay knows the session, so none is to be tried, however the right one fares.
+		balance="map \$uri \$session { '~/(?<id>[0-9a-f]{32})(/|\$)' \$id; }
+		upstream relays {
+			hash \$session;
+			$(printf 'server 127.0.0.1:%s max_fails=0;\n' "$@")
+		}
+		proxy_next_upstream off;"
+	fi
+	proxy_start nginx -p "$SERVER_DIR" -e "$SERVER_DIR/log" -c "$SERVER_DIR/conf" <<-END
+		daemon off;
+		pid $SERVER_DIR/pid;
+		error_log $SERVER_DIR/log;
+		worker_processes auto;
+		events { worker_connections 768; }
+		http {
+			client_body_temp_path $SERVER_DIR/body;
+			proxy_temp_path $SERVER_DIR/proxy;
+			fastcgi_temp_path $SERVER_DIR/fastcgi;
+			uwsgi_temp_path $SERVER_DIR/uwsgi;
+			scgi_temp_path $SERVER_DIR/scgi;
+			access_log $SERVER_DIR/access.log;
+			sendfile on;
+			tcp_nopush on;
+			default_type application/octet-stream;
+			gzip on;
+			$balance
+			server {
+				listen 127.0.0.1:@PORT;
+				location / {
+					proxy_pass http://$to;
+					${NGINX:-}
+				}
+			}
+		}
+	END
+}
+
+start_haproxy() {
+	local backend
+	server_folder haproxy
+	# Of the path /t/ID/OFFSET the first two parts decide.
+	proxy_start haproxy -db -f "$SERVER_DIR/conf" <<-END
+		global
+			log stdout format raw local0
+		defaults
+			log global
+			mode http
+			option httplog
+			option dontlognull
+			timeout connect 5000
+			timeout client 50000
+			timeout server 50000
+		frontend relay
+			bind 127.0.0.1:@PORT
+			default_backend relays
+		backend relays
+			balance uri depth 2
+			$(for backend; do
+				echo "server relay$backend 127.0.0.1:$backend"
+			done)
 	END
 }
 
