@@ -14,11 +14,17 @@
  * credentials  where they come from: credentials_add, passfile_read, credentials_ask
  * connect      the CONNECT exchange: connect_through
  * shuttle      bytes both ways until both ends are done: shuttle
+ * ring         bytes at offsets, kept until they are needed no more: ring_receive, ring_send
  * tls          openssl(1) on a stream that stands already: tls_start
  * requests     what a client of a server asks for, and how it is refused: request_split, visit_refuse
  * access       who may have what: is_account, allow_fit, addresses_filter
+ * asks         what a request wants of a relay: ask_parse
  * seats        what a listener and its children share: seat_take, seat_stand
+ * sessions     the relay's side of a tunnel without CONNECT: session_hand, session_run
  * serving      what the near end asks for, if it may have it: serve_open
+ * way          a stream to where the tunnel, or its requests, go: way_open
+ * exchange     a request to the relay, and its answer: exchange_start, exchange_decode
+ * relay        the client's side of a tunnel without CONNECT: relay_open
  * ends         the far end, and what main says of it: tunnel_open, tunnel_close
  * listener     a child for each client: listener_run, listener_next
  * near         where the bytes come from, or the far end goes to: near_open, fdpass
@@ -293,7 +299,7 @@ static struct {
 	size_t answer_length;
 	int client;
 	volatile sig_atomic_t caught;	/* the signal that ends the shuttle, or the listener */
-	pid_t children[CHILDREN_MAX];	/* that end with this process */
+	pid_t children[CHILDREN_MAX + 1];	/* that end with this process; a pump comes last */
 	volatile sig_atomic_t child_count;
 	char meeting[MEETING_SIZE];	/* the path of a Unix socket in a folder of its own, while it exists */
 	int terminal;			/* where a prompt waits, with the echo off */
@@ -553,7 +559,7 @@ static const char *proxy_parse(struct hop *hop)
 	if (has_control(url))
 		return "a control character";
 	if (rest > url && strncasecmp(url, "http://", 7) != 0 && strncasecmp(url, "https://", 8) != 0)
-		return "the scheme of a proxy can only be http or https";
+		return "the scheme can only be http or https";
 	hop->tls |= strncasecmp(url, "https://", 8) == 0;
 	if (host > rest) {
 		host[-1] = '\0';
@@ -775,7 +781,7 @@ static const char *http_field(const char **cursor, const char *name, int *length
 	size_t name_length = strlen(name);
 	const char *line;
 
-	while ((line = http_line(cursor, length))) {
+	while ((line = http_line(cursor, length)) && *length > 0) {
 		if ((size_t)*length <= name_length || line[name_length] != ':' ||
 		    strncasecmp(line, name, name_length) != 0)
 			continue;
@@ -824,7 +830,7 @@ static struct addrinfo *address_literal(const struct authority *to)
 {
 	static struct sockaddr_in ipv4 = { .sin_family = AF_INET };
 	static struct sockaddr_in6 ipv6 = { .sin6_family = AF_INET6 };
-	static struct addrinfo literal;
+	static struct addrinfo literal = { .ai_socktype = SOCK_STREAM };
 	in_port_t port = htons((in_port_t)number_parse(to->port, 0, 65535));
 
 	if (inet_pton(AF_INET, to->host, &ipv4.sin_addr) == 1 && opt.family != AF_INET6) {
@@ -1157,22 +1163,33 @@ static void net_linger(int socket)
 
 /* --- commands: programs behind a socket: command_start, command_reach ---------------------------------- */
 
+/* Lets no signal end this process, unless it is ignored, without its children. */
+static void children_guard(void)
+{
+	static const int signals[] = { SIGHUP, SIGINT, SIGTERM };
+	struct sigaction action = { .sa_handler = children_interrupted, .sa_flags = SA_NODEFER }, before;
+	sigset_t guarded;
+
+	sigemptyset(&guarded);
+	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+		sigaction(signals[i], &action, &before);
+		if (before.sa_handler == SIG_IGN)
+			signal(signals[i], SIG_IGN);
+		sigaddset(&guarded, signals[i]);
+	}
+	sigprocmask(SIG_UNBLOCK, &guarded, NULL);
+}
+
 /* From now on this process ends its children, and removes what was made for them, whatever ends it. */
 static void children_prepare(void)
 {
-	static const int signals[] = { SIGHUP, SIGINT, SIGTERM };
 	static bool prepared;
-	struct sigaction action = { .sa_handler = children_interrupted, .sa_flags = SA_NODEFER }, before;
 
 	if (prepared)
 		return;
 	prepared = true;
 	atexit(children_end);
-	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
-		sigaction(signals[i], &action, &before);
-		if (before.sa_handler == SIG_IGN)
-			signal(signals[i], SIG_IGN);
-	}
+	children_guard();
 }
 
 /* Forks a child that ends with this process; no signal comes between its start and its being known. */
@@ -1811,7 +1828,7 @@ static void refusal_hint(char *hint, size_t size, int status, const char *head, 
 	else if (status == 403 && strcmp(to->port, "443") != 0)
 		snprintf(hint, size, " (many proxies let only port 443 through)");
 	else if (status == 405 || status == 501)
-		snprintf(hint, size, " (it does no CONNECT)");
+		snprintf(hint, size, " (it does no CONNECT; try --relay)");
 	else if (status / 100 == 3 && (location = http_field(&cursor, "Location", &length)))
 		snprintf(hint, size, " (it points to %.*s; is there a page to log in at first?)", length, location);
 	else if (opt.verbosity < 1)
@@ -2275,6 +2292,16 @@ struct ring {
 	char *bytes;			/* of that size; the byte of an offset is at its remainder */
 };
 
+/* Memory of that size, all zeros, which takes none before it is written to; mapped, as each page table counts in a server's thousand children. */
+static void *memory_map(size_t size)
+{
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (memory == MAP_FAILED)
+		die(EX_OSERR, "out of memory");
+	return memory;
+}
+
 static size_t ring_held(const struct ring *ring)
 {
 	return (size_t)(ring->stop - ring->start);
@@ -2478,36 +2505,19 @@ struct request {
 	bool is_http10;
 };
 
-/* Composes an answer, with the reason also in its status line, as that is all that most clients show; returns its length. */
+/*
+ * Composes an answer, with the reason also in its status line, as that is all that most clients show; returns its length.
+ * It is marked as an answer of the relay, even where nobody knows yet what is asked for.
+ */
 static size_t answer_compose(char answer[ANSWER_SIZE], int status, const char *reason)
 {
-	const char *field = status == 405 ? "Allow: CONNECT\r\n" :
+	const char *field = status == 401 ? "WWW-Authenticate: Basic realm=\"proxytunnel\"\r\n" :
+	                    status == 405 ? "Allow: CONNECT\r\n" :
 	                    status == 407 ? "Proxy-Authenticate: Basic realm=\"proxytunnel\"\r\n" : "";
 
-	return (size_t)snprintf(answer, ANSWER_SIZE, "HTTP/1.1 %d %s\r\n%sContent-Type: text/plain\r\n"
-	                        "Content-Length: %zu\r\nConnection: close\r\n\r\n%s\n",
+	return (size_t)snprintf(answer, ANSWER_SIZE, "HTTP/1.1 %d %s\r\n%sTunnel-Relay: 1\r\nCache-Control: no-store\r\n"
+	                        "Content-Type: text/plain\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s\n",
 	                        status, reason, field, strlen(reason) + 1, reason);
-}
-
-#define RELAY_FIELDS "Tunnel-Relay: 1\r\nContent-Type: application/octet-stream\r\nCache-Control: no-store, no-transform\r\n"
-#define RELAY_HEAD "HTTP/1.1 200 OK\r\n" RELAY_FIELDS
-
-/* Composes an answer of the relay, likewise; words are its body. */
-static size_t relay_answer(char answer[ANSWER_SIZE], int status, const char *words, bool keep)
-{
-	const char *reason = status == 200 ? "OK" : status == 201 ? "Created" : status == 204 ? "No Content" : words;
-	const char *field = status == 401 ? "WWW-Authenticate: Basic realm=\"proxytunnel\"\r\n" : "";
-	char length[40] = "";
-
-	if (status != 204) /* RFC 9110 8.6 */
-		snprintf(length, sizeof length, "Content-Length: %zu\r\n", strlen(words));
-	return (size_t)snprintf(answer, ANSWER_SIZE, "HTTP/1.1 %d %s\r\n" RELAY_FIELDS "%s%s%s\r\n%s", status, reason, field,
-	                        length, keep ? "" : "Connection: close\r\n", words);
-}
-
-static size_t visit_answer(const struct visit *visit, char answer[ANSWER_SIZE], int status, const char *reason)
-{
-	return visit->is_relay ? relay_answer(answer, status, reason, false) : answer_compose(answer, status, reason);
 }
 
 /* Starts the clock for a stage of a visit, and says how the client is answered, and what is logged, when it runs out. 0: no answer. */
@@ -2518,14 +2528,14 @@ static void visit_stage(const struct visit *visit, int status, const char *reaso
 	deadline_stage("%s to %s: %s in %u s", visit->client, visit->to.text, reason, opt.timeout);
 	atomic_signal_fence(memory_order_release);
 	if (status != 0)
-		handlers.answer_length = visit_answer(visit, handlers.answer, status, reason);
+		handlers.answer_length = answer_compose(handlers.answer, status, reason);
 	alarm(opt.timeout);
 }
 
 /* Reads the body of a request that is refused, if it is not too much, as some proxies listen only once it is sent. */
 static void visit_drop(const struct visit *visit)
 {
-	uint64_t left = visit->body <= BODY_MAX ? visit->body : 0;
+	uint64_t left = visit->body <= BODY_MAX && !visit->expects ? visit->body : 0;
 	char dropped[4096];
 	ssize_t got = 1;
 
@@ -2543,7 +2553,7 @@ static void visit_drop(const struct visit *visit)
 static _Noreturn void visit_refuse(const struct visit *visit, int status, const char *reason)
 {
 	char answer[ANSWER_SIZE];
-	size_t length = visit_answer(visit, answer, status, reason);
+	size_t length = answer_compose(answer, status, reason);
 
 	visit_drop(visit);
 	alarm(0);
@@ -2940,6 +2950,8 @@ static bool ask_parse(struct ask *ask, const struct request *request, const char
 		ask->wrong = "a Transfer-Encoding; a Content-Length is wanted", ask->status = 411;
 	else if (field_count(fields, "Tunnel-Ack", &value, &length) > 0 && !offset_parse(&ask->ack, value, (size_t)length))
 		ask->wrong = "a Tunnel-Ack that is no number", ask->status = 400;
+	else if (ask->what == ASK_GET && ask->length > 0) /* what follows it would be taken for the next request */
+		ask->wrong = "a GET with a body", ask->status = 400;
 	else if (opt.accounts && !is_account(fields, "Authorization"))
 		ask->wrong = "user and password wanted", ask->status = 401;
 	if (ask->wrong)
@@ -2983,7 +2995,8 @@ struct seat {
 	int client;			/* its first; -1 once that has been taken */
 	int queue;			/* where the others come from */
 	int returns;			/* where they go whose next request is for another child */
-	struct head *said;		/* what has been read from the client already */
+	struct arrival *arrival;	/* of its present client */
+	size_t said;			/* bytes of what that holds */
 	sigset_t deadly;		/* signals that end it while it has no tunnel */
 };
 
@@ -3003,22 +3016,21 @@ static void seat_leave(const struct seat *seat)
 /* Takes the next client that comes, or leaves after a while; returns its socket. */
 static int seat_take(struct seat *seat)
 {
-	static struct arrival arrival;
-	size_t length = sizeof arrival;
+	struct arrival *arrival = seat->arrival;
+	size_t length = sizeof *arrival;
 	int fd = seat->client;
 
 	seat->client = -1;
 	if (fd != -1)
 		return fd;
-	while ((fd = fd_receive(seat->queue, &arrival, &length, 0)) == -1) {
+	while ((fd = fd_receive(seat->queue, arrival, &length, 0)) == -1) {
 		if (length > 0 || errno != EAGAIN)
 			exit(EX_OSERR); /* there is no descriptor left for the client, or no listener any more */
 		seat_leave(seat);
-		length = sizeof arrival;
+		length = sizeof *arrival;
 	}
-	seat->said->length = length - offsetof(struct arrival, said);
-	memcpy(seat->said->bytes, arrival.said, seat->said->length);
-	atomic_store(&seat->place->number, arrival.number);
+	seat->said = length - offsetof(struct arrival, said);
+	atomic_store(&seat->place->number, arrival->number);
 	atomic_store(&seat->place->stage, STAGE_ASKED);
 	return fd;
 }
@@ -3099,8 +3111,25 @@ struct session {
 	bool is_closed;			/* by its client */
 	double begun, asked;		/* when it was opened, and when a request last came */
 	struct link links[LINKS_MAX];
+	struct head arrived, parsed;	/* heads at work */
 };
 
+#define RELAY_FIELDS "Tunnel-Relay: 1\r\nContent-Type: application/octet-stream\r\nCache-Control: no-store, no-transform\r\n"
+#define RELAY_HEAD "HTTP/1.1 200 OK\r\n" RELAY_FIELDS
+
+/* Composes an answer to a request of a session; words are its body. Returns its length. */
+static size_t session_answer(char answer[ANSWER_SIZE], int status, const char *words, bool keep)
+{
+	const char *reason = status == 200 ? "OK" : status == 201 ? "Created" : status == 204 ? "No Content" : words;
+	char length[40] = "";
+
+	if (status != 204) /* RFC 9110 8.6 */
+		snprintf(length, sizeof length, "Content-Length: %zu\r\n", strlen(words));
+	return (size_t)snprintf(answer, ANSWER_SIZE, "HTTP/1.1 %d %s\r\n" RELAY_FIELDS "%s%s\r\n%s", status, reason, length,
+	                        keep ? "" : "Connection: close\r\n", words);
+}
+
+/* Adds the head of a frame to a text. */
 static void session_frame(char *text, size_t *length, char type, size_t payload)
 {
 	text[(*length)++] = type;
@@ -3134,7 +3163,7 @@ static void link_answer(struct link *link, int status, const char *words)
 		link->ask.keep = false;
 	}
 	link->text_start = 0;
-	link->text_stop = relay_answer(link->text, status, words, link->ask.keep);
+	link->text_stop = session_answer(link->text, status, words, link->ask.keep);
 	link->from = link->to = link->tail_length = 0;
 	link->state = link->ask.length > 0 ? LINK_DROP : LINK_ANSWER;
 }
@@ -3397,6 +3426,7 @@ static void link_do(struct session *session, struct link *link)
 	case ASK_GET: link_get(session, link); break;
 	case ASK_DELETE:
 		session->is_closed = true;
+		link->ask.keep = false; /* or a proxy would take the end of this process for a failure */
 		link_answer(link, 204, "");
 	}
 	if (link->state == LINK_ANSWER)
@@ -3472,12 +3502,11 @@ static bool session_hand(const char *path, int fd, const struct head *head)
  */
 static void link_request(struct session *session, struct link *link)
 {
-	static struct head parsed;
+	char *parsed = session->parsed.bytes, *fields;
 	struct request request;
-	char *fields;
 
-	memcpy(parsed.bytes, link->head.bytes, link->head.length + 1);
-	bool is_ask = !head_wrong(parsed.bytes) && (fields = request_split(parsed.bytes, &request)) &&
+	memcpy(parsed, link->head.bytes, link->head.length + 1);
+	bool is_ask = !head_wrong(parsed) && (fields = request_split(parsed, &request)) &&
 	              !fields_wrong(fields, &request) && ask_parse(&link->ask, &request, fields);
 	link->ask.keep &= session->visit->returns != -1;
 	bool has_body = link->head.length > http_head_end(link->head.bytes, 0, link->head.length);
@@ -3509,12 +3538,12 @@ static struct link *session_link(struct session *session)
 /* Takes over the connections that come. */
 static void session_meet(struct session *session)
 {
-	static struct head head;
+	struct head *head = &session->arrived;
 
 	while (true) {
-		head.length = HEAD_MAX;
-		int fd = fd_receive(session->meeting, head.bytes, &head.length, MSG_DONTWAIT);
-		if (head.length == 0)
+		head->length = HEAD_MAX;
+		int fd = fd_receive(session->meeting, head->bytes, &head->length, MSG_DONTWAIT);
+		if (head->length == 0)
 			return;
 		struct link *link = fd != -1 ? session_link(session) : NULL;
 		if (!link) {
@@ -3525,9 +3554,9 @@ static void session_meet(struct session *session)
 		link->fd = fd;
 		link->state = LINK_HEAD;
 		link->head.start = 0;
-		link->head.length = head.length;
-		memcpy(link->head.bytes, head.bytes, head.length);
-		link->head.bytes[head.length] = '\0';
+		link->head.length = head->length;
+		memcpy(link->head.bytes, head->bytes, head->length);
+		link->head.bytes[head->length] = '\0';
 		link_request(session, link);
 	}
 }
@@ -3613,15 +3642,17 @@ static void link_move(struct session *session, struct link *link, short events)
 		link_send(session, link);
 }
 
-/* When something is due on a connection if nothing happens. */
+/* When something is due on a connection if nothing happens; what can be told is due at once. */
 static double link_due(const struct session *session, const struct link *link)
 {
+	bool has_news = session_has_news(session, link);
+
 	switch (link->state) {
 	case LINK_FREE: return session->asked + SESSION_TIME;
 	case LINK_BODY: return link->moved + (ring_room(&session->up) > 0 ? LINK_TIME : STALL_TIME);
-	case LINK_WAIT: return link->begun + (double)link->ask.poll;
+	case LINK_WAIT: return has_news ? 0 : link->begun + (double)link->ask.poll;
 	case LINK_LINGER: return link->moved + 2 * LINGER / 1e3;
-	case LINK_STREAM: return link_has_unsent(link) ? link->moved + LINK_TIME : link->moved + HEARTBEAT;
+	case LINK_STREAM: return link_has_unsent(link) ? link->moved + LINK_TIME : has_news ? 0 : link->moved + HEARTBEAT;
 	default: return link->moved + LINK_TIME;
 	}
 }
@@ -3709,8 +3740,9 @@ static bool session_turn(struct session *session, const sigset_t *waiting)
 		due = session->begun + opt.timeout;
 	for (int i = 0; i < LINKS_MAX; i++) {
 		const struct link *link = &session->links[i];
+		short events = link_events(session, link);
 
-		set[2 + i] = (struct pollfd){ .fd = link->state == LINK_FREE ? -1 : link->fd, .events = link_events(session, link) };
+		set[2 + i] = (struct pollfd){ .fd = events ? link->fd : -1, .events = events }; /* else a reset would be reported for ever */
 		if (link->state != LINK_FREE && link_due(session, link) < due)
 			due = link_due(session, link);
 	}
@@ -3724,6 +3756,8 @@ static bool session_turn(struct session *session, const sigset_t *waiting)
 	if (!session->is_hello && !session->error && opt.timeout > 0 && now - session->begun >= opt.timeout)
 		session_break(session, "cut, as no TLS ClientHello came in time");
 	session_move(session, set[1].revents & ~POLLOUT);
+	if (set[0].revents)
+		session_meet(session);
 	for (int i = 0; i < LINKS_MAX; i++) {
 		struct link *link = &session->links[i];
 		short events = set[2 + i].fd == link->fd ? set[2 + i].revents : 0;
@@ -3732,8 +3766,6 @@ static bool session_turn(struct session *session, const sigset_t *waiting)
 		if (link->state != LINK_FREE && link_due(session, link) <= now)
 			link_expire(session, link);
 	}
-	if (set[0].revents)
-		session_meet(session);
 	session_move(session, false); /* what has just come need not wait for another turn */
 	return now - session->asked < SESSION_TIME;
 }
@@ -3741,23 +3773,22 @@ static bool session_turn(struct session *session, const sigset_t *waiting)
 /* The session of a visit, from its first answer on, until it ends; ends the process. */
 static _Noreturn void session_run(const struct visit *visit, int meeting, int target, const struct ask *ask)
 {
-	static char up[UP_SIZE], down[DOWN_SIZE];
-	static struct session session;
+	struct session *session = memory_map(sizeof *session);
 	sigset_t awaited, waiting;
 	double started = seconds_now();
 	bool is_asked = true;
 
 	alarm(0);
-	session.visit = visit;
-	strcpy(session.path, ask->path);
-	session.meeting = meeting;
-	session.target = target;
-	session.up = (struct ring){ .size = sizeof up, .bytes = up };
-	session.down = (struct ring){ .size = sizeof down, .bytes = down };
-	session.is_hello = !opt.tls_only;
-	session.begun = session.asked = started;
-	session.links[0] = (struct link){ .fd = visit->socket, .ask = *ask, .begun = started, .moved = started };
-	session.links[0].ask.length = 0;
+	session->visit = visit;
+	strcpy(session->path, ask->path);
+	session->meeting = meeting;
+	session->target = target;
+	session->up = (struct ring){ .size = UP_SIZE, .bytes = memory_map(UP_SIZE) };
+	session->down = (struct ring){ .size = DOWN_SIZE, .bytes = memory_map(DOWN_SIZE) };
+	session->is_hello = !opt.tls_only;
+	session->begun = session->asked = started;
+	session->links[0] = (struct link){ .fd = visit->socket, .ask = *ask, .begun = started, .moved = started };
+	session->links[0].ask.length = 0;
 	fcntl(target, F_SETFL, O_NONBLOCK);
 	fcntl(visit->socket, F_SETFL, O_NONBLOCK);
 	fcntl(meeting, F_SETFL, O_NONBLOCK);
@@ -3766,20 +3797,20 @@ static _Noreturn void session_run(const struct visit *visit, int meeting, int ta
 	signal_await(SIGTERM, &awaited);
 	sigprocmask(SIG_BLOCK, &awaited, &waiting);
 
-	link_answer(&session.links[0], 201, "it stands");
-	link_send(&session, &session.links[0]);
-	while (!handlers.caught && is_asked && !session_is_over(&session))
-		is_asked = session_turn(&session, &waiting);
+	link_answer(session->links, 201, "it stands");
+	link_send(session, session->links);
+	while (!handlers.caught && is_asked && !session_is_over(session))
+		is_asked = session_turn(session, &waiting);
 
 	char outcome[128] = "done";
 	if (handlers.caught)
 		snprintf(outcome, sizeof outcome, "ended by signal %d", handlers.caught);
-	else if (session.error && is_asked)
-		snprintf(outcome, sizeof outcome, "broken: %s", session.error);
+	else if (session->error && is_asked)
+		snprintf(outcome, sizeof outcome, "broken: %s", session->error);
 	else if (!is_asked)
 		strcpy(outcome, "left by its client");
 	warn("%s to %s: %s, %" PRIu64 " bytes up, %" PRIu64 " down, %.3f s", visit->client, visit->to.text, outcome,
-	     session.up.start, session.down.start, seconds_now() - started);
+	     session->up.start, session->sent, seconds_now() - started);
 	exit(EX_OK);
 }
 
@@ -3811,7 +3842,7 @@ static int visit_dial(const struct visit *visit)
 }
 
 /* Reads the head of the request, unless it has been said already, or refuses. */
-static void visit_hear(struct visit *visit, const struct head *said)
+static void visit_hear(struct visit *visit, const struct seat *seat)
 {
 	struct head *head = &visit->head;
 	enum head_result result = HEAD_WHOLE;
@@ -3819,9 +3850,9 @@ static void visit_hear(struct visit *visit, const struct head *said)
 	memset(head->bytes, 0, head->length); /* it may hold credentials of another client */
 	head->length = 0;
 	visit_stage(visit, 408, "no request");
-	if (said && said->length > 0) {
-		head->length = said->length;
-		memcpy(head->bytes, said->bytes, said->length);
+	if (seat && seat->said > 0) {
+		head->length = seat->said;
+		memcpy(head->bytes, seat->arrival->said, seat->said);
 		head->bytes[head->length] = '\0';
 	} else {
 		result = http_read_head(visit->socket, head, "");
@@ -3854,11 +3885,13 @@ static char *visit_read(struct visit *visit, struct request *request)
 }
 
 /* Refuses a request that is no CONNECT. */
-static _Noreturn void visit_stray(const struct visit *visit, const struct request *request)
+static _Noreturn void visit_stray(const struct visit *visit, const struct request *request, const char *fields)
 {
 	static const char *const known[] = { "GET", "HEAD", "POST", "PUT", "DELETE" };
 	const char *target = request->target, *authority = strstr(target, "://");
 
+	if (field_lists(fields, "Transfer-Encoding", "chunked"))
+		visit_refuse(visit, 400, "a Transfer-Encoding");
 	if (*target != '/' && strcmp(target, "*") != 0 && !authority)
 		visit_refuse(visit, 400, "a request target that is none");
 	if (authority && memchr(authority, '@', strcspn(authority + 3, "/?#") + 3))
@@ -4008,14 +4041,15 @@ static struct end serve_open(const struct end *near)
 	visit.body = 0;
 	visit.returns = seat ? seat->returns : -1;
 	strcpy(visit.to.text, "-");
-	visit_hear(&visit, seat ? seat->said : NULL);
+	visit_hear(&visit, seat);
 	char *fields = visit_read(&visit, &request);
 	if (strcmp(request.method, "CONNECT") != 0 && ask_parse(&ask, &request, fields)) {
+		ask.keep &= visit.returns != -1;
 		visit_relay(&visit, seat, &ask);
 		return (struct end){ .in = -1, .out = -1 };
 	}
 	if (strcmp(request.method, "CONNECT") != 0)
-		visit_stray(&visit, &request);
+		visit_stray(&visit, &request, fields);
 	if ((wrong = target_parse(&visit.to, request.target)))
 		visit_refuse(&visit, 400, wrong);
 	if (opt.accounts && !is_account(fields, "Proxy-Authorization"))
@@ -4156,7 +4190,8 @@ enum body {
 struct exchange {
 	enum exchange_state state;
 	const char *method;		/* for messages */
-	int fd;				/* the connection, -1: none; or where the process that makes it passes it */
+	int fd;				/* the connection; -1: none */
+	int maker;			/* the process that made it, or makes it, ends with this socket; -1: there is none */
 	bool is_used;			/* it has served a request before */
 	bool is_single;			/* connections have been found closed when they were used again */
 	struct text request;
@@ -4176,13 +4211,16 @@ struct exchange {
 	double due;			/* when the next try is */
 	double delay;			/* s, before it */
 	char seen[256];			/* of the last failure */
+	char said[256];			/* by the process that makes the connection */
 };
 
 static void exchange_close(struct exchange *exchange)
 {
 	if (exchange->fd != -1)
 		close(exchange->fd);
-	exchange->fd = -1;
+	if (exchange->maker != -1)
+		close(exchange->maker);
+	exchange->fd = exchange->maker = -1;
 	exchange->is_used = false;
 }
 
@@ -4219,32 +4257,6 @@ static void exchange_succeed(struct exchange *exchange)
 	exchange->failing = exchange->delay = 0;
 }
 
-/*
- * Makes a connection in a process of its own, which passes it over the socket that this returns, or else says there why
- * not: so nothing waits for it, and all that leads to a host works as it does for CONNECT.
- */
-static int exchange_connect(void)
-{
-	struct command openssl = { .pid = 0 };
-	int ends[2];
-
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1)
-		die(EX_OSERR, "cannot make a pair of sockets: %s", strerror(errno));
-	pid_t child = fork();
-	if (child == -1)
-		die(EX_OSERR, "cannot start a process: %s", strerror(errno));
-	if (child == 0) {
-		close(ends[0]);
-		words_to = ends[1];
-		deadline_start();
-		if (!fd_send(ends[1], way_open(&openssl), "", 1))
-			_exit(EX_IOERR);
-		_exit(EX_OK); /* the commands on the way stay, and end with the connection */
-	}
-	close(ends[1]);
-	return ends[0];
-}
-
 /* Whether a connection has not been ended in the meantime. */
 static bool exchange_usable(const struct exchange *exchange)
 {
@@ -4253,20 +4265,16 @@ static bool exchange_usable(const struct exchange *exchange)
 	return exchange->fd != -1 && seconds_now() - exchange->moved < KEEP_TIME && poll(&polled, 1, 0) == 0;
 }
 
-/* Starts the request that is composed, on the old connection if that still serves. */
-static void exchange_start(struct exchange *exchange)
+/* Starts the request that is composed, on the old connection if that still serves; false if a new one is wanted. */
+static bool exchange_start(struct exchange *exchange)
 {
 	exchange->begun = seconds_now();
 	exchange->sent = 0;
 	exchange->answer.start = exchange->answer.length = 0;
 	exchange->is_used = exchange_usable(exchange);
-	exchange->state = EXCHANGE_SEND;
-	if (!exchange->is_used) {
-		exchange_close(exchange);
-		exchange->fd = exchange_connect();
-		exchange->state = EXCHANGE_CONNECT;
-	}
+	exchange->state = exchange->is_used ? EXCHANGE_SEND : EXCHANGE_CONNECT;
 	exchange->moved = exchange->begun;
+	return exchange->is_used;
 }
 
 /* Takes the connection that has been made, or the reason why there is none. */
@@ -4274,7 +4282,7 @@ static void exchange_take_connection(struct exchange *exchange)
 {
 	char words[LINE_SIZE];
 	size_t length = sizeof words - 1;
-	int fd = fd_receive(exchange->fd, words, &length, MSG_DONTWAIT);
+	int fd = fd_receive(exchange->maker, words, &length, MSG_DONTWAIT);
 
 	if (fd == -1 && length == 0 && errno == EAGAIN)
 		return;
@@ -4282,7 +4290,6 @@ static void exchange_take_connection(struct exchange *exchange)
 	if (opt.verbosity > 0 && write(STDERR_FILENO, words, length) == -1)
 		return;
 	if (fd != -1) {
-		close(exchange->fd);
 		exchange->fd = fd;
 		fcntl(fd, F_SETFL, O_NONBLOCK);
 		exchange->state = EXCHANGE_SEND;
@@ -4291,14 +4298,14 @@ static void exchange_take_connection(struct exchange *exchange)
 	}
 	words[length] = '\0';
 	if (length == 0) {
-		exchange_fail(exchange, "%s", *exchange->seen ? exchange->seen : "no connection");
+		exchange_fail(exchange, "%s", *exchange->said ? exchange->said : "no connection");
 		return;
 	}
 	char *line = words + strlen(words) - (words[length - 1] == '\n');
 	*line = '\0';
 	while (line > words && line[-1] != '\n')
 		line--;
-	snprintf(exchange->seen, sizeof exchange->seen, "%s", line + (strncmp(line, "proxytunnel: ", 13) == 0 ? 13 : 0));
+	snprintf(exchange->said, sizeof exchange->said, "%s", line + (strncmp(line, "proxytunnel: ", 13) == 0 ? 13 : 0));
 }
 
 /* Sends on; an answer may come before all is sent. */
@@ -4455,7 +4462,7 @@ struct pump {
 	bool up_ended, up_done;		/* the tunnel's end has been read, and acknowledged */
 	bool down_ended, down_done;	/* the downstream's end has come, and been written */
 	bool is_gone;			/* the tunnel takes no more bytes */
-	double gone;			/* since when */
+	double gone;			/* when it was seen to be, or what it has left last made headway */
 	uint64_t acknowledged;		/* downstream, as far as the relay was told */
 	double told;			/* when a request that tells so was last begun */
 	struct exchange put, ack, get;
@@ -4479,6 +4486,8 @@ struct pump {
 	bool is_answered;		/* a frame has come in this GET */
 	bool is_last;			/* and its last one */
 	uint64_t received;		/* bytes before this GET */
+	char broken[2 * REASON_SHOWN];	/* why the tunnel is over, once all that has come is written; empty: it is not */
+	char bytes[BUFFER_SIZE];	/* of an answer, as they come */
 };
 
 /* Draws an id and a key. */
@@ -4530,7 +4539,7 @@ static void pump_fields(struct pump *pump)
 	const struct hop *proxy = relay_proxy();
 
 	pump->fields.length = 0;
-	if (!header_given(opt.relay, "Host"))
+	if (!header_given(opt.relay, "Host") && !(proxy && header_given(proxy, "Host")))
 		text_add(&pump->fields, "Host: %s\r\n", proxy && proxy->host ? proxy->host : relay_host());
 	text_add(&pump->fields, "Tunnel-Key: %s\r\n", pump->words + SESSION_WORD + 1);
 	fields_add_credentials(&pump->fields, "Authorization", opt.relay);
@@ -4561,11 +4570,54 @@ static void pump_compose(const struct pump *pump, struct exchange *exchange, con
 		text_add(request, "Content-Length: %lld\r\n", length);
 }
 
-static void pump_start(struct exchange *exchange)
+/*
+ * Makes a connection in a process of its own, which passes it on, or else says why not: so nothing waits for it, and all
+ * that leads to a host works as it does for CONNECT. Where commands stand on the way, it stays and ends with them.
+ */
+static void pump_connect(struct pump *pump, struct exchange *exchange)
+{
+	struct exchange *exchanges[] = { &pump->put, &pump->ack, &pump->get };
+	struct command openssl = { .pid = 0 };
+	int ends[2];
+	char end;
+
+	exchange_close(exchange);
+	*exchange->said = '\0';
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1)
+		die(EX_OSERR, "cannot make a pair of sockets: %s", strerror(errno));
+	pid_t child = fork();
+	if (child == -1)
+		die(EX_OSERR, "cannot start a process: %s", strerror(errno));
+	if (child == 0) {
+		signal(SIGCHLD, SIG_DFL);
+		close(ends[0]);
+		close(pump->tunnel);
+		for (int i = 0; i < 3; i++)
+			exchange_close(exchanges[i]);
+		words_to = ends[1];
+		if (opt.timeout == 0 || opt.timeout > SILENCE)
+			opt.timeout = SILENCE; /* after which nobody waits for it any more */
+		deadline_start();
+		int fd = way_open(&openssl);
+		alarm(0);
+		if (!fd_send(ends[1], fd, "", 1))
+			exit(EX_IOERR);
+		close(fd);
+		if (handlers.child_count > 0)
+			while (read(ends[1], &end, 1) == -1 && errno == EINTR)
+				continue;
+		exit(EX_OK);
+	}
+	close(ends[1]);
+	exchange->maker = ends[0];
+}
+
+static void pump_start(struct pump *pump, struct exchange *exchange)
 {
 	text_add(&exchange->request, "\r\n");
 	head_note(">", exchange->request.bytes, true);
-	exchange_start(exchange);
+	if (!exchange_start(exchange))
+		pump_connect(pump, exchange);
 }
 
 /* Starts a PUT of the upstream bytes between two offsets, which tells also how far the downstream has come. */
@@ -4578,7 +4630,7 @@ static void pump_put(struct pump *pump, struct exchange *exchange, uint64_t from
 	exchange->to = to;
 	pump->acknowledged = pump->down.stop;
 	pump->told = seconds_now();
-	pump_start(exchange);
+	pump_start(pump, exchange);
 }
 
 /* Starts the next PUT with a body, or with the upstream's end. */
@@ -4603,22 +4655,39 @@ static void pump_start_get(struct pump *pump)
 	pump->frame_length = pump->frame_left = 0;
 	pump->is_answered = pump->is_last = false;
 	pump->received = pump->down.stop;
-	pump_start(&pump->get);
+	pump_start(pump, &pump->get);
 }
 
-/* Ends the program if what the relay answered is final. */
-static void pump_check(const struct exchange *exchange)
+/* The tunnel has broken. What has come of it is still written. */
+__attribute__((format(printf, 2, 3)))
+static void pump_break(struct pump *pump, const char *format, ...)
+{
+	struct exchange *exchanges[] = { &pump->put, &pump->ack, &pump->get };
+	va_list words;
+
+	if (*pump->broken)
+		return;
+	va_start(words, format);
+	vsnprintf(pump->broken, sizeof pump->broken, format, words);
+	va_end(words);
+	for (int i = 0; i < 3; i++) {
+		exchange_close(exchanges[i]);
+		exchanges[i]->state = EXCHANGE_IDLE;
+	}
+}
+
+/* Whether an answer is final, which then breaks the tunnel. */
+static bool pump_ends(struct pump *pump, const struct exchange *exchange)
 {
 	int status = exchange->status, length;
 	const char *reason = exchange_reason(exchange, &length);
 	bool is_final = status == 401 || status == 403 || status == 410 || status == 416 || status == 422;
 
 	if (exchange->is_marked && is_final)
-		die(EX_IOERR, "%s: the tunnel to %s broke: %s answered by the relay: %d %.*s", opt.relay->at.text, opt.destination.text,
-		    exchange->method, status, length > 4 ? length - 4 : 0, reason + 4);
-	if (!exchange->is_marked && status == 407)
-		die(EX_IOERR, "%s: the tunnel to %s broke: %s refused on the way: %.*s", opt.relay->at.text, opt.destination.text,
-		    exchange->method, length, reason);
+		pump_break(pump, "the relay answered %s with %.*s", exchange->method, length, reason);
+	else if (!exchange->is_marked && status == 407)
+		pump_break(pump, "%s refused on the way: %.*s", exchange->method, length, reason);
+	return *pump->broken;
 }
 
 /* Fails an exchange because of its answer. */
@@ -4662,11 +4731,18 @@ static void pump_accept(struct pump *pump, uint64_t expected)
 	double now = seconds_now();
 	uint64_t length = pump->put_to - pump->put_from, taken = expected - pump->put_from;
 
-	if (expected < pump->put_from || expected > pump->put_to)
-		die(EX_IOERR, "%s: the tunnel to %s broke: the relay wants to go on at a wrong offset", opt.relay->at.text,
-		    opt.destination.text);
+	if (expected < pump->put_from || expected > pump->up.stop) { /* a longer body before may have come, and its answer not */
+		pump_break(pump, "the relay wants to go on at a wrong offset");
+		return;
+	}
+	if (taken == 0 && length > 0 && pump->down_ended) {
+		pump_break(pump, "the far end, itself at its end, takes no more");
+		return;
+	}
+	if (taken > 0)
+		pump->gone = now;
 	pump->up.start = expected;
-	pump->up_done = pump->put_end && taken == length;
+	pump->up_done = pump->put_end && expected == pump->put_to;
 	if (taken == length && length == pump->body_max && now - put->begun < 1)
 		pump->body_max = 2 * pump->body_max < pump->body_limit ? 2 * pump->body_max : pump->body_limit;
 	if (taken < length && pump->body_max > BODY_FIRST)
@@ -4685,7 +4761,8 @@ static void pump_answer_put(struct pump *pump)
 	struct exchange *put = &pump->put;
 	uint64_t expected;
 
-	pump_check(put);
+	if (pump_ends(pump, put))
+		return;
 	if (put->is_marked && put->status == 200 && offset_parse(&expected, pump->offset, pump->offset_length)) {
 		pump_accept(pump, expected);
 	} else if (pump_turn_to_post(pump, put) || pump_shrink(pump, put)) {
@@ -4702,7 +4779,8 @@ static void pump_answer_ack(struct pump *pump)
 {
 	struct exchange *ack = &pump->ack;
 
-	pump_check(ack);
+	if (pump_ends(pump, ack))
+		return;
 	if (ack->is_marked && ack->status == 200) {
 		exchange_succeed(ack);
 		exchange_finish(ack);
@@ -4728,8 +4806,8 @@ static void pump_frame(struct pump *pump)
 		pump->down_ended = pump->is_last = true;
 		break;
 	case 'X':
-		die(EX_IOERR, "%s: the tunnel to %s broke, says the relay: %.*s", opt.relay->at.text, opt.destination.text,
-		    (int)pump->frame_text_length, pump->frame_text);
+		pump->is_last = true;
+		pump_break(pump, "the relay says: %.*s", (int)pump->frame_text_length, pump->frame_text);
 	}
 }
 
@@ -4778,19 +4856,19 @@ static bool pump_frames(struct pump *pump, const char *bytes, size_t length)
 	return true;
 }
 
-/* A GET has ended: in order, or cut. Polls get shorter where they are cut. */
+/* A GET has ended: in order, or cut. One that did no good is tried again as one that failed; polls get shorter where they are cut. */
 static void pump_end_get(struct pump *pump, const char *why)
 {
 	struct exchange *get = &pump->get;
 	double lasted = seconds_now() - get->begun;
-	bool is_good = pump->down.stop - pump->received >= BODY_FIRST || lasted >= GOOD_TIME;
+	uint64_t came = pump->down.stop - pump->received;
+	bool in_order = pump->is_last || (pump->by_poll && pump->is_answered && get->body == BODY_WHOLE);
 
 	if (pump->is_answered)
 		get->failing = 0;
-	if (pump->is_answered && is_good)
-		exchange_succeed(get);
-	if (pump->is_last || (pump->by_poll && pump->is_answered && get->body == BODY_WHOLE)) {
-		exchange_succeed(get);
+	if (came >= BODY_FIRST || lasted >= GOOD_TIME || (in_order && came > 0) || pump->down_ended)
+		get->delay = 0;
+	if (in_order && get->delay == 0 && (came > 0 || lasted >= GOOD_TIME || pump->down_ended)) {
 		exchange_finish(get);
 		return;
 	}
@@ -4798,7 +4876,7 @@ static void pump_end_get(struct pump *pump, const char *why)
 		pump->poll_time = pump->poll_time / 2;
 		note("%s: an answer was cut after %.0f s: %ld s at most from now on", opt.relay->at.text, lasted, pump->poll_time);
 	}
-	exchange_fail(get, "%s", why);
+	exchange_fail(get, "%s", in_order ? "an answer with nothing in it" : why);
 }
 
 /* Turns to polling, where frames are held back on the way; if they were not before, it is only that nothing comes. */
@@ -4831,32 +4909,33 @@ static bool pump_body(struct pump *pump, const struct exchange *exchange, const 
 /* The answer of an exchange has come to its end. */
 static void pump_answer(struct pump *pump, struct exchange *exchange)
 {
-	if (exchange == &pump->put && pump->closing > 0) {
-		pump->is_closed = !pump_turn_to_post(pump, exchange);
+	if (exchange == &pump->put && pump->closing > 0 && (exchange->is_marked || pump_turn_to_post(pump, exchange))) {
+		pump->is_closed = exchange->is_marked;
 		exchange_close(exchange);
 		exchange->state = EXCHANGE_IDLE;
+	} else if (pump->closing > 0) {
+		pump_fail(exchange);
 	} else if (exchange == &pump->put) {
 		pump_answer_put(pump);
 	} else if (exchange == &pump->ack) {
 		pump_answer_ack(pump);
 	} else if (exchange->is_marked && exchange->status == 200) {
 		pump_end_get(pump, "the stream was cut");
+	} else if (pump_ends(pump, exchange)) {
+		return;
+	} else if (pump->by_poll && !exchange->is_marked) {
+		pump_end_get(pump, "something on the way answered in the relay's place");
 	} else {
-		pump_check(exchange);
-		if (pump->by_poll && !exchange->is_marked)
-			pump_end_get(pump, "something on the way answered in the relay's place");
-		else
-			pump_fail(exchange);
+		pump_fail(exchange);
 	}
 }
 
 /* Reads on in an answer's body, as far as there is room for what may be in it. */
 static void pump_read(struct pump *pump, struct exchange *exchange)
 {
-	static char bytes[BUFFER_SIZE];
-	size_t room = exchange == &pump->get ? ring_room(&pump->down) : sizeof bytes;
-	ssize_t got = recv(exchange->fd, bytes, room < sizeof bytes ? room : sizeof bytes, MSG_DONTWAIT), found = 1;
-	const char *at = bytes, *body;
+	size_t room = exchange == &pump->get ? ring_room(&pump->down) : sizeof pump->bytes;
+	ssize_t got = recv(exchange->fd, pump->bytes, room < sizeof pump->bytes ? room : sizeof pump->bytes, MSG_DONTWAIT), found = 1;
+	const char *at = pump->bytes, *body;
 	size_t length = got > 0 ? (size_t)got : 0;
 
 	if (is_nothing(got))
@@ -4867,6 +4946,8 @@ static void pump_read(struct pump *pump, struct exchange *exchange)
 		if (found > 0 && !pump_body(pump, exchange, body, (size_t)found))
 			found = -1;
 	}
+	if (*pump->broken)
+		return;
 	bool is_over = exchange->body == BODY_WHOLE || (got == 0 && exchange->body == BODY_TO_END);
 	if (found == -1) {
 		exchange_fail(exchange, "an answer that is not as it must be");
@@ -4880,21 +4961,6 @@ static void pump_read(struct pump *pump, struct exchange *exchange)
 	}
 }
 
-/* Goes on with an exchange whose socket polled so. */
-static void pump_move(struct pump *pump, struct exchange *exchange, short events)
-{
-	if (events && exchange->state == EXCHANGE_CONNECT)
-		exchange_take_connection(exchange);
-	if (exchange->state == EXCHANGE_SEND)
-		exchange_send(exchange);
-	if (events & ~POLLOUT && (exchange->state == EXCHANGE_SEND || exchange->state == EXCHANGE_HEAD))
-		exchange_read_head(exchange);
-	if (events & ~POLLOUT && exchange->state == EXCHANGE_BODY)
-		pump_read(pump, exchange);
-	if (exchange->state == EXCHANGE_DONE)
-		pump_answer(pump, exchange);
-}
-
 /* What an exchange waits for, at its socket. */
 static short pump_events(const struct pump *pump, const struct exchange *exchange)
 {
@@ -4906,22 +4972,37 @@ static short pump_events(const struct pump *pump, const struct exchange *exchang
 	}
 }
 
+/* Goes on with an exchange whose socket polled so. */
+static void pump_move(struct pump *pump, struct exchange *exchange, short events)
+{
+	if (events && exchange->state == EXCHANGE_CONNECT)
+		exchange_take_connection(exchange);
+	if (exchange->state == EXCHANGE_SEND)
+		exchange_send(exchange);
+	if (events & ~POLLOUT && (exchange->state == EXCHANGE_SEND || exchange->state == EXCHANGE_HEAD))
+		exchange_read_head(exchange);
+	if (events & ~POLLOUT && exchange->state == EXCHANGE_BODY && pump_events(pump, exchange))
+		pump_read(pump, exchange);
+	if (exchange->state == EXCHANGE_DONE)
+		pump_answer(pump, exchange);
+}
+
 /* When something is due with an exchange if nothing happens. */
 static double pump_due(const struct pump *pump, const struct exchange *exchange)
 {
-	bool is_get = exchange == &pump->get;
+	bool is_get = exchange == &pump->get, is_over = pump->closing > 0 || *pump->broken;
 
 	switch (exchange->state) {
-	case EXCHANGE_IDLE: return exchange == &pump->ack ? pump->told + TELL_TIME : NEVER;
+	case EXCHANGE_IDLE: return exchange == &pump->ack && !is_over ? pump->told + TELL_TIME : NEVER;
 	case EXCHANGE_LATER: return exchange->due;
 	case EXCHANGE_CONNECT: case EXCHANGE_SEND: return exchange->moved + SILENCE;
 	default:
+		if (is_get && ring_room(&pump->down) == 0)
+			return NEVER; /* it is we who do not read */
 		if (is_get && pump->by_poll)
 			return exchange->moved + SILENCE + (double)pump->poll_time;
 		if (is_get && !pump->is_answered)
 			return exchange->moved + FRAME_TIME;
-		if (is_get && ring_room(&pump->down) == 0)
-			return NEVER; /* it is we who do not read */
 		return exchange->moved + SILENCE;
 	}
 }
@@ -4946,24 +5027,24 @@ static void pump_begin(struct pump *pump)
 {
 	struct exchange *put = &pump->put, *ack = &pump->ack, *get = &pump->get;
 	double now = seconds_now();
+	bool must_tell = pump->down.stop - pump->acknowledged >= ACK_BYTES;
 	bool is_due[] = { pump_due(pump, put) <= now, pump_due(pump, ack) <= now, pump_due(pump, get) <= now };
 
-	if (pump->is_closed)
+	if (pump->is_closed || (*pump->broken && pump->closing == 0))
 		return;
 	if (put->state == EXCHANGE_IDLE || (put->state == EXCHANGE_LATER && is_due[0])) {
 		if (pump->closing > 0) {
 			pump_compose(pump, put, pump->by_post ? "POST" : "DELETE", pump->by_post ? 0 : -1, pump->by_post ? "?close" : "");
-			pump_start(put);
-		} else if (ring_held(&pump->up) > 0 || (pump->up_ended && !pump->up_done)) {
+			pump_start(pump, put);
+		} else if (ring_held(&pump->up) > 0 || (pump->up_ended && !pump->up_done) || (must_tell && ack->state != EXCHANGE_IDLE)) {
 			pump_start_put(pump);
 		}
 	}
 	if (pump->closing > 0)
 		return;
-	if (ack->state == EXCHANGE_IDLE ? is_due[1] || pump->down.stop - pump->acknowledged >= ACK_BYTES
-	                                : ack->state == EXCHANGE_LATER && is_due[1])
+	if (ack->state == EXCHANGE_IDLE ? is_due[1] || must_tell : ack->state == EXCHANGE_LATER && is_due[1])
 		pump_put(pump, ack, pump->up.start, pump->up.start, false);
-	if (!pump->down_ended && !pump->is_gone && (get->state == EXCHANGE_IDLE || (get->state == EXCHANGE_LATER && is_due[2])))
+	if (!pump->down_ended && !pump->is_gone && ring_room(&pump->down) > 0 && (get->state == EXCHANGE_IDLE || (get->state == EXCHANGE_LATER && is_due[2])))
 		pump_start_get(pump);
 }
 
@@ -4977,6 +5058,8 @@ static void pump_move_tunnel(struct pump *pump, short events)
 		pump->up_ended = moved == 0 || (moved == -1 && !is_nothing(moved));
 	}
 	if (!pump->is_gone && ring_held(&pump->down) > 0) {
+		if (ring_room(&pump->down) == 0)
+			pump->get.moved = seconds_now(); /* nothing could come in the meantime */
 		moved = ring_drain(&pump->down, pump->tunnel);
 		if (moved == -1 && !is_nothing(moved))
 			events |= POLLERR;
@@ -4993,13 +5076,18 @@ static void pump_move_tunnel(struct pump *pump, short events)
 	}
 }
 
-/* Once both directions are over, or the tunnel has long been left, closes the session. */
+/* Once both directions are over, or the tunnel has broken, or has long been left, closes the session. */
 static void pump_close(struct pump *pump)
 {
 	bool is_left = pump->is_gone && seconds_now() - pump->gone >= GONE_TIME;
 
-	if (pump->closing > 0 || !(is_left || (pump->up_done && (pump->down_done || pump->is_gone))))
+	if (is_left && ring_held(&pump->up) > 0)
+		pump_break(pump, "the last %zu bytes were not taken", ring_held(&pump->up));
+	bool has_broken = *pump->broken && (pump->is_gone || ring_held(&pump->down) == 0);
+	if (pump->closing > 0 || !(is_left || has_broken || (pump->up_done && (pump->down_done || pump->is_gone))))
 		return;
+	if (has_broken)
+		warn("%s: the tunnel to %s broke: %s", opt.relay->at.text, opt.destination.text, pump->broken);
 	pump->closing = seconds_now();
 	if (pump->put.state != EXCHANGE_IDLE)
 		exchange_close(&pump->put);
@@ -5020,9 +5108,10 @@ static void pump_turn(struct pump *pump)
 	for (int i = 0; i < 3; i++) {
 		struct exchange *exchange = exchanges[i];
 		double one = pump_due(pump, exchange);
-		bool is_idle = exchange->state == EXCHANGE_IDLE || exchange->state == EXCHANGE_LATER;
+		short events = pump_events(pump, exchange);
+		int fd = exchange->state == EXCHANGE_CONNECT ? exchange->maker : exchange->fd;
 
-		set[i] = (struct pollfd){ .fd = is_idle ? -1 : exchange->fd, .events = pump_events(pump, exchange) };
+		set[i] = (struct pollfd){ .fd = events ? fd : -1, .events = events };
 		due = one < due ? one : due;
 	}
 	set[3] = (struct pollfd){ .fd = pump->tunnel, .events = (short)((takes ? POLLIN : 0) | (gives ? POLLOUT : 0)) };
@@ -5040,7 +5129,7 @@ static void pump_turn(struct pump *pump)
 
 		if (exchange->state == EXCHANGE_IDLE || exchange->state == EXCHANGE_LATER)
 			continue;
-		pump_move(pump, exchange, set[i].fd == exchange->fd ? set[i].revents : 0);
+		pump_move(pump, exchange, set[i].fd == -1 ? 0 : set[i].revents);
 		if (pump_due(pump, exchange) <= now)
 			pump_expire(pump, exchange);
 	}
@@ -5052,11 +5141,11 @@ static void pump_turn(struct pump *pump)
 /* Carries the tunnel's bytes in requests, until both directions are over; ends the process. */
 static _Noreturn void pump_run(struct pump *pump)
 {
-	static char up[CLIENT_UP_SIZE], down[CLIENT_DOWN_SIZE];
-
-	pump->up = (struct ring){ .size = sizeof up, .bytes = up };
-	pump->down = (struct ring){ .size = sizeof down, .bytes = down };
-	pump->put.fd = pump->ack.fd = pump->get.fd = -1;
+	pump->up = (struct ring){ .size = CLIENT_UP_SIZE, .bytes = memory_map(CLIENT_UP_SIZE) };
+	pump->down = (struct ring){ .size = CLIENT_DOWN_SIZE, .bytes = memory_map(CLIENT_DOWN_SIZE) };
+	memset(&pump->put, 0, offsetof(struct exchange, request)); /* it has opened the session */
+	exchange_succeed(&pump->put);
+	pump->put.fd = pump->ack.fd = pump->get.fd = pump->put.maker = pump->ack.maker = pump->get.maker = -1;
 	pump->body_max = BODY_FIRST;
 	pump->body_limit = BODY_MAX;
 	pump->poll_time = POLL_FIRST;
@@ -5067,7 +5156,7 @@ static _Noreturn void pump_run(struct pump *pump)
 	pump_begin(pump);
 	while (!pump->is_closed && (pump->closing == 0 || seconds_now() - pump->closing < CLOSE_TIME))
 		pump_turn(pump);
-	exit(EX_OK);
+	exit(*pump->broken ? EX_IOERR : EX_OK);
 }
 
 /* Leaves the near end to the process that it belongs to. Its descriptors stay taken, as 0 and 1 are not to be anything else. */
@@ -5129,6 +5218,7 @@ static bool relay_try(struct pump *pump)
 	pump_compose(pump, open, "POST", (long long)strlen(opt.destination.text), "%s", "");
 	text_add(&open->request, "\r\n%s", opt.destination.text);
 	open->fd = way_open(&openssl);
+	open->maker = -1;
 	deadline_stage("%s: no answer to POST for %s within %u s (-w)", opt.relay->at.text, opt.destination.text, opt.timeout);
 	head_note(">", open->request.bytes, true);
 	open->sent = 0;
@@ -5183,12 +5273,10 @@ static void relay_stand(struct pump *pump)
  */
 static int relay_open(const struct end *near, pid_t *child)
 {
-	static struct pump pump;
+	struct pump *pump = memory_map(sizeof *pump);
 	int ends[2];
 
-	relay_stand(&pump);
-	memset(&pump.put, 0, offsetof(struct exchange, request));
-	exchange_succeed(&pump.put);
+	relay_stand(pump);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1)
 		die(EX_OSERR, "cannot make a pair of sockets: %s", strerror(errno));
 	for (size_t i = 0; i < opt.hop_count; i++)
@@ -5200,8 +5288,8 @@ static int relay_open(const struct end *near, pid_t *child)
 		alarm(0);
 		close(ends[0]);
 		end_leave(near);
-		pump.tunnel = ends[1];
-		pump_run(&pump);
+		pump->tunnel = ends[1];
+		pump_run(pump);
 	}
 	close(ends[1]);
 	return ends[0];
@@ -5412,18 +5500,19 @@ static bool child_start(struct children *children, int client, unsigned long num
 }
 
 /* Gives a client, with what has been read from it, to a child that waits, or to a new one; true in that. */
-static bool client_place(struct children *children, int client, struct arrival *arrival, size_t said, struct seat *seat)
+static bool client_place(struct children *children, int client, size_t said, struct seat *seat)
 {
-	arrival->number = children->numbers++;
+	unsigned long number = children->numbers++;
+
 	if (children_busy(children) && !children_evict(children)) {
 		client_turn_away(client);
 	} else if (atomic_load(&children->crowd->waiting) <= 0) {
-		memcpy(seat->said->bytes, arrival->said, said);
-		seat->said->length = said;
-		return child_start(children, client, arrival->number, seat);
+		seat->said = said;
+		return child_start(children, client, number, seat);
 	} else {
+		seat->arrival->number = number;
 		atomic_fetch_sub(&children->crowd->waiting, 1);
-		if (!fd_send(children->queue[0], client, arrival, offsetof(struct arrival, said) + said))
+		if (!fd_send(children->queue[0], client, seat->arrival, offsetof(struct arrival, said) + said))
 			atomic_fetch_add(&children->crowd->waiting, 1);
 	}
 	close(client);
@@ -5431,36 +5520,36 @@ static bool client_place(struct children *children, int client, struct arrival *
 }
 
 /* Takes the next client, if there is one; true in a new child for it. */
-static bool client_accept(struct children *children, int listening, struct arrival *arrival, struct seat *seat)
+static bool client_accept(struct children *children, int listening, struct seat *seat)
 {
 	int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
 
 	if (fd != -1)
-		return client_place(children, fd, arrival, 0, seat);
+		return client_place(children, fd, 0, seat);
 	if (is_shortage(errno))
 		children_shortage(children, "cannot accept a connection");
 	return false; /* any other error is that of a client which has gone: accept(2) */
 }
 
 /* Takes a client that a session has given back, with the head of its request; true in a new child for it. */
-static bool client_return(struct children *children, struct arrival *arrival, struct seat *seat)
+static bool client_return(struct children *children, struct seat *seat)
 {
-	size_t length = sizeof arrival->said;
-	int fd = fd_receive(children->returned[0], arrival->said, &length, MSG_DONTWAIT);
+	size_t length = sizeof seat->arrival->said;
+	int fd = fd_receive(children->returned[0], seat->arrival->said, &length, MSG_DONTWAIT);
 
-	return fd != -1 && client_place(children, fd, arrival, length, seat);
+	return fd != -1 && client_place(children, fd, length, seat);
 }
 
 /* Takes back a client for which no child waits any more, as it was killed; true in a new child for it. */
-static bool client_take_back(struct children *children, struct arrival *arrival, struct seat *seat)
+static bool client_take_back(struct children *children, struct seat *seat)
 {
-	size_t length = sizeof *arrival;
+	size_t length = sizeof *seat->arrival;
 
 	if (atomic_load(&children->crowd->waiting) >= 0)
 		return false;
 	atomic_fetch_add(&children->crowd->waiting, 1);
-	int fd = fd_receive(children->queue[1], arrival, &length, MSG_DONTWAIT);
-	return fd != -1 && client_place(children, fd, arrival, length - offsetof(struct arrival, said), seat);
+	int fd = fd_receive(children->queue[1], seat->arrival, &length, MSG_DONTWAIT);
+	return fd != -1 && client_place(children, fd, length - offsetof(struct arrival, said), seat);
 }
 
 static void signal_noted(int signal_number)
@@ -5510,7 +5599,6 @@ static struct end client_take(struct seat *seat)
  */
 static struct end listener_run(const char *spec)
 {
-	static struct head said;
 	static struct arrival arrival;
 	static struct seat seat = { .client = -1 };
 	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
@@ -5532,7 +5620,7 @@ static struct end listener_run(const char *spec)
 		signal_await(signals[i], &awaited);
 	sigprocmask(SIG_BLOCK, &awaited, &waiting);
 	sigdelset(&waiting, SIGCHLD);
-	seat.said = &said;
+	seat.arrival = &arrival;
 	set[0].fd = children.returned[0];
 	listen_announce(set[1].fd);
 
@@ -5540,13 +5628,13 @@ static struct end listener_run(const char *spec)
 		sigprocmask(SIG_SETMASK, &waiting, NULL); /* ppoll(2) lets none in while there is always a client */
 		sigprocmask(SIG_BLOCK, &awaited, NULL);
 		children_reap(&children);
-		is_child = client_take_back(&children, &arrival, &seat);
+		is_child = client_take_back(&children, &seat);
 		if (is_child || ppoll(set, opt.serve || !children_busy(&children) ? 2 : 1, NULL, &waiting) <= 0)
 			continue;
 		if (set[0].revents)
-			is_child = client_return(&children, &arrival, &seat);
+			is_child = client_return(&children, &seat);
 		else
-			is_child = client_accept(&children, set[1].fd, &arrival, &seat);
+			is_child = client_accept(&children, set[1].fd, &seat);
 	}
 	if (handlers.caught)
 		listener_end(&children);
@@ -5637,12 +5725,25 @@ static int fdpass(int fd)
 	return EX_OK;
 }
 
+/* Waits for the end of a pump, which a signal to this process ends too; returns its wait status. */
+static int pump_wait(pid_t pump)
+{
+	int status;
+
+	handlers.children[handlers.child_count++] = pump;
+	children_guard();
+	while (waitpid(pump, &status, 0) == -1 && errno == EINTR)
+		continue;
+	child_forget(pump);
+	return status;
+}
+
 /* Says what became of the tunnel, and returns the program's status. A reader that left needs no words: it knows. */
 static int tunnel_close(const struct end *far, const struct lane *up, const struct lane *down, const struct behind *behind,
                         double started)
 {
 	const struct command *openssl = &behind->openssl;
-	int status = 0;
+	int status;
 
 	const struct lane *broken = down->error ? down : up;
 
@@ -5653,9 +5754,7 @@ static int tunnel_close(const struct end *far, const struct lane *up, const stru
 	if (lane_cut(down) && (down->error == 0 || down->error == EPIPE))
 		return EX_IOERR;
 	close(far->in);
-	while (behind->pump && waitpid(behind->pump, &status, 0) == -1 && errno == EINTR)
-		continue;
-	if (status != 0)
+	if (behind->pump && (status = pump_wait(behind->pump)) != 0)
 		return WIFEXITED(status) ? WEXITSTATUS(status) : EX_IOERR; /* it has said why */
 	if (openssl->pid && !lane_cut(down)) /* it left first and knows why; from here that looks like a reset or an orderly end */
 		openssl_check(openssl, down->carried > 0 ? EX_IOERR : EX_PROTOCOL);
@@ -6012,13 +6111,13 @@ static void hop_parse(struct hop *hop, const char *source)
 static void relay_parse(void)
 {
 	struct hop *relay = opt.relay;
-	char *path = strchr(url_host(relay->url), '/');
+	char *path = strchr(url_rest(relay->url), '/');
 
 	relay->path = "";
 	if (path) {
 		for (const char *c = path; *c; c++)
 			if (*c <= ' ' || *c > '~' || *c == '?' || *c == '#')
-				die(EX_USAGE, "--relay %s: such a character cannot stand in its path", url_host(relay->url));
+				die(EX_USAGE, "--relay: such a character cannot stand in its path: %s", path);
 		relay->path = copy(path);
 		*path = '\0';
 		for (size_t length = strlen(relay->path); length > 0 && relay->path[length - 1] == '/';)
@@ -6177,7 +6276,7 @@ static void serve_check(const struct words *words, int operand_count)
 		return;
 	const struct hop *first = opt.hops;
 	if (operand_count > 0 || words->destination || first->url || opt.hop_count > 1 || opt.proxy_command || opt.fdpass ||
-	    first->credentials.user || first->headers || first->host || first->tls || opt.destination_tls ||
+	    opt.relay || first->credentials.user || first->headers || first->host || first->tls || opt.destination_tls ||
 	    opt.tls_authorities || opt.tls_certificate || opt.tls_unverified)
 		die(EX_USAGE, "--serve: connects by itself to what its clients name, and takes only "
 		              "-a, -i, --allow, --tls-only, --max-clients, -F, -w, -4, -6, -v and -q");

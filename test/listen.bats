@@ -339,8 +339,8 @@ listens_on() {
 
 @test "running out of descriptors is said once, and survived" {
 	start_far 'send far' 'echo 64K'
-	# 0 to 2, the one that listens, and the two of the queue.
-	start_listener listener sh -c 'exec 4>&- 5>&-; ulimit -Sn 6; exec "$@"' - "$PROXYTUNNEL" -a 0 -p "127.0.0.1:$PORT" -d host:22
+	# 0 to 2, the one that listens, and two pairs of sockets.
+	start_listener listener sh -c 'exec 4>&- 5>&- 6>&- 7>&-; ulimit -Sn 8; exec "$@"' - "$PROXYTUNNEL" -a 0 -p "127.0.0.1:$PORT" -d host:22
 	start_client one 'quiet 400' 'touch waits' 'expect far' close
 	start_client two 'expect far' close
 	await test -e waits
