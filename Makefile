@@ -70,7 +70,7 @@ lint:
 # A minute of libFuzzer on what parses hostile input.
 fuzz:
 	@mkdir -p test/bin/corpus
-	clang -std=c11 -D_GNU_SOURCE -DVERSION='""' $(WARNINGS) $(SANITIZE),fuzzer -DLIBFUZZER -o test/bin/fuzz test/fuzz.c base64.c
+	clang -std=c11 -D_GNU_SOURCE -DVERSION='""' $(WARNINGS) $(SANITIZE) -fsanitize=fuzzer -DLIBFUZZER -o test/bin/fuzz test/fuzz.c base64.c
 	test/bin/fuzz -max_total_time=60 -max_len=4096 test/bin/corpus
 
 install: proxytunnel

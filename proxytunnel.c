@@ -33,6 +33,7 @@
 
 #include <arpa/inet.h>
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
@@ -56,6 +57,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -118,7 +120,7 @@ enum {
 	KEEP_TIME = 3,			/* s that a connection may have been idle before it is used again */
 	SILENCE = 40,			/* s */
 	FRAME_TIME = 3,			/* s until the first frame of a stream */
-	TELL_TIME = 50,			/* s within which the relay hears of us */
+	TELL_TIME = 20,			/* s within which the relay hears of us: with GIVE_UP, what it waits for us */
 	GOOD_TIME = 1,			/* s that a stream lasts if it is any good */
 	GONE_TIME = 5,			/* s for the last upstream bytes of a tunnel that was left */
 	CLOSE_TIME = 2,			/* s for the session to be closed */
@@ -238,13 +240,17 @@ static size_t message_format(char *line, size_t size, const char *format, va_lis
 /* Where messages go. */
 static int words_to = STDERR_FILENO;
 
+static void words_tell(const char *words, size_t length)
+{
+	if (write(words_to, words, length) == -1)
+		return; /* there is no one left to tell */
+}
+
 static void message(const char *format, va_list words)
 {
 	char line[LINE_SIZE];
-	size_t length = message_format(line, sizeof line, format, words);
 
-	if (write(words_to, line, length) == -1)
-		return; /* there is no one left to tell */
+	words_tell(line, message_format(line, sizeof line, format, words));
 }
 
 /* Says what only -v wants to know. */
@@ -398,6 +404,14 @@ static double seconds_now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* A span of time, of seconds. */
+static struct timespec time_span(double seconds)
+{
+	time_t whole = (time_t)seconds;
+
+	return (struct timespec){ .tv_sec = whole, .tv_nsec = (long)((seconds - (double)whole) * 1e9) };
 }
 
 /* --- text: numbers, host:port, URLs, no_proxy --------------------------------------------------- */
@@ -2896,17 +2910,18 @@ static bool ask_query(struct ask *ask, const char *query)
  */
 static bool ask_target(struct ask *ask, const struct request *request)
 {
-	const char *target = request->target, *path = strstr(target, "://") ? strchr(strstr(target, "://") + 3, '/') : target;
-	size_t length = path ? strcspn(path, "?#") : 0, word;
+	const char *target = request->target, *scheme = *target == '/' ? NULL : strstr(target, "://");
+	const char *path = scheme ? scheme + 3 + strcspn(scheme + 3, "/?#") : target;
+	size_t length = strcspn(path, "?#"), word;
 	bool has_offset = false;
 
-	if (length == 0 || *path != '/')
+	if (*path != '/')
 		return false;
 	const char *query = path[length] == '?' ? path + length + 1 : "", *last = path + length;
 	while (last[-1] != '/')
 		last--;
 	word = (size_t)(path + length - last);
-	if (offset_parse(&ask->offset, last, word) && word < SESSION_WORD && last - path > SESSION_WORD) {
+	if (offset_parse(&ask->offset, last, word) && word < SESSION_WORD && last - path > SESSION_WORD + 1) {
 		has_offset = true;
 		last -= SESSION_WORD + 1;
 		word = SESSION_WORD;
@@ -3158,7 +3173,7 @@ static void link_close(struct session *session, struct link *link)
 /* Answers with that, once the rest of the request's body has been read, as some proxies only then listen. */
 static void link_answer(struct link *link, int status, const char *words)
 {
-	if (link->ask.length > BODY_MAX) {
+	if (link->ask.expects || link->ask.length > BODY_MAX) { /* it has not sent the body, or it is too much */
 		link->ask.length = 0;
 		link->ask.keep = false;
 	}
@@ -3336,6 +3351,8 @@ static void link_answer_put(struct session *session, struct link *link)
 		link_answer(link, 422, session->error);
 		return;
 	}
+	if (link->ask.end && link->at + link->ask.length == session->up.stop)
+		session->up_ended = true; /* also where the last bytes came by another PUT */
 	snprintf(offset, sizeof offset, "%" PRIu64, session->up.stop);
 	link_answer(link, 200, offset);
 }
@@ -3367,8 +3384,6 @@ static void link_take(struct session *session, struct link *link)
 		link->at += (uint64_t)got;
 		*left -= (uint64_t)got;
 	}
-	if (link->ask.end && link->at == session->up.stop && !session->error)
-		session->up_ended = true;
 	link_answer_put(session, link);
 }
 
@@ -3384,14 +3399,15 @@ static void link_put(struct session *session, struct link *link)
 	}
 	if (ask->ack > session->down.start)
 		session->down.start = ask->ack;
-	if (ask->expects && ask->length > 0)
-		send(link->fd, proceed, sizeof proceed - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 	link->at = ask->offset;
 	if (session->up_ended && ask->offset + ask->length > session->up.stop) {
 		link_answer(link, 416, "the upstream has ended before that");
 	} else if (ask->offset > session->up.stop) {
 		link_answer_put(session, link);
 	} else {
+		if (ask->expects && ask->length > 0)
+			send(link->fd, proceed, sizeof proceed - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+		ask->expects = false;
 		link->state = LINK_BODY;
 		link_take(session, link);
 	}
@@ -3456,6 +3472,7 @@ static void sessions_enter(void)
 			strcpy(sessions_folder, path);
 	}
 	bool is_ours = lstat(path, &status) == 0 && S_ISDIR(status.st_mode) && status.st_uid == geteuid() && (status.st_mode & 077) == 0;
+	flock(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), LOCK_SH); /* so that tmpfiles.d(5) does not take it for left */
 	if (!is_ours || chdir(path) == -1) {
 		note("%s: no folder for sessions: %s", path, is_ours ? strerror(errno) : "it is not ours alone");
 		if (chdir("/") == -1) /* where nobody can make one */
@@ -3469,11 +3486,55 @@ static int entry_remove(const char *path, const struct stat *status, int flag, s
 	return remove(path);
 }
 
+static int entry_open(const char *path, const struct stat *status, int flag, struct FTW *ftw)
+{
+	(void)status, (void)ftw;
+	return flag == FTW_D ? chmod(path, 0700) : 0;
+}
+
+/* Removes a folder, and whatever is in it. */
+static void folder_remove(const char *path)
+{
+	nftw(path, entry_open, 4, FTW_PHYS);
+	nftw(path, entry_remove, 4, FTW_DEPTH | FTW_PHYS);
+}
+
 /* Removes the folder, with what sessions that were killed have left. */
 static void sessions_remove(void)
 {
 	if (*sessions_folder)
-		nftw(sessions_folder, entry_remove, 4, FTW_DEPTH | FTW_PHYS);
+		folder_remove(sessions_folder);
+}
+
+/*
+ * A session that its client has closed leaves its folder for as long as others live, no more writable, as a sign: a POST
+ * and a PUT of it that come late must not open it anew, and send to the target again what it had.
+ */
+static void session_bury(const char *path)
+{
+	char id[SESSION_WORD + 1];
+
+	snprintf(id, sizeof id, "%.*s", SESSION_WORD, path);
+	if (chmod(id, 0500) == 0)
+		*handlers.meeting = '\0';
+}
+
+/* Removes the folders of sessions that were closed long ago. */
+static void sessions_sweep(void)
+{
+	DIR *folder = opendir(".");
+	struct dirent *entry;
+	struct stat status;
+
+	while (folder && (entry = readdir(folder))) {
+		bool is_session = is_session_word(entry->d_name, strlen(entry->d_name)) && stat(entry->d_name, &status) == 0;
+
+		if (!is_session || status.st_mode & S_IWUSR || time(NULL) - status.st_ctime <= SESSION_TIME)
+			continue;
+		folder_remove(entry->d_name);
+	}
+	if (folder)
+		closedir(folder);
 }
 
 /* Hands a connection over to the process that a socket leads to, with what was read of it; false if that cannot be. */
@@ -3482,7 +3543,7 @@ static bool link_hand(int over, int fd, const struct head *head)
 	return head->length > 0 && fd_send(over, fd, head->bytes, head->length);
 }
 
-/* Hands a connection over to the session of that path, with a request that was read from it; false if there is none. */
+/* Hands a connection over to the session of that path, with a request that was read from it; false, with errno, if there is none. */
 static bool session_hand(const char *path, int fd, const struct head *head)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -3491,8 +3552,10 @@ static bool session_hand(const char *path, int fd, const struct head *head)
 
 	snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
 	is_handed = over != -1 && connect(over, (struct sockaddr *)&address, sizeof address) == 0 && link_hand(over, fd, head);
+	int error = errno;
 	if (over != -1)
 		close(over);
+	errno = error;
 	return is_handed;
 }
 
@@ -3649,7 +3712,7 @@ static double link_due(const struct session *session, const struct link *link)
 
 	switch (link->state) {
 	case LINK_FREE: return session->asked + SESSION_TIME;
-	case LINK_BODY: return link->moved + (ring_room(&session->up) > 0 ? LINK_TIME : STALL_TIME);
+	case LINK_BODY: return ring_room(&session->up) > 0 ? link->moved + LINK_TIME : link->begun + STALL_TIME;
 	case LINK_WAIT: return has_news ? 0 : link->begun + (double)link->ask.poll;
 	case LINK_LINGER: return link->moved + 2 * LINGER / 1e3;
 	case LINK_STREAM: return link_has_unsent(link) ? link->moved + LINK_TIME : has_news ? 0 : link->moved + HEARTBEAT;
@@ -3657,26 +3720,10 @@ static double link_due(const struct session *session, const struct link *link)
 	}
 }
 
-/* That is due now. */
-static void link_expire(struct session *session, struct link *link)
-{
-	if (link->state == LINK_WAIT) {
-		link_answer_poll(session, link);
-		link_send(session, link);
-	} else if (link->state == LINK_BODY && ring_room(&session->up) == 0) {
-		link_answer_put(session, link);
-	} else if (link->state == LINK_STREAM && !link_has_unsent(link)) {
-		link_send(session, link);
-	} else if (link->state != LINK_FREE) {
-		link_close(session, link);
-	}
-}
-
 /* The tunnel breaks, and its client is told so. */
 static void session_break(struct session *session, const char *error)
 {
 	session->error = error;
-	session->up.start = session->up.stop;
 	close(session->target);
 }
 
@@ -3715,6 +3762,23 @@ static void session_move(struct session *session, bool is_readable)
 	}
 }
 
+/* That is due now. */
+static void link_expire(struct session *session, struct link *link)
+{
+	if (link->state == LINK_WAIT) {
+		link_answer_poll(session, link);
+		link_send(session, link);
+	} else if (link->state == LINK_BODY && ring_room(&session->up) == 0) {
+		session_move(session, false); /* it may have filled just now */
+		if (ring_room(&session->up) == 0)
+			link_answer_put(session, link);
+	} else if (link->state == LINK_STREAM && !link_has_unsent(link)) {
+		link_send(session, link);
+	} else if (link->state != LINK_FREE) {
+		link_close(session, link);
+	}
+}
+
 /* Whether nothing is left to be done, now that its client has closed it: all answers are sent, or a second has passed. */
 static bool session_is_over(const struct session *session)
 {
@@ -3747,8 +3811,7 @@ static bool session_turn(struct session *session, const sigset_t *waiting)
 			due = link_due(session, link);
 	}
 	now = seconds_now();
-	long left = due > now ? (long)((due - now) * 1e9) + 1000000 : 0;
-	struct timespec wait = { .tv_sec = left / 1000000000, .tv_nsec = left % 1000000000 };
+	struct timespec wait = time_span(due > now ? due - now + 1e-3 : 0);
 	if (ppoll(set, 2 + LINKS_MAX, &wait, waiting) == -1)
 		return errno == EINTR;
 
@@ -3811,6 +3874,8 @@ static _Noreturn void session_run(const struct visit *visit, int meeting, int ta
 		strcpy(outcome, "left by its client");
 	warn("%s to %s: %s, %" PRIu64 " bytes up, %" PRIu64 " down, %.3f s", visit->client, visit->to.text, outcome,
 	     session->up.start, session->sent, seconds_now() - started);
+	if (session->is_closed)
+		session_bury(session->path);
 	exit(EX_OK);
 }
 
@@ -3853,6 +3918,7 @@ static void visit_hear(struct visit *visit, const struct seat *seat)
 	if (seat && seat->said > 0) {
 		head->length = seat->said;
 		memcpy(head->bytes, seat->arrival->said, seat->said);
+		memset(seat->arrival->said, 0, seat->said);
 		head->bytes[head->length] = '\0';
 	} else {
 		result = http_read_head(visit->socket, head, "");
@@ -3934,7 +4000,12 @@ static int session_bind(const struct visit *visit, const struct ask *ask)
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	bool is_named = false;
 
+	sigset_t all, before;
+
 	children_prepare();
+	sessions_sweep();
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, &before); /* what exists is known to the handlers */
 	/* It comes to its name as a whole, so that nobody meets half of it. */
 	bool is_made = fd != -1 && mkdtemp(made);
 	if (is_made) {
@@ -3944,12 +4015,14 @@ static int session_bind(const struct visit *visit, const struct ask *ask)
 		is_made = bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
 		is_named = is_made && rename(made, id) == 0;
 	}
-	if (!is_made || (!is_named && errno != ENOTEMPTY && errno != EEXIST))
-		visit_refuse(visit, 503, "no place for a session");
-	if (is_named) {
+	int error = errno;
+	if (is_named)
 		strcpy(handlers.meeting, ask->path);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	if (!is_made || (!is_named && error != ENOTEMPTY && error != EEXIST))
+		visit_refuse(visit, 503, "no place for a session");
+	if (is_named)
 		return fd;
-	}
 	meeting_remove();
 	close(fd);
 	return -1;
@@ -3985,6 +4058,23 @@ static void visit_read_target(struct visit *visit)
 		visit_refuse(visit, 403, "not allowed");
 }
 
+/* Hands a request over to its session, or refuses; false if it is to open that. */
+static bool visit_hand(const struct visit *visit, const struct ask *ask)
+{
+	char id[SESSION_WORD + 1];
+
+	if (session_hand(ask->path, visit->socket, &visit->head))
+		return true;
+	if (errno != ENOENT && errno != ECONNREFUSED)
+		visit_refuse(visit, 503, "the session does not take the request");
+	if (ask->what != ASK_OPEN || errno == ECONNREFUSED)
+		visit_refuse(visit, 410, "no such session");
+	snprintf(id, sizeof id, "%.*s", SESSION_WORD, ask->path);
+	if (access(id, F_OK) == 0)
+		visit_refuse(visit, 409, "a session of that id stands");
+	return false;
+}
+
 /* A request of a relay, which goes to its session; one that opens a session makes this process to that. */
 static void visit_relay(struct visit *visit, const struct seat *seat, const struct ask *ask)
 {
@@ -4002,24 +4092,22 @@ static void visit_relay(struct visit *visit, const struct seat *seat, const stru
 	if (ask->what == ASK_OPEN)
 		visit_read_target(visit);
 	visit_stage(visit, 503, "the session does not take the request");
-	if (ask->what != ASK_OPEN) {
-		if (!session_hand(ask->path, visit->socket, &visit->head))
-			visit_refuse(visit, 410, "no such session");
+	if (visit_hand(visit, ask)) {
 		handlers.answer_length = 0;
 		return;
 	}
 
-	int meeting = session_bind(visit, ask);
-	if (meeting == -1 && !session_hand(ask->path, visit->socket, &visit->head))
-		visit_refuse(visit, 409, "a session of that id stands");
-	if (meeting == -1)
-		return;
+	/* It is named only once its target stands: what has a name takes its requests at once. */
 	if (seat && !seat_stand(seat, STAGE_SESSION))
 		visit_refuse(visit, 503, "too many clients");
 	note("%s to %s: asked for", visit->client, visit->to.text);
-	int fd = visit_dial(visit);
+	int fd = visit_dial(visit), meeting = session_bind(visit, ask);
 	handlers.answer_length = 0;
-	session_run(visit, meeting, fd, ask);
+	if (meeting != -1)
+		session_run(visit, meeting, fd, ask);
+	close(fd);
+	if (!visit_hand(visit, ask)) /* the same request has been faster, and its session is gone already */
+		visit_refuse(visit, 410, "no such session");
 }
 
 /*
@@ -4203,7 +4291,8 @@ struct exchange {
 	bool is_marked;			/* by the relay */
 	enum body body;
 	uint64_t left;			/* bytes of the body, or of the chunk */
-	bool is_size_over;		/* no more digits of the chunk's size can come */
+	bool has_size;			/* a digit of the chunk's size has come */
+	bool is_size_over;		/* no more of them can come */
 	bool line_empty;		/* nothing stands in the line of the trailer yet */
 	bool may_keep;			/* the connection may serve another request */
 	double begun, moved;		/* when it was last started, and when it last sent or received */
@@ -4287,8 +4376,8 @@ static void exchange_take_connection(struct exchange *exchange)
 	if (fd == -1 && length == 0 && errno == EAGAIN)
 		return;
 	length -= fd != -1;
-	if (opt.verbosity > 0 && write(STDERR_FILENO, words, length) == -1)
-		return;
+	if (opt.verbosity > 0)
+		words_tell(words, length);
 	if (fd != -1) {
 		exchange->fd = fd;
 		fcntl(fd, F_SETFL, O_NONBLOCK);
@@ -4340,7 +4429,7 @@ static void exchange_read_fields(struct exchange *exchange)
 
 	exchange->is_marked = field_lists(fields, "Tunnel-Relay", "1");
 	exchange->left = 0;
-	exchange->is_size_over = false;
+	exchange->is_size_over = exchange->has_size = false;
 	exchange->line_empty = true;
 	if (exchange->status == 204 || exchange->status == 304)
 		exchange->body = BODY_WHOLE;
@@ -4385,14 +4474,18 @@ static bool chunk_take(struct exchange *exchange, char byte)
 	switch (exchange->body) {
 	case BODY_CHUNK_SIZE:
 		if (digit != -1 && !exchange->is_size_over)
-			exchange->left = exchange->left << 4 | (uint64_t)digit;
+			exchange->left = exchange->left << 4 | (uint64_t)digit, exchange->has_size = true;
+		else if (!exchange->has_size)
+			return false;
+		else if (byte != '\n' && !exchange->is_size_over && byte != '\r' && byte != ';' && byte != ' ' && byte != '\t')
+			return false;
 		else if (byte != '\n')
 			exchange->is_size_over = true; /* by CR, or an extension */
 		else
 			exchange->body = exchange->left > 0 ? BODY_CHUNK : BODY_TRAILER;
 		return exchange->left >> 56 == 0;
 	case BODY_CHUNK_END:
-		exchange->is_size_over = false;
+		exchange->is_size_over = exchange->has_size = false;
 		if (byte == '\n')
 			exchange->body = BODY_CHUNK_SIZE;
 		return byte == '\n' || byte == '\r';
@@ -4473,6 +4566,7 @@ struct pump {
 	size_t offset_length;
 	bool by_post;			/* PUT and DELETE are refused on the way */
 	bool by_stream;			/* streams have been seen to pass */
+	bool is_late;			/* but the last brought nothing in time */
 	bool by_poll;			/* they are held back on the way */
 	double closing;			/* when the session was begun to be closed; 0: not yet */
 	bool is_closed;
@@ -4583,11 +4677,11 @@ static void pump_connect(struct pump *pump, struct exchange *exchange)
 
 	exchange_close(exchange);
 	*exchange->said = '\0';
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1)
-		die(EX_OSERR, "cannot make a pair of sockets: %s", strerror(errno));
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1) {
+		exchange_fail(exchange, "cannot make a pair of sockets: %s", strerror(errno));
+		return;
+	}
 	pid_t child = fork();
-	if (child == -1)
-		die(EX_OSERR, "cannot start a process: %s", strerror(errno));
 	if (child == 0) {
 		signal(SIGCHLD, SIG_DFL);
 		close(ends[0]);
@@ -4610,6 +4704,8 @@ static void pump_connect(struct pump *pump, struct exchange *exchange)
 	}
 	close(ends[1]);
 	exchange->maker = ends[0];
+	if (child == -1)
+		exchange_fail(exchange, "cannot start a process: %s", strerror(errno));
 }
 
 static void pump_start(struct pump *pump, struct exchange *exchange)
@@ -4769,7 +4865,6 @@ static void pump_answer_put(struct pump *pump)
 		exchange_close(put); /* squid hangs on a connection on which it has refused a body */
 		put->state = EXCHANGE_IDLE;
 	} else {
-		pump->body_max = pump->body_max > 2 * BODY_FIRST ? pump->body_max / 2 : pump->body_max < BODY_FIRST ? pump->body_max : BODY_FIRST;
 		pump_fail(put);
 	}
 }
@@ -4797,6 +4892,7 @@ static void pump_answer_ack(struct pump *pump)
 static void pump_frame(struct pump *pump)
 {
 	pump->is_answered = true;
+	pump->is_late = false;
 	pump->by_stream |= !pump->by_poll;
 	switch (pump->frame[0]) {
 	case 'B':
@@ -4856,7 +4952,18 @@ static bool pump_frames(struct pump *pump, const char *bytes, size_t length)
 	return true;
 }
 
-/* A GET has ended: in order, or cut. One that did no good is tried again as one that failed; polls get shorter where they are cut. */
+/* Polls get shorter where they are cut. */
+static void pump_shorten(struct pump *pump)
+{
+	double lasted = seconds_now() - pump->get.begun;
+
+	if (!pump->by_poll || pump->is_answered || lasted < 1 || lasted >= (double)pump->poll_time || pump->poll_time == 1)
+		return;
+	pump->poll_time /= 2;
+	note("%s: an answer was cut after %.0f s: %ld s at most from now on", opt.relay->at.text, lasted, pump->poll_time);
+}
+
+/* A GET has ended: in order, or cut. One that did no good is tried again as one that failed. */
 static void pump_end_get(struct pump *pump, const char *why)
 {
 	struct exchange *get = &pump->get;
@@ -4872,17 +4979,15 @@ static void pump_end_get(struct pump *pump, const char *why)
 		exchange_finish(get);
 		return;
 	}
-	if (pump->by_poll && lasted >= 1 && lasted < (double)pump->poll_time && !pump->is_answered && pump->poll_time > 1) {
-		pump->poll_time = pump->poll_time / 2;
-		note("%s: an answer was cut after %.0f s: %ld s at most from now on", opt.relay->at.text, lasted, pump->poll_time);
-	}
+	pump_shorten(pump);
 	exchange_fail(get, "%s", in_order ? "an answer with nothing in it" : why);
 }
 
-/* Turns to polling, where frames are held back on the way; if they were not before, it is only that nothing comes. */
+/* Turns to polling, where frames are held back on the way; if they were not before, it may be only that nothing comes. */
 static void pump_turn_to_poll(struct pump *pump)
 {
-	if (pump->by_stream) {
+	if (pump->by_stream && !pump->is_late) {
+		pump->is_late = true;
 		exchange_fail(&pump->get, "no answer in %d s", FRAME_TIME);
 		return;
 	}
@@ -4981,6 +5086,8 @@ static void pump_move(struct pump *pump, struct exchange *exchange, short events
 		exchange_send(exchange);
 	if (events & ~POLLOUT && (exchange->state == EXCHANGE_SEND || exchange->state == EXCHANGE_HEAD))
 		exchange_read_head(exchange);
+	if (exchange == &pump->get && events && exchange->state == EXCHANGE_LATER)
+		pump_shorten(pump);
 	if (events & ~POLLOUT && exchange->state == EXCHANGE_BODY && pump_events(pump, exchange))
 		pump_read(pump, exchange);
 	if (exchange->state == EXCHANGE_DONE)
@@ -4994,7 +5101,7 @@ static double pump_due(const struct pump *pump, const struct exchange *exchange)
 
 	switch (exchange->state) {
 	case EXCHANGE_IDLE: return exchange == &pump->ack && !is_over ? pump->told + TELL_TIME : NEVER;
-	case EXCHANGE_LATER: return exchange->due;
+	case EXCHANGE_LATER: return is_get && (pump->down_ended || ring_room(&pump->down) == 0) ? NEVER : exchange->due;
 	case EXCHANGE_CONNECT: case EXCHANGE_SEND: return exchange->moved + SILENCE;
 	default:
 		if (is_get && ring_room(&pump->down) == 0)
@@ -5036,6 +5143,9 @@ static void pump_begin(struct pump *pump)
 		if (pump->closing > 0) {
 			pump_compose(pump, put, pump->by_post ? "POST" : "DELETE", pump->by_post ? 0 : -1, pump->by_post ? "?close" : "");
 			pump_start(pump, put);
+		} else if (put->state == EXCHANGE_LATER) {
+			pump->body_max = pump->body_max >= 2 * BODY_FIRST ? pump->body_max / 2 : pump->body_max;
+			pump_start_put(pump);
 		} else if (ring_held(&pump->up) > 0 || (pump->up_ended && !pump->up_done) || (must_tell && ack->state != EXCHANGE_IDLE)) {
 			pump_start_put(pump);
 		}
@@ -5197,15 +5307,15 @@ static _Noreturn void relay_refuse(const struct exchange *exchange)
 /* Whether the user has just given the credentials that an answer asks for. */
 static bool relay_ask(const struct exchange *exchange)
 {
-	struct hop *hop = relay_proxy() ? &opt.hops[opt.hop_count - 1] : opt.relay;
+	struct hop *proxy = relay_proxy() ? &opt.hops[opt.hop_count - 1] : NULL;
 	const char *head = exchange->answer.bytes + exchange->answer.start;
 	char schemes[128];
 
 	if (exchange->is_marked && exchange->status == 401)
 		return !opt.relay->credentials.user && !header_given(opt.relay, "Authorization") && credentials_ask(opt.relay);
 	schemes_list(schemes, sizeof schemes, head);
-	return exchange->status == 407 && schemes_offer(schemes, "Basic") && !hop->credentials.user &&
-	       !header_given(hop, "Proxy-Authorization") && credentials_ask(hop);
+	return exchange->status == 407 && schemes_offer(schemes, "Basic") && proxy && !proxy->credentials.user &&
+	       !header_given(proxy, "Proxy-Authorization") && credentials_ask(proxy);
 }
 
 /* Sends the request that opens the session, and waits for its answer; false if a new try is due. */
@@ -5247,7 +5357,7 @@ static void relay_stand(struct pump *pump)
 	pump_draw(pump);
 	while (true) {
 		if (!relay_try(pump)) {
-			const struct timespec pause = { .tv_nsec = (long)(open->delay * 1e9) % 1000000000 };
+			const struct timespec pause = time_span(open->delay);
 
 			if (open->answer.length > 0)
 				die(EX_PROTOCOL, "%s: POST for %s: %s", opt.relay->at.text, opt.destination.text, open->seen);
@@ -5364,6 +5474,7 @@ static void children_init(struct children *children)
 	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, children->returned) == -1)
 		die(EX_OSERR, "cannot prepare to listen: %s", strerror(errno));
 	setsockopt(children->queue[1], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+	fcntl(children->queue[0], F_SETFL, O_NONBLOCK);
 }
 
 /* The child at a place has ended. */
@@ -5506,17 +5617,20 @@ static bool client_place(struct children *children, int client, size_t said, str
 
 	if (children_busy(children) && !children_evict(children)) {
 		client_turn_away(client);
-	} else if (atomic_load(&children->crowd->waiting) <= 0) {
-		seat->said = said;
-		return child_start(children, client, number, seat);
-	} else {
+		close(client);
+		return false;
+	}
+	if (atomic_load(&children->crowd->waiting) > 0) {
 		seat->arrival->number = number;
 		atomic_fetch_sub(&children->crowd->waiting, 1);
-		if (!fd_send(children->queue[0], client, seat->arrival, offsetof(struct arrival, said) + said))
-			atomic_fetch_add(&children->crowd->waiting, 1);
+		if (fd_send(children->queue[0], client, seat->arrival, offsetof(struct arrival, said) + said)) {
+			close(client);
+			return false;
+		}
+		atomic_fetch_add(&children->crowd->waiting, 1);
 	}
-	close(client);
-	return false;
+	seat->said = said;
+	return child_start(children, client, number, seat);
 }
 
 /* Takes the next client, if there is one; true in a new child for it. */
@@ -5743,7 +5857,7 @@ static int tunnel_close(const struct end *far, const struct lane *up, const stru
                         double started)
 {
 	const struct command *openssl = &behind->openssl;
-	int status;
+	int status = 0;
 
 	const struct lane *broken = down->error ? down : up;
 
@@ -5754,8 +5868,11 @@ static int tunnel_close(const struct end *far, const struct lane *up, const stru
 	if (lane_cut(down) && (down->error == 0 || down->error == EPIPE))
 		return EX_IOERR;
 	close(far->in);
-	if (behind->pump && (status = pump_wait(behind->pump)) != 0)
-		return WIFEXITED(status) ? WEXITSTATUS(status) : EX_IOERR; /* it has said why */
+	if (behind->pump && (status = pump_wait(behind->pump)) != 0 && WIFEXITED(status))
+		return WEXITSTATUS(status); /* it has said why */
+	if (behind->pump && status != 0)
+		die(EX_IOERR, "%s: the tunnel to %s broke: the process that carries it was ended by signal %d", far->in_name,
+		    opt.destination.text, WTERMSIG(status));
 	if (openssl->pid && !lane_cut(down)) /* it left first and knows why; from here that looks like a reset or an orderly end */
 		openssl_check(openssl, down->carried > 0 ? EX_IOERR : EX_PROTOCOL);
 	if (broken->error)
@@ -5770,6 +5887,7 @@ static const char usage[] =
 	"       proxytunnel [options] HOST:PORT\n"
 	"       proxytunnel [options] HOST PORT\n"
 	"       proxytunnel [options] PROXY PPORT HOST PORT [AUTHFILE]\n"
+	"       proxytunnel --relay URL [options] HOST PORT\n"
 	"       proxytunnel --serve -a [ADDR:]PORT --allow HOST:PORT [options]\n";
 
 static const char help[] =
@@ -5783,6 +5901,8 @@ static const char help[] =
 	"  -r, --remproxy=...        a further proxy, reached through those before it\n"
 	"  -d, --dest=HOST:PORT      where the tunnel ends\n"
 	"      --proxy-command=CMD   reach the first proxy over CMD's stdin and stdout\n"
+	"      --relay=[http[s]://][USER[:PASS]@]HOST[:PORT][/PATH]\n"
+	"                            no CONNECT: ordinary requests to a relay outside\n"
 	"  -4, -6                    only IPv4, only IPv6\n"
 	"  -w, --timeout=SECS        how long it may take to stand (30; 0: any time)\n"
 	"What proxies are told:\n"
@@ -5791,8 +5911,9 @@ static const char help[] =
 	"  -R, --remproxyauth=USER[:PASS]\n"
 	"                            the same for the last -r\n"
 	"  -F, --passfile=FILE       credentials from a file: USER:PASS, or as in a\n"
-	"                            wgetrc proxy_user =, proxy_passwd =, remproxy_...\n"
-	"  -H, --header=LINE         a further header, for the proxy named before it\n"
+	"                            wgetrc proxy_user =, proxy_passwd =, remproxy_...,\n"
+	"                            relay_...\n"
+	"  -H, --header=LINE         a further header, for the proxy or relay before it\n"
 	"  -o, --host=VALUE          another Host header, for the first proxy\n"
 	"TLS, by openssl(1):\n"
 	"  -E, --encrypt-proxy       to the first proxy, as by https://\n"
@@ -5809,8 +5930,8 @@ static const char help[] =
 	"      --max-clients=N       at most so many at once (256)\n"
 	"  -i, --inetd               the socket on stdin\n"
 	"      --fdpass              hand the connection to ssh (ProxyUseFdpass yes)\n"
-	"The far side, a CONNECT proxy on -a or -i, for the users that -F lists:\n"
-	"      --serve               connect clients to what they ask for\n"
+	"The far side, a CONNECT proxy and a relay, for the users that -F lists:\n"
+	"      --serve               connect clients of -a or -i to what they ask for\n"
 	"      --allow=HOST:PORT     and may have: shell patterns, as '*:443'; repeatable\n"
 	"      --tls-only            cut what does not begin as TLS\n"
 	"Words:\n"
@@ -6096,13 +6217,14 @@ static bool is_exempt(const char *host)
 	return list && no_proxy_names(list, host);
 }
 
-static void hop_parse(struct hop *hop, const char *source)
+/* Takes a hop's URL apart, which messages call so. */
+static void hop_parse(struct hop *hop, const char *source, const char *name)
 {
-	const char *host = url_host(hop->url), *wrong = proxy_parse(hop);
+	const char *wrong = proxy_parse(hop);
 	char url[HOST_MAX + 32];
 
 	if (wrong)
-		die(EX_USAGE, "%s %s: %s", source, host, wrong);
+		die(EX_USAGE, "%s %s: %s", source, name, wrong);
 	snprintf(url, sizeof url, "the URL of %s", hop->at.text);
 	credentials_check(&hop->userinfo, url);
 }
@@ -6112,18 +6234,20 @@ static void relay_parse(void)
 {
 	struct hop *relay = opt.relay;
 	char *path = strchr(url_rest(relay->url), '/');
+	bool is_secret = false; /* a / may be of a password then, which should have been %2F */
 
 	relay->path = "";
 	if (path) {
+		is_secret = strchr(path, '@');
 		for (const char *c = path; *c; c++)
 			if (*c <= ' ' || *c > '~' || *c == '?' || *c == '#')
-				die(EX_USAGE, "--relay: such a character cannot stand in its path: %s", path);
+				die(EX_USAGE, "--relay: such a character cannot stand in its path: %s", is_secret ? "URL" : path);
 		relay->path = copy(path);
 		*path = '\0';
 		for (size_t length = strlen(relay->path); length > 0 && relay->path[length - 1] == '/';)
 			((char *)relay->path)[--length] = '\0';
 	}
-	hop_parse(relay, "--relay");
+	hop_parse(relay, "--relay", is_secret ? "URL" : url_host(relay->url));
 }
 
 /* Makes the list of hops whole: the first may come from the environment, or there may be none. */
@@ -6135,13 +6259,13 @@ static void hops_complete(void)
 	if (opt.relay)
 		relay_parse();
 	for (size_t i = 1; i < opt.hop_count; i++)
-		hop_parse(&opt.hops[i], "-r");
+		hop_parse(&opt.hops[i], "-r", url_host(opt.hops[i].url));
 	if (!first->url && !*first->at.text && variable && !opt.proxy_command &&
 	    !is_exempt(opt.hop_count > 1 ? first[1].at.host : way_end()->host))
 		first->url = copy(getenv(variable));
 
 	if (first->url) {
-		hop_parse(first, source);
+		hop_parse(first, source, url_host(first->url));
 	} else if (opt.proxy_command && !*first->at.text) {
 		strcpy(first->at.text, "proxy command");
 		if (first->tls)

@@ -655,3 +655,233 @@ asks_nobody() {
 	[ -s descriptors ]
 	! grep socket: descriptors || false
 }
+
+# --- those of a relay ----------------------------------------------------------------------
+
+NOT_YOU='HTTP/1.1 401 Not you\r\nTunnel-Relay: 1\r\nWWW-Authenticate: Basic realm="a"\r\n\r\n'
+FORBIDDEN='HTTP/1.1 403 No\r\nTunnel-Relay: 1\r\n\r\n'
+
+# What one request says to the relay is WANT, '' for nothing.
+given_relay() {
+	sed -n 's/^Authorization: Basic \(.*\)\r$/\1/p' request >coded
+	[ "$(wc -l <coded)" -le 1 ]
+	base64 -d <coded >plain
+	cmp <(printf %s "$1") plain || {
+		cat -v request
+		return 1
+	}
+}
+
+# relayed WANT ARG...: with ARG..., where PORT stands for that of the relay, WANT is what it is given; no proxy's credentials.
+relayed() {
+	local want=$1
+
+	shift
+	start_peer relay accept 'log request' head 'expect host:22' "send $FORBIDDEN" close
+	program -d host:22 --relay http://127.0.0.1:PORT/t "$@" </dev/null
+	status_is 77
+	finished relay
+	given_relay "$want"
+	given ''
+}
+
+# refused_relay WORD ARG...: 64, one line with WORD in it, and without what is secret; nobody is connected to.
+refused_relay() {
+	local word=$1
+
+	shift
+	start_peer relay accept 'expect the test itself' close
+	program -d host:22 --relay http://127.0.0.1:PORT/t "$@" </dev/null
+	status_is 64
+	err_one_line
+	err_has "$word"
+	err_lacks secret
+	printf 'the test itself' >"/dev/tcp/127.0.0.1/$PORT"
+	finished relay
+}
+
+# The relay is named once more, behind what relayed and refused_relay say.
+relay_url() {
+	printf %s "--relay=http://$1@127.0.0.1:PORT/t"
+}
+
+@test "for a relay, each source alone: the URL, a passfile's relay_user, the environment; those of proxies are none" {
+	relayed ''
+	relayed user:pass "$(relay_url user:pass)"
+	passfile 'relay_user = user\nrelay_passwd = pass\n'
+	relayed user:pass -F passfile
+	passfile 'RELAY_USER=user\r\nrelay_password=pass\r\nproxy_user = other\nproxy_passwd = 1\nremproxy_user = other\nremproxy_passwd = 1\n'
+	relayed user:pass -F passfile
+	RELAYUSER=user RELAYPASS=pass relayed user:pass
+	passfile 'user:pass\n'
+	relayed '' -F passfile
+	passfile 'proxy_user = user\nproxy_passwd = pass\n'
+	relayed '' -F passfile
+	PROXYUSER=user PROXYPASS=pass REMPROXYUSER=user REMPROXYPASS=pass relayed ''
+}
+
+@test "for a relay too, the file goes before the URL, that before the environment; a later source completes an earlier one" {
+	export RELAYUSER=env RELAYPASS=4
+	passfile 'relay_user = file\nrelay_passwd = 2\n'
+	relayed file:2 -F passfile "$(relay_url url:3)"
+	relayed url:3 "$(relay_url url:3)"
+	relayed env:4
+	unset RELAYUSER
+	relayed url:4 "$(relay_url url)"
+	passfile 'relay_passwd = 2\n'
+	relayed url:2 -F passfile "$(relay_url url)"
+	RELAYUSER=other RELAYPASS=secret refused_relay url "$(relay_url url)"
+	relayed user: "$(relay_url user:)"
+}
+
+@test "every byte but control characters goes to a relay, from every source; 4 KiB each, and a byte more is refused" {
+	local bytes user long
+
+	bytes="x$(all_bytes '')x"
+	user="x$(all_bytes :)x"
+	relayed "$user:$bytes" "$(relay_url "$(printf %s "$user" | percent_encoded):$(printf %s "$bytes" | percent_encoded)")"
+	RELAYUSER=$user RELAYPASS=$bytes relayed "$user:$bytes"
+	passfile ''
+	printf 'relay_user=%s\nrelay_passwd=%s\n' "$user" "$bytes" >passfile
+	relayed "$user:$bytes" -F passfile
+	long=$(printf '%04096d' 1)
+	relayed "$long:$long" "$(relay_url "$long:$long")"
+	refused_relay 4096 "$(relay_url "${long}x:secret")"
+	RELAYUSER=user RELAYPASS=${long}x refused_relay 4096
+}
+
+@test "a relay's credentials with a control character, a colon in the user, a % that encodes nothing: 64, by the name of the source" {
+	RELAYUSER=$'us\ner' RELAYPASS=secret refused_relay RELAYUSER
+	RELAYUSER=user RELAYPASS=$'secret\x7f' refused_relay RELAYPASS
+	RELAYUSER=us:er RELAYPASS=secret refused_relay RELAYUSER
+	refused_relay URL "$(relay_url user:secret%0a)"
+	refused_relay colon "$(relay_url us%3aer:secret)"
+	refused_relay --relay "$(relay_url user:secret%zz)"
+	passfile 'relay_user = us:er\nrelay_passwd = secret\n'
+	refused_relay passfile -F passfile
+}
+
+@test "the secrets of a relay's URL, and of -H behind it, are gone from the process list before even a name is resolved" {
+	FAKE_ADDRESSES=hang start program "$NAMED" -v --relay http://user:secret1@relay:81/t --relay=user:se@secret2@relay:82/t \
+		-H 'X-A: secret3' --rela=http://user:secret4@relay:83 -d host:22
+	await wiped || {
+		cat words
+		return 1
+	}
+	grep -q '@relay:81/t$' words
+	grep -q '@relay:82/t$' words
+	stop program
+}
+
+@test "-v shows no secret of a relay's, of whatever source" {
+	local secret
+
+	secret=$(printf user:secretword | base64)
+	relayed user:secretword -v "$(relay_url user:secretword)" -H 'X-Token: secretword'
+	err_has 'Authorization: ***'
+	err_lacks secretword
+	err_lacks "$secret"
+	RELAYUSER=user RELAYPASS=secretword relayed user:secretword -v
+	err_lacks secretword
+	err_lacks "$secret"
+}
+
+@test "a 401 of the relay: with no credentials it says where to give them, with some that they are not taken" {
+	start_peer relay accept head 'expect host:22' "send $NOT_YOU" close
+	program -d host:22 --relay http://127.0.0.1:PORT/t </dev/null
+	status_is 77
+	err_one_line
+	err_has 'refused by the relay: 401 Not you'
+	err_has relay_user
+	finished relay
+	start_peer relay accept head 'expect host:22' "send $NOT_YOU" close
+	program -d host:22 --relay http://joe:secret@127.0.0.1:PORT/t </dev/null
+	status_is 77
+	err_one_line
+	err_has 'does not take these credentials'
+	err_lacks secret
+	finished relay
+}
+
+# at_terminal_relay STEP... -- OPTION...: as at_terminal, by the relay on PORT.
+at_terminal_relay() {
+	local words=()
+
+	while [ "$1" != -- ]; do
+		words+=("$1")
+		shift
+	done
+	shift
+	"$PTY" -l screen "${words[@]}" -- "$PROXYTUNNEL" -d host:22 --relay "http://127.0.0.1:$PORT/t" "${@//PORT/$PORT}" </dev/null >out 2>err 3>&- || {
+		cat -v screen err
+		return 1
+	}
+}
+
+@test "a relay's user without a password is asked for it before anyone is connected to, whatever source names the user" {
+	passfile 'relay_user = joe\n'
+	for option in "$(relay_url joe)" -Fpassfile; do
+		start_peer relay accept 'log request' head 'expect host:22' "send $FORBIDDEN" close
+		at_terminal_relay 'expect Password for joe at' 'expect : ' 'echo off' $'type secret word\n' 'status 77' 'echo on' -- "$option"
+		finished relay
+		given_relay 'joe:secret word'
+		[ "$(on_screen secret)" -eq 0 ]
+		grep -q "127.0.0.1:$PORT" screen
+	done
+	refused_relay joe "$(relay_url joe)"
+}
+
+@test "a 401 of the relay asks for user and password, once, and tries again on a new connection" {
+	start_peer relay accept head 'expect host:22' "send $NOT_YOU" eof accept 'log request' head 'expect host:22' "send $NOT_YOU" eof
+	at_terminal_relay 'expect User at' 'echo on' $'type joe\n' 'expect Password for joe at' 'echo off' $'type secret\n' \
+		'status 77' 'echo on' --
+	finished relay
+	given_relay joe:secret
+	[ "$(on_screen User)" -eq 1 ]
+	[ "$(on_screen Password)" -eq 1 ]
+	[ "$(on_screen secret)" -eq 0 ]
+	err_one_line
+	err_has 'does not take these credentials'
+	err_lacks secret
+}
+
+@test "a 401 to known credentials, or to those of a -H, asks nothing: 77" {
+	start_peer relay accept head 'expect host:22' "send $NOT_YOU" close
+	at_terminal_relay 'status 77' -- "$(relay_url joe:secret)"
+	finished relay
+	[ ! -s screen ]
+	start_peer relay accept head 'expect host:22' "send $NOT_YOU" close
+	at_terminal_relay 'status 77' -- -H 'Authorization: Bearer abc'
+	finished relay
+	[ ! -s screen ]
+}
+
+@test "a 407 of the proxy asks for the proxy's, a 401 behind it for the relay's; each is told to the one that asked" {
+	start_peer relay accept head 'expect host:22' "send $DENIED" eof accept 'log request1' head 'expect host:22' "send $NOT_YOU" eof \
+		accept 'log request' head 'expect host:22' "send $FORBIDDEN" eof
+	at_terminal_relay "expect User at 127.0.0.1:$PORT" $'type joe\n' 'expect Password for joe at' $'type proxys\n' \
+		'expect User at relay.test:80' $'type ann\n' 'expect Password for ann at relay.test:80' $'type relays\n' \
+		'status 77' 'echo on' -- --relay http://relay.test/t -p 127.0.0.1:PORT
+	finished relay
+	given joe:proxys
+	given_relay ann:relays
+	mv request1 request
+	given joe:proxys
+	given_relay ''
+}
+
+@test "nobody is asked once the session stands: a 401 in its midst breaks the tunnel, 74" {
+	start_peer relay accept head 'expect host:22' 'send HTTP/1.1 201 Created\r\nTunnel-Relay: 1\r\nContent-Length: 0\r\n\r\n' \
+		accept "send $NOT_YOU" close accept "send $NOT_YOU" close accept "send $NOT_YOU" close
+	at_terminal_relay 'status 74' --
+	[ ! -s screen ]
+	err_has 401
+	stop relay
+}
+
+@test "what it starts inherits no password of a relay's" {
+	export SHELL=/bin/sh
+	RELAYUSER=user RELAYPASS=hidden relayed user:hidden --proxy-command="sh -c 'env >environment; exec socat - TCP:127.0.0.1:PORT'"
+	grep -q '^RELAYUSER=' environment
+	! grep hidden environment || false
+}

@@ -23,7 +23,7 @@ static ssize_t wire_recv(int socket, void *to, size_t size, int flags);
 #undef recv
 #undef main
 
-enum { INPUT_MAX = 70000, TRIES = 9 };
+enum { INPUT_MAX = 70000, TRIES = 16 };
 
 /* Ends the run with an abort, which a fuzzer takes for a crash, unless what must hold holds. */
 #define MUST(holds) ((holds) ? (void)0 : broken(#holds))
@@ -33,6 +33,9 @@ static _Noreturn void broken(const char *what)
 	fprintf(stderr, "does not hold: %s\n", what);
 	abort();
 }
+
+/* Of a session. */
+#define ID "0123456789abcdef0123456789abcdef"
 
 /* What a socket would give, and how much of it has come so far: some more whenever that has been taken. */
 static struct {
@@ -57,6 +60,32 @@ static ssize_t wire_recv(int socket, void *to, size_t size, int flags)
 	if (!(flags & MSG_PEEK))
 		wire.taken += there;
 	return (ssize_t)there;
+}
+
+static uint32_t random_next(uint32_t *random, uint32_t below)
+{
+	*random ^= *random << 13;
+	*random ^= *random >> 17;
+	*random ^= *random << 5;
+	return *random % below;
+}
+
+/* What differs from one input to another, and not from one run to another; never 0. */
+static uint32_t random_of(const char *bytes, size_t length)
+{
+	uint32_t random = (uint32_t)length | 1;
+
+	for (size_t i = 0; i < length; i++)
+		random = random * 16777619 ^ (unsigned char)bytes[i];
+	return random ? random : 1;
+}
+
+static void wire_begin(const char *bytes, size_t length)
+{
+	wire.bytes = bytes;
+	wire.length = length;
+	wire.taken = wire.come = 0;
+	wire.random = (uint32_t)length * 2654435761;
 }
 
 /* The offset behind the first blank line, found the slow way; 0 if there is none. */
@@ -96,10 +125,7 @@ static void try_heads(const char *bytes, size_t length)
 	static struct head head;
 
 	head.start = head.length = 0;
-	wire.bytes = bytes;
-	wire.length = length;
-	wire.taken = wire.come = 0;
-	wire.random = (uint32_t)length * 2654435761;
+	wire_begin(bytes, length);
 	while (true) {
 		size_t before = wire.taken;
 		enum head_result result = http_read_head(0, &head, "HTTP/1.");
@@ -195,16 +221,366 @@ static void try_request(const char *beginning, const char *input)
 	MUST(*request.method && strspn(request.method, token_characters) == strlen(request.method));
 	MUST(*request.target && !has_control(request.target) && !strchr(request.target, ' '));
 	MUST(!strstr(head, "\n ") && !strstr(head, "\n\t"));
-	MUST(lines_count(head, "Host:") <= 1 && lines_count(head, "Transfer-Encoding:") == 0);
+	MUST(lines_count(head, "Host:") <= 1);
+	MUST(lines_count(head, "Transfer-Encoding:") == 0 || (strcmp(request.method, "CONNECT") != 0 && lines_count(head, "Content-Length:") == 0));
 	MUST(lines_count(head, "Host:") == 1 || request.is_http10);
 	MUST(lines_count(head, "Content-Length:") <= 1);
-	MUST(!is_account(fields) || lines_count(head, "Proxy-Authorization:") == 1);
+	MUST(!is_account(fields, "Proxy-Authorization") || lines_count(head, "Proxy-Authorization:") == 1);
 	if (target_parse(&to, request.target))
 		return;
 	MUST(*to.host && !strpbrk(to.host, " \t%@/[]ABCDEFGHIJKLMNOPQRSTUVWXYZ") && !has_control(to.text));
 	strcpy(again, to.host);
 	host_plain(again);
 	MUST(strcmp(again, to.host) == 0 || to.host[strlen(to.host) - 1] == '.');
+}
+
+/* Whether a target leads to a session of that id: it ends so, or so and with a number, a query aside. */
+static bool leads_to(const char *target, const char *id, bool has_offset)
+{
+	size_t length = strcspn(target, "?#");
+
+	while (has_offset && length > 0 && target[length - 1] >= '0' && target[length - 1] <= '9')
+		length--;
+	length -= has_offset && length > 0;
+	return length > SESSION_WORD && target[length] == (has_offset ? '/' : target[length]) &&
+	       strncmp(target + length - SESSION_WORD, id, SESSION_WORD) == 0 && target[length - SESSION_WORD - 1] == '/';
+}
+
+/* What holds of every request that a relay takes for one. */
+static void ask_check(const struct ask *ask, const struct request *request, const char *head)
+{
+	static const char digits[] = "0123456789abcdef";
+	size_t id = strspn(ask->path, digits), key = strspn(ask->path + SESSION_WORD + 1, digits);
+	bool is_put = ask->what == ASK_PUT, is_get = ask->what == ASK_GET;
+
+	MUST(id == SESSION_WORD && ask->path[id] == '/' && (key == 0 || key == SESSION_WORD));
+	MUST(ask->path[SESSION_WORD + 1 + key] == '\0');
+	MUST(key == 0 || (lines_count(head, "Tunnel-Key:") == 1 && strstr(head, ask->path + SESSION_WORD + 1)));
+	MUST(leads_to(request->target, ask->path, is_put || is_get));
+	switch (ask->what) {
+	case ASK_OPEN: MUST(strcmp(request->method, "POST") == 0); break;
+	case ASK_PUT: MUST(strcmp(request->method, "PUT") == 0 || strcmp(request->method, "POST") == 0); break;
+	case ASK_GET: MUST(strcmp(request->method, "GET") == 0); break;
+	case ASK_DELETE: MUST(strcmp(request->method, "DELETE") == 0 || strcmp(request->method, "POST") == 0);
+	}
+	MUST(((ask->offset | ask->ack | ask->sequence | ask->length) >> 63) == 0);
+	MUST(is_get || (ask->sequence == 0 && ask->poll == -1));
+	MUST(ask->poll >= -1 && ask->poll <= POLL_MAX);
+	MUST(is_put || !ask->end);
+	MUST(!ask->keep || (!request->is_http10 && !ask->wrong));
+	MUST(!ask->wrong == !ask->status && (ask->status == 0 || ask->status / 100 == 4));
+	MUST(ask->wrong || !is_get || ask->length == 0);
+	MUST(ask->wrong || lines_count(head, "Transfer-Encoding:") == 0);
+	MUST(ask->wrong || lines_count(head, "Content-Length:") > 0 || ask->length == 0);
+	MUST(ask->wrong || !opt.accounts || lines_count(head, "Authorization:") == 1);
+}
+
+/* What a relay does with a head, of which the input is all but the beginning. */
+static void try_ask(const char *beginning, const char *input)
+{
+	static char accounts[] = "joe:secret\0", head[2 * INPUT_MAX + 512];
+	struct request request;
+	struct ask ask;
+	size_t length = (size_t)snprintf(head, sizeof head, "%s%s\r\n\r\n", beginning, input);
+
+	head[http_head_end(head, 0, length)] = '\0';
+	/* A copy of just that size, to be taken apart in place. */
+	char *text = strdup(head), *fields;
+	opt.accounts = length % 2 ? accounts : NULL;
+	if (text && !head_wrong(text) && (fields = request_split(text, &request)) && !fields_wrong(fields, &request) &&
+	    ask_parse(&ask, &request, fields))
+		ask_check(&ask, &request, head);
+	free(text);
+	opt.accounts = NULL;
+}
+
+/* A request for a session: the first line of the input may be the end of its target, others are what a field says, or one. */
+static void try_ask_lines(char *input)
+{
+	static const char *const methods[] = { "GET", "POST", "PUT", "DELETE" }, *const bases[] = { "/", "/a/", "http://relay/", "/" ID "/" };
+	static const char *const endings[] = { "", "?close", "/5", "/5?end", "/5?1", "/5?1&poll=7" };
+	static const char *const names[] = { "", "", "Tunnel-Key: ", "Tunnel-Ack: ", "Content-Length: ", "Transfer-Encoding: ", "Connection: ",
+	                                     "Expect: ", "Authorization: " };
+	static char text[2 * INPUT_MAX];
+	uint32_t random = random_of(input, strlen(input));
+	const char *line = random_next(&random, 2) ? line_take(&input) : "", *base = bases[random_next(&random, 4)];
+	size_t length = (size_t)snprintf(text, sizeof text, "%s %s" ID "%s%s HTTP/1.%u\r\nHost: relay\r\n", methods[random_next(&random, 4)], base,
+	                                 endings[random_next(&random, 6)], line ? line : "", random_next(&random, 2));
+
+	while ((line = line_take(&input)) && length + strlen(line) + 64 < sizeof text)
+		length += (size_t)sprintf(text + length, "%s%s\r\n", names[random_next(&random, 9)], line);
+	try_ask("", text);
+}
+
+static void exchange_begin(struct exchange *exchange)
+{
+	memset(exchange, 0, offsetof(struct exchange, request));
+	exchange->sent = exchange->request.length;
+	exchange->from = exchange->to;
+	exchange->answer.start = exchange->answer.length = 0;
+	exchange->failing = exchange->delay = 0;
+	exchange->fd = exchange->maker = -1;
+	exchange->method = "GET";
+}
+
+/*
+ * Decodes what comes behind a head, in pieces of up to that size, each in memory of just its size; what is found goes to
+ * body, its length to *found. False if it is wrong.
+ */
+static bool body_decode(struct exchange *exchange, const char *bytes, size_t length, uint32_t most, char *body, size_t *found)
+{
+	uint32_t random = random_of(bytes, length);
+	bool right = true;
+
+	*found = 0;
+	while (length > 0 && right) {
+		size_t part = 1 + random_next(&random, most);
+
+		part = part < length ? part : length;
+		char *piece = malloc(part);
+		if (!piece)
+			abort();
+		memcpy(piece, bytes, part);
+		const char *at = piece, *data;
+		size_t left = part;
+		ssize_t size = 1;
+		while (left > 0 && size > 0) {
+			size = exchange_decode(exchange, &at, &left, &data);
+			MUST(size >= -1 && left <= part && at <= piece + part);
+			if (size > 0) {
+				MUST(data >= piece && data + size <= at);
+				memcpy(body + *found, data, (size_t)size);
+				*found += (size_t)size;
+			}
+		}
+		right = size != -1;
+		MUST(!right || (left == 0 && at == piece + part));
+		free(piece);
+		bytes += part;
+		length -= part;
+	}
+	return right;
+}
+
+/* The head of an answer whose body comes so. */
+static void body_begin(struct exchange *exchange, const char *field)
+{
+	exchange_begin(exchange);
+	exchange->answer.length = (size_t)snprintf(exchange->answer.bytes, 256, "HTTP/1.1 200 OK\r\n%s\r\n\r\n", field);
+	exchange->status = 200;
+	exchange_read_fields(exchange);
+}
+
+/* A body that is sent by chunks of any size, with all that may stand around them; returns its length. */
+static size_t body_encode(char *to, const char *data, size_t length, uint32_t *random)
+{
+	static const char *const extensions[] = { "", "", "", ";a", ";a=b", " ; a=\"5\"", "\t" }, *const ends[] = { "\r\n", "\r\n", "\n" };
+	static const char *const trailers[] = { "", "", "A: b\r\n", "A: b\nC: d\r\n" };
+	char *at = to;
+
+	while (length > 0) {
+		size_t part = 1 + random_next(random, random_next(random, 8) ? 20 : 5000);
+
+		part = part < length ? part : length;
+		at += sprintf(at, random_next(random, 2) ? "%zx" : "%05zX", part);
+		at += sprintf(at, "%s%s", extensions[random_next(random, 7)], ends[random_next(random, 3)]);
+		memcpy(at, data, part);
+		at += part;
+		at += sprintf(at, "%s", ends[random_next(random, 3)]);
+		data += part;
+		length -= part;
+	}
+	at += sprintf(at, "%s%s%s", random_next(random, 2) ? "0" : "000", extensions[random_next(random, 7)], ends[random_next(random, 3)]);
+	at += sprintf(at, "%s%s", trailers[random_next(random, 4)], ends[random_next(random, 3)]);
+	return (size_t)(at - to);
+}
+
+/* What was encoded is decoded, and nothing behind it; and whatever the pieces are, it comes out the same. */
+static void try_body(const char *bytes, size_t length)
+{
+	static struct exchange exchange;
+	static char coded[20 * INPUT_MAX], body[INPUT_MAX], again[INPUT_MAX];
+	uint32_t random = random_of(bytes, length);
+	size_t coded_length = body_encode(coded, bytes, length, &random), found, found_again;
+	char field[64];
+
+	body_begin(&exchange, "Transfer-Encoding: chunked");
+	MUST(body_decode(&exchange, coded, coded_length, 1 + random_next(&random, 3000), body, &found));
+	MUST(exchange.body == BODY_WHOLE && found == length && memcmp(body, bytes, length) == 0);
+	body_begin(&exchange, "Transfer-Encoding: chunked");
+	MUST(body_decode(&exchange, coded, coded_length - 1, 1 + random_next(&random, 3000), body, &found) && exchange.body != BODY_WHOLE);
+	coded[coded_length] = 'x';
+	body_begin(&exchange, "Transfer-Encoding: chunked");
+	MUST(!body_decode(&exchange, coded, coded_length + 1, 1 + random_next(&random, 3000), body, &found));
+
+	snprintf(field, sizeof field, "Content-Length: %zu", length);
+	body_begin(&exchange, field);
+	MUST(body_decode(&exchange, bytes, length, 1 + random_next(&random, 3000), body, &found));
+	MUST(exchange.body == BODY_WHOLE && found == length && memcmp(body, bytes, length) == 0);
+	body_begin(&exchange, "X: y");
+	MUST(body_decode(&exchange, bytes, length, 1 + random_next(&random, 3000), body, &found));
+	MUST(exchange.body == BODY_TO_END && found == length && memcmp(body, bytes, length) == 0);
+
+	body_begin(&exchange, "Transfer-Encoding: chunked");
+	bool right = body_decode(&exchange, bytes, length, INPUT_MAX, body, &found);
+	enum body state = exchange.body;
+	body_begin(&exchange, "Transfer-Encoding: chunked");
+	MUST(body_decode(&exchange, bytes, length, 1 + random_next(&random, 8), again, &found_again) == right);
+	MUST((!right || exchange.body == state) && found_again == found && memcmp(again, body, found) == 0);
+}
+
+/* An answer, of which the input is all but the beginning: what is read of it is right, or it is tried again. */
+static void try_answer(const char *beginning, const char *input, size_t input_length)
+{
+	static struct exchange exchange;
+	static char bytes[INPUT_MAX + 64], body[INPUT_MAX + 64];
+	size_t length = (size_t)sprintf(bytes, "%s", beginning), found = 0;
+	int turns = 0, reason;
+
+	memcpy(bytes + length, input, input_length);
+	length += input_length;
+	exchange_begin(&exchange);
+	exchange.state = EXCHANGE_HEAD;
+	wire_begin(bytes, length);
+	while (exchange.state == EXCHANGE_HEAD) {
+		exchange_read_head(&exchange);
+		MUST(turns++ < 2 * INPUT_MAX);
+	}
+	MUST(exchange.fd == -1 && exchange.answer.length <= HEAD_MAX);
+	if (exchange.state == EXCHANGE_LATER) {
+		MUST(*exchange.seen && exchange.failing > 0);
+		return;
+	}
+	const char *head = exchange.answer.bytes + exchange.answer.start, *words = exchange_reason(&exchange, &reason);
+	MUST(http_status(head) == exchange.status && exchange.status >= 0 && exchange.status / 100 != 1);
+	MUST(words > head && words + reason < head + strlen(head) && reason <= REASON_SHOWN);
+	MUST((exchange.state == EXCHANGE_DONE) == (exchange.body == BODY_WHOLE));
+	MUST(!exchange.may_keep || (exchange.body != BODY_TO_END && strncmp(head, "HTTP/1.1", 8) == 0));
+	MUST(!exchange.is_marked || lines_count(head, "Tunnel-Relay:") > 0);
+	MUST(exchange.body != BODY_LENGTH || (exchange.left > 0 && lines_count(head, "Content-Length:") == 1));
+	MUST(exchange.body != BODY_CHUNK_SIZE || lines_count(head, "Transfer-Encoding:") > 0);
+	uint64_t left = exchange.body == BODY_LENGTH ? exchange.left : UINT64_MAX;
+	body_decode(&exchange, bytes + wire.taken, length - wire.taken, 100, body, &found);
+	MUST(found <= left && found <= length);
+}
+
+/* A pump that has nothing yet, with a ring that holds all that can come, and wraps where it likes. */
+static struct pump *pump_begin_with(uint64_t start)
+{
+	static struct pump pump;
+	static char down[INPUT_MAX];
+
+	memset(&pump, 0, offsetof(struct pump, put));
+	memset((char *)&pump + offsetof(struct pump, body_max), 0, sizeof pump - offsetof(struct pump, body_max));
+	exchange_begin(&pump.put);
+	exchange_begin(&pump.ack);
+	exchange_begin(&pump.get);
+	pump.down = (struct ring){ .start = start, .stop = start, .size = sizeof down, .bytes = down };
+	return &pump;
+}
+
+/* Takes frames in pieces of up to that size; false if they are wrong. */
+static bool frames_take(struct pump *pump, const char *bytes, size_t length, uint32_t most)
+{
+	uint32_t random = random_of(bytes, length);
+	bool right = true;
+
+	while (length > 0 && right) {
+		size_t part = 1 + random_next(&random, most);
+
+		part = part < length ? part : length;
+		char *piece = malloc(part);
+		if (!piece)
+			abort();
+		memcpy(piece, bytes, part);
+		right = pump_frames(pump, piece, part);
+		free(piece);
+		bytes += part;
+		length -= part;
+	}
+	return right;
+}
+
+/* What has come down, out of the ring. */
+static size_t down_copy(const struct pump *pump, char *to)
+{
+	size_t length = ring_held(&pump->down);
+
+	for (size_t i = 0; i < length; i++)
+		to[i] = pump->down.bytes[(pump->down.start + i) % pump->down.size];
+	return length;
+}
+
+/* The data in frames, read the slow way; false if they are wrong. */
+static bool frames_read(const unsigned char *bytes, size_t length, char *data, size_t *found, char *last)
+{
+	*found = 0;
+	*last = '\0';
+	while (length > 0) {
+		if (*last || !*bytes || !strchr("ODHBEX", *bytes))
+			return false;
+		if (length < 4)
+			return true;
+		size_t payload = bytes[1] * 65536u + bytes[2] * 256u + bytes[3], there = length - 4 < payload ? length - 4 : payload;
+		if (*bytes == 'D') {
+			memcpy(data + *found, bytes + 4, there);
+			*found += there;
+		}
+		if (there == payload && strchr("BEX", *bytes))
+			*last = (char)*bytes;
+		bytes += 4 + there;
+		length -= 4 + there;
+	}
+	return true;
+}
+
+/* Data in frames of any size, with all that may stand between them; returns the length. */
+static size_t frames_write(char *to, const char *data, size_t length, uint32_t *random)
+{
+	size_t written = 0;
+
+	session_frame_text(to, &written, 'O', "18446744073709551615");
+	while (length > 0) {
+		size_t part = random_next(random, random_next(random, 8) ? 20 : 5000);
+
+		part = part < length ? part : length;
+		session_frame(to, &written, 'D', part);
+		memcpy(to + written, data, part);
+		written += part;
+		data += part;
+		length -= part;
+		if (random_next(random, 4) == 0)
+			session_frame(to, &written, 'H', 0);
+	}
+	session_frame(to, &written, "BE"[random_next(random, 2)], 0);
+	return written;
+}
+
+/* What was put in frames is taken out; and whatever the pieces are, it is what a slow reader finds. Each '0' is a NUL, as tokens hold none. */
+static void try_frames(char *bytes, size_t length)
+{
+	static struct hop relay;
+	static char frames[20 * INPUT_MAX], data[INPUT_MAX], again[INPUT_MAX];
+	uint32_t random = random_of(bytes, length);
+	size_t written = frames_write(frames, bytes, length, &random), found;
+	char last;
+
+	opt.relay = &relay;
+	struct pump *pump = pump_begin_with(random);
+	MUST(frames_take(pump, frames, written, 1 + random_next(&random, 3000)));
+	MUST(pump->is_answered && pump->is_last && pump->frame_length == 0 && !*pump->broken);
+	MUST(down_copy(pump, again) == length && memcmp(again, bytes, length) == 0);
+	MUST(pump->down_ended == (frames[written - 4] == 'E'));
+	MUST(!pump_frames(pump, "D", 1));
+
+	for (size_t i = 0; i < length; i++)
+		bytes[i] = (char)(bytes[i] == '0' ? '\0' : bytes[i]);
+	bool right = frames_read((const unsigned char *)bytes, length, data, &found, &last);
+	pump = pump_begin_with(random);
+	MUST(frames_take(pump, bytes, length, 1 + random_next(&random, 16)) == right);
+	MUST(down_copy(pump, again) == found && memcmp(again, data, found) == 0);
+	MUST(pump->is_last == (last != '\0') && pump->down_ended == (last == 'E') && !*pump->broken == (last != 'X'));
+	opt.relay = NULL;
 }
 
 static void try_base64(const char *text, size_t length)
@@ -241,6 +617,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	case 6: try_request("", text); break;
 	case 7: try_request("CONNECT host:22 HTTP/1.1\r\nHost: host\r\n", text); break;
 	case 8: try_request("CONNECT ", text); break;
+	case 9: try_ask("", text); break;
+	case 10: try_ask_lines(text); break;
+	case 11: try_ask("PUT /" ID "/5 HTTP/1.1\r\nHost: relay\r\nTunnel-Key: " ID "\r\n", text); break;
+	case 12: try_answer("", text, size - 1); break;
+	case 13: try_answer("HTTP/1.1 200 OK\r\n", text, size - 1); break;
+	case 14: try_body(text, size - 1); break;
+	case 15: try_frames(text, size - 1); break;
 	}
 	free(text);
 	return 0;
@@ -255,15 +638,12 @@ static const char *const tokens[] = {
 	"65535", "65536", "999999999999999999999", "proxy_user", "proxy_passwd", " = ", "#", "Zm9v", "Zg==", "\xff", "\x7f", "\x01",
 	"CONNECT host:22 HTTP/1.1\r\nHost: host:22\r\n", "CONNECT ", "GET / HTTP/1.1\r\n", " HTTP/1.0\r\n", "Host: ", "\r\nContent-Length: 0",
 	"\nTransfer-Encoding: chunked", "Proxy-Authorization: Basic ", "am9lOnNlY3JldA==", "0x7f.1", "::ffff:127.0.0.1", "A.", " :",
+	"PUT /", "POST ", "DELETE ", "GET ", "/" ID, "/" ID "/5", "?1", "&poll=", "?end", "?close", " HTTP/1.1\r\nHost: x\r\n", "\n",
+	"Tunnel-Key: " ID, "Tunnel-Ack: ", "Connection: close", "Expect: 100-continue", "\r\nContent-Length: ", "\r\nTunnel-Relay: 1",
+	"Authorization: Basic am9lOnNlY3JldA==", "9223372036854775807", ID "\n", "5\n", "x, close\n", "100-continue\n", "chunked",
+	"Basic am9lOnNlY3JldA==\n", "5\r\nhello\r\n", "0\r\n\r\n", ";a=b",
+	"O00\x01" "7", "D00\x05hello", "D00\x1f", "H000", "E000", "B000", "X00\x03" "bad",
 };
-
-static uint32_t random_next(uint32_t *random, uint32_t below)
-{
-	*random ^= *random << 13;
-	*random ^= *random >> 17;
-	*random ^= *random << 5;
-	return *random % below;
-}
 
 /* An input of tokens, and now and then of a token that does not end. */
 static size_t input_compose(uint8_t *input, uint32_t *random)

@@ -4,9 +4,10 @@
 #   servers_begin                     makes the folder SERVERS; to be called first
 #   servers_end                       stops every server and removes the folder
 #   start_sshd                        an sshd for the present user; `ssh -F $SERVERS/ssh_config target` reaches it
-#   start_tinyproxy [USER:PASSWORD]   a proxy for every port; behind UPSTREAM=PORT it goes through the proxy there
+#   start_tinyproxy [USER:PASSWORD]   a proxy for every port; behind UPSTREAM=PORT it goes through the proxy there,
+#                                     behind CLIENTS=N it has so many at once
 #   start_squid [USER:PASSWORD]       a proxy for every port from 1024 on; 403 for others, and behind
-#                                     METHODS='GET POST' for all methods but those
+#                                     METHODS='GET POST' for all methods but those; CLIENTS as above
 #   start_apache [USER:PASSWORD]      a proxy; 403 for CONNECT below port 1024; behind TLS=NAME it speaks TLS with
 #                                     that certificate
 #   start_privoxy                     a proxy, as its package sets it up, filters and all
@@ -220,7 +221,7 @@ start_tinyproxy() {
 		Port @PORT
 		Listen 127.0.0.1
 		Timeout 600
-		MaxClients 100
+		MaxClients ${CLIENTS:-100}
 		LogLevel Connect
 		${UPSTREAM:+Upstream http 127.0.0.1:$UPSTREAM}
 		${1:+BasicAuth ${1%%:*} ${1#*:}}
@@ -247,7 +248,7 @@ start_squid() {
 		coredump_dir $SERVER_DIR
 		netdb_filename none
 		pinger_enable off
-		max_filedescriptors 1024
+		max_filedescriptors $((2 * ${CLIENTS:-462} + 100))
 		shutdown_lifetime 0 seconds
 		acl above port 1024-65535
 		http_access deny !above

@@ -43,6 +43,11 @@ unit() {
 	unit head_end
 }
 
+@test "a head is read in any pieces, and not a byte behind it; what is none is known at once" {
+	unit head_take
+	unit head_cut
+}
+
 @test "a status line is HTTP/1, a digit, a space, three digits, then a space or the end" {
 	unit status
 }
@@ -98,4 +103,68 @@ unit() {
 @test "a client is let in with exactly what an account is, once, by Basic" {
 	unit secret
 	unit account
+}
+
+@test "a ring keeps what stands between two offsets, wherever it wraps, and takes no more than it has room for" {
+	unit pieces
+	unit ring_receive
+	unit ring_add
+}
+
+@test "a ring gives any part of what it keeps, with and without a text before, and as slowly as the reader likes" {
+	unit ring_send
+	unit ring_drain
+}
+
+@test "an offset is decimal digits that fit in 63 bits" {
+	unit offset
+}
+
+@test "a word is found in a field that lists it, in any case, and in no other" {
+	unit lists
+}
+
+@test "a relay knows its requests by method, path, offset and query, behind any base; nothing else is one" {
+	unit ask
+}
+
+@test "a relay's request says by its fields whose it is, how long, how far and what then; wrong ones are refused" {
+	unit ask_fields
+	unit ask_access
+}
+
+@test "an answer says what it is, how long, and whether the connection stays, and fits" {
+	unit answer
+}
+
+@test "a body comes by its length, by chunks or to the end, in any pieces, and nothing may stand behind it" {
+	unit body
+	unit answer_fields
+}
+
+@test "a chunk without a size is not the last one" {
+	unit chunk_size
+}
+
+@test "frames come in any pieces; one of no known type, or behind the last, is wrong" {
+	unit frames
+	unit frame_head
+}
+
+@test "a client goes on at the offset that a relay expects, if it has sent so far and not less" {
+	unit accept
+}
+
+@test "what a session answers to a GET is what its client reads: data, end, error, and what is refused" {
+	unit get
+	unit poll
+	unit stream
+}
+
+@test "a relay's URL has a base path, of no character that would end it, and an authority without the usual port" {
+	unit relay_url
+}
+
+@test "what a client asks for, straight or through a proxy, is what the relay reads" {
+	unit compose
 }

@@ -581,6 +581,96 @@ static void offer_group(void)
 	expect(!schemes_offer("BasicX, XBasic, Bas", "Basic"), __LINE__, "names like it");
 }
 
+/* Two ends of a stream that do not block. */
+static void pair_make(int ends[2])
+{
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends) == -1) {
+		perror("socketpair");
+		exit(2);
+	}
+}
+
+static void pair_end(const int ends[2])
+{
+	close(ends[0]);
+	close(ends[1]);
+}
+
+/* A head that comes byte by byte, and one that comes with what is behind it. */
+static void head_take_group(void)
+{
+	static const char first[] = "HTTP/1.1 100 Continue\r\nA: b\r\n\r\n", second[] = "HTTP/1.1 200 OK\r\n\r\n", behind[] = "\r\nbody";
+	static struct head head;
+	char left[sizeof behind] = "";
+	int ends[2];
+
+	pair_make(ends);
+	for (size_t i = 0; i < sizeof first - 1; i++) {
+		expect(http_take_head(ends[0], &head, "HTTP/1.") == HEAD_MORE, __LINE__, "%zu bytes are not awaited", i);
+		send(ends[1], first + i, 1, 0);
+		enum head_result want = i == sizeof first - 2 ? HEAD_WHOLE : HEAD_MORE;
+		expect(http_take_head(ends[0], &head, "HTTP/1.") == want, __LINE__, "after byte %zu it is something else", i);
+	}
+	expect(same(head.bytes, first), __LINE__, "it is %s", head.bytes);
+	head.start = head.length;
+	send(ends[1], second, sizeof second - 1, 0);
+	send(ends[1], behind, sizeof behind - 1, 0);
+	expect(http_take_head(ends[0], &head, "HTTP/1.") == HEAD_WHOLE, __LINE__, "the second is not whole");
+	expect(same(head.bytes + head.start, second), __LINE__, "the second is %s", head.bytes + head.start);
+	expect(recv(ends[0], left, sizeof left, 0) == sizeof behind - 1 && same(left, behind), __LINE__, "behind it stands %s", left);
+	pair_end(ends);
+}
+
+/* What comes of a stream that ends behind such bytes, or of what is no head. */
+static void head_cut_group(void)
+{
+	static const struct {
+		int line;
+		const char *bytes;
+		size_t length;
+		enum head_result want;
+	} cases[] = {
+		{ __LINE__, "", 0, HEAD_NONE },
+		{ __LINE__, "H", 1, HEAD_CUT },
+		{ __LINE__, "HTTP/1.1 200 OK\r\n\r", 18, HEAD_CUT },
+		{ __LINE__, "HTTP/1.1 200 OK\r\n\r\n", 19, HEAD_WHOLE },
+		{ __LINE__, "HTTP/2 200 OK\r\n\r\n", 17, HEAD_FOREIGN },
+		{ __LINE__, "S", 1, HEAD_FOREIGN },
+		{ __LINE__, "\r\nHTTP/1.1 200 OK\r\n\r\n", 21, HEAD_FOREIGN },
+		{ __LINE__, "HTTP/1.1 200 \0\r\n\r\n", 18, HEAD_FOREIGN },
+	};
+	static struct head head;
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		enum head_result result;
+		int ends[2];
+
+		pair_make(ends);
+		send(ends[1], cases[i].bytes, cases[i].length, 0);
+		close(ends[1]);
+		head.start = head.length = 0;
+		while ((result = http_take_head(ends[0], &head, "HTTP/1.")) == HEAD_MORE)
+			continue;
+		expect(result == cases[i].want, cases[i].line, "it is %d", (int)result);
+		close(ends[0]);
+	}
+
+	static char large[1000];
+	enum head_result result;
+	size_t taken = 0;
+	int ends[2];
+
+	pair_make(ends);
+	head.start = head.length = 0;
+	memset(large, 'a', sizeof large);
+	do {
+		send(ends[1], large, sizeof large, 0);
+		taken = head.length;
+	} while ((result = http_take_head(ends[0], &head, "")) == HEAD_MORE);
+	expect(result == HEAD_TOO_LARGE && taken == HEAD_MAX, __LINE__, "it is %d after %zu bytes", (int)result, taken);
+	pair_end(ends);
+}
+
 /* --- credentials ------------------------------------------------------------------------------------ */
 
 static void wgetrc_group(void)
@@ -971,8 +1061,9 @@ static void fields_group(void)
 		{ __LINE__, "POST", "Host: a\r\nContent-Length: 1x\r\n\r\n", "no number", false },
 		{ __LINE__, "POST", "Host: a\r\nContent-Length: 1, 1\r\n\r\n", "no number", false },
 		{ __LINE__, "POST", "Host: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", "more than one", false },
-		{ __LINE__, "POST", "Host: a\r\nTransfer-Encoding: chunked\r\n\r\n", "Transfer-Encoding", false },
-		{ __LINE__, "POST", "Host: a\r\ntransfer-encoding: identity\r\n\r\n", "Transfer-Encoding", false },
+		{ __LINE__, "CONNECT", "Host: a\r\nTransfer-Encoding: chunked\r\n\r\n", "Transfer-Encoding", false },
+		{ __LINE__, "CONNECT", "Host: a\r\ntransfer-encoding: identity\r\n\r\n", "Transfer-Encoding", false },
+		{ __LINE__, "POST", "Host: a\r\nTransfer-Encoding: chunked\r\n\r\n", NULL, false },	/* see ask_fields */
 		{ __LINE__, "POST", "Host: a\r\nTransfer-Encoding: x\r\nContent-Length: 1\r\n\r\n", "both", false },
 		{ __LINE__, "POST", "Host: a\r\nContent-Length: x\r\nTransfer-Encoding: x\r\n\r\n", "both", false },
 	};
@@ -1003,7 +1094,7 @@ static bool is_let_in(const char *scheme, const char *plain, size_t length)
 
 	base64_encode(coded, plain, length);
 	snprintf(fields, sizeof fields, "Host: a\r\nProxy-Authorization: %s%s\r\n\r\n", scheme, coded);
-	return is_account(fields);
+	return is_account(fields, "Proxy-Authorization");
 }
 
 static void account_group(void)
@@ -1021,13 +1112,1302 @@ static void account_group(void)
 	}
 	for (size_t i = 0; i < COUNT(others); i++)
 		expect(!is_let_in("Basic ", others[i], strlen(others[i])), __LINE__, "%s is let in", others[i]);
-	expect(!is_account("Host: a\r\n\r\n"), __LINE__, "nobody is let in");
-	expect(!is_account("Authorization: Basic am9lOnNlY3JldA==\r\n\r\n"), __LINE__, "who speaks to another server is");
-	expect(!is_account("Proxy-Authorization: Basic am9lOnNlY3JldA==\r\nProxy-Authorization: Basic am9lOnNlY3JldA==\r\n\r\n"), __LINE__,
+	expect(!is_account("Host: a\r\n\r\n", "Proxy-Authorization"), __LINE__, "nobody is let in");
+	expect(!is_account("Authorization: Basic am9lOnNlY3JldA==\r\n\r\n", "Proxy-Authorization"), __LINE__, "who speaks to another server is");
+	expect(!is_account("Proxy-Authorization: Basic am9lOnNlY3JldA==\r\nProxy-Authorization: Basic am9lOnNlY3JldA==\r\n\r\n", "Proxy-Authorization"), __LINE__,
 	       "who says it twice is");
-	expect(!is_account("Proxy-Authorization: Basic\r\n\r\n"), __LINE__, "a scheme alone is");
-	expect(!is_account("Proxy-Authorization: Basic    \r\n\r\n"), __LINE__, "a scheme and spaces are");
-	expect(!is_account("Proxy-Authorization: Basic am9lOnNlY3JldA\r\n\r\n"), __LINE__, "what is not base64 is");
+	expect(!is_account("Proxy-Authorization: Basic\r\n\r\n", "Proxy-Authorization"), __LINE__, "a scheme alone is");
+	expect(!is_account("Proxy-Authorization: Basic    \r\n\r\n", "Proxy-Authorization"), __LINE__, "a scheme and spaces are");
+	expect(!is_account("Proxy-Authorization: Basic am9lOnNlY3JldA\r\n\r\n", "Proxy-Authorization"), __LINE__, "what is not base64 is");
+	opt.accounts = NULL;
+}
+
+/* --- ring ----------------------------------------------------------------------------------------- */
+
+enum { RING = 7 };
+
+/* On both sides of the wrap, and where 32 bits or a sign end. */
+static const uint64_t ring_offsets[] = { 0, 1, 5, 6, 7, 8, 13, 14, (UINT64_C(1) << 32) - 3, (UINT64_C(1) << 63) - 10 };
+
+/* The byte at an offset of the stream. */
+static char stream_byte(uint64_t offset)
+{
+	return (char)(offset * 31 + 5);
+}
+
+static void stream_bytes(char *bytes, uint64_t from, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+		bytes[i] = stream_byte(from + i);
+}
+
+static bool is_stream(const char *bytes, uint64_t from, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+		if (bytes[i] != stream_byte(from + i))
+			return false;
+	return true;
+}
+
+/* A ring that holds so much of the stream. */
+static struct ring ring_with(char bytes[RING], uint64_t start, size_t held)
+{
+	for (size_t i = 0; i < held; i++)
+		bytes[(start + i) % RING] = stream_byte(start + i);
+	return (struct ring){ .start = start, .stop = start + held, .size = RING, .bytes = bytes };
+}
+
+static bool ring_holds(const struct ring *ring, uint64_t start, uint64_t stop)
+{
+	for (uint64_t offset = start; offset < stop; offset++)
+		if (ring->bytes[offset % RING] != stream_byte(offset))
+			return false;
+	return ring->start == start && ring->stop == stop && ring_held(ring) + ring_room(ring) == RING;
+}
+
+static void pieces_group(void)
+{
+	char bytes[RING];
+	const struct ring ring = { .size = RING, .bytes = bytes };
+
+	for (size_t i = 0; i < COUNT(ring_offsets); i++)
+		for (size_t length = 0; length <= RING; length++) {
+			uint64_t at = ring_offsets[i] % RING;
+			bool is_split = at + length > RING;
+			struct iovec pieces[2];
+			int count = ring_pieces(&ring, ring_offsets[i], length, pieces);
+
+			expect(count == (is_split ? 2 : 1), __LINE__, "%zu bytes at %" PRIu64 " are %d pieces", length, at, count);
+			expect(pieces[0].iov_base == bytes + at && pieces[0].iov_len == (is_split ? RING - at : length), __LINE__,
+			       "the first of %zu bytes at %" PRIu64 " has %zu", length, at, pieces[0].iov_len);
+			expect(pieces[1].iov_len == length - pieces[0].iov_len && (!is_split || pieces[1].iov_base == bytes), __LINE__,
+			       "the second of %zu bytes at %" PRIu64 " has %zu", length, at, pieces[1].iov_len);
+		}
+}
+
+/* Receives with so much held already, so much there, and so much wanted. */
+static void ring_receive_try(const int ends[2], uint64_t start, size_t held, size_t there, size_t wanted)
+{
+	char bytes[RING], sent[2 * RING], left[2 * RING];
+	struct ring ring = ring_with(bytes, start, held);
+	size_t room = RING - held, want = there < wanted ? there : wanted;
+
+	want = want < room ? want : room;
+	stream_bytes(sent, ring.stop, there);
+	send(ends[1], sent, there, 0);
+	ssize_t got = ring_receive(&ring, ends[0], wanted);
+	expect(got == (ssize_t)want && ring_holds(&ring, start, start + held + want), __LINE__,
+	       "%zu held at %" PRIu64 ", %zu there, %zu wanted: %zd", held, start, there, wanted, got);
+	got = recv(ends[0], left, sizeof left, 0);
+	expect((got == -1 ? 0 : (size_t)got) == there - want && is_stream(left, start + held + want, there - want), __LINE__,
+	       "%zu held at %" PRIu64 ", %zu there, %zu wanted: %zd left", held, start, there, wanted, got);
+}
+
+static void ring_receive_group(void)
+{
+	char bytes[RING];
+	struct ring ring = ring_with(bytes, 5, 3);
+	int ends[2];
+
+	pair_make(ends);
+	for (size_t i = 0; i < COUNT(ring_offsets); i++)
+		for (size_t held = 0; held < RING; held++)
+			for (size_t there = 1; there <= RING + 2; there++) {
+				for (size_t wanted = 1; wanted <= RING + 2; wanted++)
+					ring_receive_try(ends, ring_offsets[i], held, there, wanted);
+				ring_receive_try(ends, ring_offsets[i], held, there, SIZE_MAX);
+			}
+	errno = 0;
+	expect(ring_receive(&ring, ends[0], SIZE_MAX) == -1 && errno == EAGAIN && ring_holds(&ring, 5, 8), __LINE__, "something, of nothing");
+	close(ends[1]);
+	expect(ring_receive(&ring, ends[0], SIZE_MAX) == 0 && ring_holds(&ring, 5, 8), __LINE__, "something, of a stream that has ended");
+	close(ends[0]);
+}
+
+static void ring_add_group(void)
+{
+	char bytes[RING], added[RING];
+
+	for (size_t i = 0; i < COUNT(ring_offsets); i++)
+		for (size_t held = 0; held <= RING; held++)
+			for (size_t length = 0; length <= RING - held; length++) {
+				struct ring ring = ring_with(bytes, ring_offsets[i], held);
+
+				stream_bytes(added, ring.stop, length);
+				ring_add(&ring, added, length);
+				expect(ring_holds(&ring, ring_offsets[i], ring_offsets[i] + held + length), __LINE__,
+				       "%zu bytes behind %zu at %" PRIu64, length, held, ring_offsets[i]);
+			}
+}
+
+/* Every part of what is held, with and without a text before it. */
+static void ring_send_group(void)
+{
+	static const char text[] = "text";
+	char bytes[RING], got[sizeof text + RING];
+	int ends[2];
+
+	pair_make(ends);
+	for (size_t i = 0; i < COUNT(ring_offsets); i++) {
+		uint64_t start = ring_offsets[i];
+		const struct ring ring = ring_with(bytes, start, RING);
+
+		for (size_t from = 0; from <= RING; from++)
+			for (size_t to = from; to <= RING; to++)
+				for (size_t before = from == to; before < sizeof text; before++) {
+					ssize_t sent = ring_send(&ring, ends[0], text, before, start + from, start + to);
+					ssize_t come = recv(ends[1], got, sizeof got, 0);
+
+					expect(sent == (ssize_t)(before + to - from) && sent == come, __LINE__,
+					       "%zu bytes of a text, and from %zu to %zu: %zd are sent", before, from, to, sent);
+					expect(memcmp(got, text, before) == 0 && is_stream(got + before, start + from, to - from), __LINE__,
+					       "%zu bytes of a text, and from %zu to %zu: others are sent", before, from, to);
+				}
+		expect(ring_holds(&ring, start, start + RING), __LINE__, "the ring has changed");
+	}
+	pair_end(ends);
+}
+
+/* What a reader takes now and then, until all is there. */
+static void ring_drain_group(void)
+{
+	static char bytes[1 << 20], got[30000];
+	struct ring ring = { .start = 300, .stop = 300 + sizeof bytes, .size = sizeof bytes, .bytes = bytes };
+	uint64_t come = ring.start;
+	int ends[2];
+
+	pair_make(ends);
+	for (uint64_t offset = ring.start; offset < ring.stop; offset++)
+		bytes[offset % sizeof bytes] = stream_byte(offset);
+	while (ring_held(&ring) > 0) {
+		uint64_t before = ring.start;
+		ssize_t sent = ring_drain(&ring, ends[0]);
+
+		if (sent == -1) {
+			expect(is_nothing(sent) && ring.start == before, __LINE__, "it fails: %s", strerror(errno));
+			ssize_t length = recv(ends[1], got, sizeof got, 0);
+			if (length <= 0)
+				break;
+			expect(is_stream(got, come, (size_t)length), __LINE__, "something else comes at %" PRIu64, come);
+			come += (uint64_t)length;
+		} else {
+			expect(ring.start == before + (uint64_t)sent, __LINE__, "%zd sent, and at %" PRIu64, sent, ring.start);
+		}
+	}
+	for (ssize_t length; (length = recv(ends[1], got, sizeof got, 0)) > 0; come += (uint64_t)length)
+		expect(is_stream(got, come, (size_t)length), __LINE__, "something else comes at %" PRIu64, come);
+	expect(come == ring.stop && ring.start == ring.stop, __LINE__, "%" PRIu64 " came of %" PRIu64, come, ring.stop);
+
+	close(ends[1]);
+	ring.stop++;
+	expect(ring_drain(&ring, ends[0]) == -1 && errno == EPIPE && ring_held(&ring) == 1, __LINE__, "somebody takes it who has gone");
+	close(ends[0]);
+}
+
+/* --- requests of a relay --------------------------------------------------------------------------- */
+
+#define ID "0123456789abcdef0123456789abcdef"
+#define KEY "fedcba9876543210fedcba9876543210"
+
+static void offset_group(void)
+{
+	static const struct {
+		int line;
+		const char *text;
+		bool is_number;
+		uint64_t want;
+	} cases[] = {
+		{ __LINE__, "0", true, 0 },
+		{ __LINE__, "7", true, 7 },
+		{ __LINE__, "0000000000000000000000000000007", true, 7 },
+		{ __LINE__, "4294967296", true, UINT64_C(4294967296) },
+		{ __LINE__, "999999999999999999", true, UINT64_C(999999999999999999) },
+		{ __LINE__, "9223372036854775799", true, UINT64_C(9223372036854775799) },
+		{ __LINE__, "9223372036854775808", false, 0 },
+		{ __LINE__, "9999999999999999999", false, 0 },
+		{ __LINE__, "18446744073709551615", false, 0 },
+		{ __LINE__, "18446744073709551617", false, 0 },		/* 1, in 64 bits */
+		{ __LINE__, "99999999999999999999999999999999", false, 0 },
+		{ __LINE__, "", false, 0 },
+		{ __LINE__, "-1", false, 0 },
+		{ __LINE__, "+1", false, 0 },
+		{ __LINE__, " 1", false, 0 },
+		{ __LINE__, "1 ", false, 0 },
+		{ __LINE__, "1x", false, 0 },
+		{ __LINE__, "0x1", false, 0 },
+	};
+	uint64_t number;
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		bool is_number = offset_parse(&number, cases[i].text, strlen(cases[i].text));
+
+		expect(is_number == cases[i].is_number, cases[i].line, "%s is %s", cases[i].text, is_number ? "taken" : "refused");
+		expect(!is_number || number == cases[i].want, cases[i].line, "it is %" PRIu64, number);
+	}
+	expect(offset_parse(&number, "123x", 3) && number == 123, __LINE__, "more than its length is looked at");
+}
+
+static void lists_group(void)
+{
+	static const struct {
+		int line;
+		const char *fields;
+		bool want;
+	} cases[] = {
+		{ __LINE__, "Connection: close\r\n\r\n", true },
+		{ __LINE__, "connection:CLOSE\r\n\r\n", true },
+		{ __LINE__, "Connection: \t close \t \r\n\r\n", true },
+		{ __LINE__, "Connection: close\n\n", true },
+		{ __LINE__, "Connection: close", true },
+		{ __LINE__, "Connection: Upgrade, close\r\n\r\n", true },
+		{ __LINE__, "Connection: Upgrade,close,x\r\n\r\n", true },
+		{ __LINE__, "Connection: close , x\r\n\r\n", true },
+		{ __LINE__, "Connection: ,, ,close\r\n\r\n", true },
+		{ __LINE__, "Connection: x\r\nConnection: close\r\n\r\n", true },
+		{ __LINE__, "Connection: x,\r\nConnection: , close\r\n\r\n", true },
+		{ __LINE__, "Connection: keep-alive\r\n\r\n", false },
+		{ __LINE__, "Connection: clos\r\n\r\n", false },
+		{ __LINE__, "Connection: closed\r\n\r\n", false },
+		{ __LINE__, "Connection: close-x, x-close\r\n\r\n", false },
+		{ __LINE__, "Connection: \"close\"\r\n\r\n", false },
+		{ __LINE__, "Connection: x close\r\n\r\n", false },
+		{ __LINE__, "Connection:\r\n\r\n", false },
+		{ __LINE__, "Connection: ,\r\n\r\n", false },
+		{ __LINE__, "Connection: x, \r\nclose: y\r\n\r\n", false },
+		{ __LINE__, "X-Connection: close\r\nX: close\r\n\r\n", false },
+		{ __LINE__, "\r\nConnection: close\r\n\r\n", false },	/* of a body */
+		{ __LINE__, "", false },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		bool listed = field_lists(cases[i].fields, "Connection", "close");
+
+		expect(listed == cases[i].want, cases[i].line, "%s", listed ? "it is listed" : "it is not listed");
+	}
+}
+
+/* What an ask wants, in a line. */
+static const char *ask_shown(const struct ask *ask)
+{
+	static const char *const names[] = { [ASK_OPEN] = "open", [ASK_PUT] = "put", [ASK_GET] = "get", [ASK_DELETE] = "delete" };
+	static char shown[256];
+	size_t length = (size_t)snprintf(shown, sizeof shown, "%s %.*s", names[ask->what], SESSION_WORD, ask->path);
+
+	if (ask->what == ASK_PUT || ask->what == ASK_GET)
+		length += (size_t)snprintf(shown + length, sizeof shown - length, " %" PRIu64, ask->offset);
+	if (ask->what == ASK_GET)
+		length += (size_t)snprintf(shown + length, sizeof shown - length, " %" PRIu64, ask->sequence);
+	if (ask->poll != -1)
+		length += (size_t)snprintf(shown + length, sizeof shown - length, " poll %ld", ask->poll);
+	if (ask->end)
+		snprintf(shown + length, sizeof shown - length, " end");
+	return shown;
+}
+
+/* Where it is NULL, it is no request of a relay. */
+static void ask_group(void)
+{
+	static const struct {
+		int line;
+		const char *method, *target, *want;
+	} cases[] = {
+		{ __LINE__, "POST", "/" ID, "open " ID },
+		{ __LINE__, "DELETE", "/" ID, "delete " ID },
+		{ __LINE__, "POST", "/" ID "?close", "delete " ID },
+		{ __LINE__, "PUT", "/" ID "/5", "put " ID " 5" },
+		{ __LINE__, "POST", "/" ID "/5", "put " ID " 5" },
+		{ __LINE__, "PUT", "/" ID "/0?end", "put " ID " 0 end" },
+		{ __LINE__, "POST", "/" ID "/0?end", "put " ID " 0 end" },
+		{ __LINE__, "GET", "/" ID "/5?1", "get " ID " 5 1" },
+		{ __LINE__, "GET", "/" ID "/0?1&poll=20", "get " ID " 0 1 poll 20" },
+		{ __LINE__, "GET", "/" ID "/0?1&poll=0", "get " ID " 0 1 poll 0" },
+		{ __LINE__, "GET", "/" ID "/0?1&poll=60", "get " ID " 0 1 poll 60" },
+		/* other methods, and those of another form */
+		{ __LINE__, "PUT", "/" ID, NULL },
+		{ __LINE__, "GET", "/" ID "?1", NULL },
+		{ __LINE__, "GET", "/" ID, NULL },
+		{ __LINE__, "DELETE", "/" ID "/5", NULL },
+		{ __LINE__, "HEAD", "/" ID "/5?1", NULL },
+		{ __LINE__, "OPTIONS", "/" ID, NULL },
+		{ __LINE__, "PATCH", "/" ID "/5", NULL },
+		{ __LINE__, "post", "/" ID, NULL },
+		{ __LINE__, "POSTS", "/" ID, NULL },
+		{ __LINE__, "POS", "/" ID, NULL },
+		/* a base of any form */
+		{ __LINE__, "POST", "/a/b/" ID, "open " ID },
+		{ __LINE__, "POST", "//" ID, "open " ID },
+		{ __LINE__, "POST", "/%2f~@/" ID, "open " ID },
+		{ __LINE__, "PUT", "/a/" ID "/5", "put " ID " 5" },
+		{ __LINE__, "POST", "/" KEY "/" ID, "open " ID },
+		{ __LINE__, "PUT", "/" KEY "/" ID "/5", "put " ID " 5" },
+		{ __LINE__, "PUT", "/5/" ID "/7", "put " ID " 7" },
+		{ __LINE__, "POST", ID, NULL },
+		{ __LINE__, "POST", "a/" ID, NULL },
+		{ __LINE__, "POST", "*", NULL },
+		/* as a proxy may leave it */
+		{ __LINE__, "POST", "http://relay/" ID, "open " ID },
+		{ __LINE__, "POST", "http://relay:8080/a/" ID, "open " ID },
+		{ __LINE__, "GET", "https://[::1]:8080/" ID "/5?1", "get " ID " 5 1" },
+		{ __LINE__, "POST", "http://relay//" ID, "open " ID },
+		{ __LINE__, "POST", "http://" ID, NULL },
+		{ __LINE__, "PUT", "http://" ID "/5", NULL },
+		{ __LINE__, "POST", "http://relay", NULL },
+		{ __LINE__, "POST", "http://relay/", NULL },
+		{ __LINE__, "POST", "http:///", NULL },
+		{ __LINE__, "POST", "http://", NULL },
+		{ __LINE__, "POST", "://", NULL },
+		{ __LINE__, "POST", "http:/" ID, NULL },
+		/* ids of 31 and 33 digits, and what is none */
+		{ __LINE__, "POST", "/0123456789abcdef0123456789abcde", NULL },
+		{ __LINE__, "POST", "/" ID "0", NULL },
+		{ __LINE__, "PUT", "/0123456789abcdef0123456789abcde/5", NULL },
+		{ __LINE__, "PUT", "/" ID "0/5", NULL },
+		{ __LINE__, "PUT", "/a/0123456789abcdef0123456789abcde/5", NULL },
+		{ __LINE__, "POST", "/0123456789ABCDEF0123456789ABCDEF", NULL },
+		{ __LINE__, "POST", "/0123456789abcdef0123456789abcdeF", NULL },
+		{ __LINE__, "POST", "/0123456789abcdef0123456789abcdeg", NULL },
+		{ __LINE__, "POST", "/0123456789abcdef/123456789abcdef", NULL },
+		{ __LINE__, "POST", "/0123456789abcdef.123456789abcdef", NULL },
+		{ __LINE__, "POST", "/%30123456789abcdef0123456789abcdef", NULL },
+		{ __LINE__, "POST", "/" ID "/", NULL },
+		{ __LINE__, "POST", "/" ID "/.", NULL },
+		{ __LINE__, "POST", "/" ID "/..", NULL },
+		{ __LINE__, "POST", "/", NULL },
+		{ __LINE__, "POST", "/12345678901234567890123456789012", "open 12345678901234567890123456789012" },
+		{ __LINE__, "PUT", "/12345678901234567890123456789012/5", "put 12345678901234567890123456789012 5" },
+		{ __LINE__, "POST", "/" KEY "/00000000000000000000000000000005", "open 00000000000000000000000000000005" },
+		{ __LINE__, "PUT", "/" KEY "/00000000000000000000000000000005/7", "put 00000000000000000000000000000005 7" },
+		{ __LINE__, "PUT", "/" ID "/0000000000000000000000000000005", "put " ID " 5" },
+		{ __LINE__, "PUT", "/" ID "/00000000000000000000000000000005", NULL },
+		{ __LINE__, "PUT", "/5", NULL },
+		{ __LINE__, "PUT", "/5/5", NULL },
+		/* offsets */
+		{ __LINE__, "PUT", "/" ID "/0005", "put " ID " 5" },
+		{ __LINE__, "PUT", "/" ID "/999999999999999999", "put " ID " 999999999999999999" },
+		{ __LINE__, "PUT", "/" ID "/9223372036854775799", "put " ID " 9223372036854775799" },
+		{ __LINE__, "PUT", "/" ID "/9223372036854775808", NULL },
+		{ __LINE__, "PUT", "/" ID "/9999999999999999999", NULL },
+		{ __LINE__, "PUT", "/" ID "/18446744073709551616", NULL },
+		{ __LINE__, "PUT", "/" ID "/99999999999999999999999999999999", NULL },
+		{ __LINE__, "PUT", "/" ID "/-5", NULL },
+		{ __LINE__, "PUT", "/" ID "/5a", NULL },
+		{ __LINE__, "PUT", "/" ID "/0x5", NULL },
+		{ __LINE__, "PUT", "/" ID "//5", NULL },
+		{ __LINE__, "PUT", "/" ID "/5/", NULL },
+		{ __LINE__, "PUT", "/" ID "/5/6", NULL },
+		/* queries */
+		{ __LINE__, "POST", "/" ID "?", "open " ID },
+		{ __LINE__, "POST", "/" ID "?closed", NULL },
+		{ __LINE__, "POST", "/" ID "?clos", NULL },
+		{ __LINE__, "POST", "/" ID "?end", NULL },
+		{ __LINE__, "POST", "/" ID "?1", NULL },
+		{ __LINE__, "POST", "/" ID "/5?close", NULL },
+		{ __LINE__, "DELETE", "/" ID "?", "delete " ID },
+		{ __LINE__, "DELETE", "/" ID "?close", NULL },
+		{ __LINE__, "PUT", "/" ID "/5?", "put " ID " 5" },
+		{ __LINE__, "PUT", "/" ID "/5?END", NULL },
+		{ __LINE__, "PUT", "/" ID "/5?end=1", NULL },
+		{ __LINE__, "PUT", "/" ID "/5?end&end", NULL },
+		{ __LINE__, "PUT", "/" ID "/5?1", NULL },
+		{ __LINE__, "PUT", "/" ID "/5??end", NULL },
+		{ __LINE__, "GET", "/" ID "/5", NULL },
+		{ __LINE__, "GET", "/" ID "/5?", NULL },
+		{ __LINE__, "GET", "/" ID "/5?x", NULL },
+		{ __LINE__, "GET", "/" ID "/5?-1", NULL },
+		{ __LINE__, "GET", "/" ID "/5?9223372036854775799", "get " ID " 5 9223372036854775799" },
+		{ __LINE__, "GET", "/" ID "/5?9223372036854775808", NULL },
+		{ __LINE__, "GET", "/" ID "/5?1&", NULL },
+		{ __LINE__, "GET", "/" ID "/5?1x", NULL },
+		{ __LINE__, "GET", "/" ID "/5?1&poll", NULL },
+		{ __LINE__, "GET", "/" ID "/5?1&poll=", NULL },
+		{ __LINE__, "GET", "/" ID "/5?1&poll=-1", NULL },
+		{ __LINE__, "GET", "/" ID "/5?1&poll=61", NULL },
+		{ __LINE__, "GET", "/" ID "/5?1&poll=99999999999999999999", NULL },
+		{ __LINE__, "GET", "/" ID "/5?1&poll=20&x", NULL },
+		{ __LINE__, "GET", "/" ID "/5?1&Poll=20", NULL },
+		{ __LINE__, "GET", "/" ID "/5?poll=20", NULL },
+		{ __LINE__, "GET", "/" ID "/5?&poll=20", NULL },
+		{ __LINE__, "GET", "/" ID "/5?poll=20&1", NULL },
+		{ __LINE__, "GET", "/?" ID "/5?1", NULL },
+		{ __LINE__, "GET", "/#/" ID "/5?1", NULL },
+		{ __LINE__, "GET", "/a?u=http://relay/" ID "/5?1", NULL },
+		{ __LINE__, "GET", "http://relay?/" ID "/5?1", NULL },
+		{ __LINE__, "GET", "http://relay#/" ID "/5?1", NULL },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		char head[256];
+		struct request request;
+		struct ask ask;
+
+		snprintf(head, sizeof head, "%s %s HTTP/1.1\r\nHost: relay\r\nTunnel-Key: " KEY "\r\n\r\n", cases[i].method, cases[i].target);
+		const char *fields = request_split(head, &request);
+		bool is_one = fields && ask_parse(&ask, &request, fields);
+
+		expect(is_one == !!cases[i].want, cases[i].line, "%s of %s is %s", cases[i].method, cases[i].target, is_one ? "one" : "none");
+		if (!is_one || !cases[i].want)
+			continue;
+		expect(same(ask_shown(&ask), cases[i].want), cases[i].line, "it is %s", ask_shown(&ask));
+		expect(same(ask.path + SESSION_WORD, "/" KEY), cases[i].line, "the key is %s", ask.path + SESSION_WORD);
+		expect(!ask.wrong && ask.keep && !ask.expects && ask.length == 0 && ask.ack == 0, cases[i].line, "its fields are others");
+	}
+}
+
+/* What the fields of a PUT by HTTP/1.1 say. Where there is a status, that is how it is refused. */
+static void ask_fields_group(void)
+{
+	static const struct {
+		int line;
+		const char *fields;
+		bool has_key, keep, expects;
+		uint64_t length, ack;
+		int status;
+	} cases[] = {
+		{ __LINE__, "", false, true, false, 0, 0, 0 },
+		{ __LINE__, "tunnel-key:" KEY "\r\n", true, true, false, 0, 0, 0 },
+		{ __LINE__, "Tunnel-Key: \t" KEY "\t \r\n", true, true, false, 0, 0, 0 },
+		{ __LINE__, "Tunnel-Key:\r\n", false, true, false, 0, 0, 0 },
+		{ __LINE__, "Tunnel-Key: " KEY "0\r\n", false, true, false, 0, 0, 0 },
+		{ __LINE__, "Tunnel-Key: fedcba9876543210fedcba987654321\r\n", false, true, false, 0, 0, 0 },
+		{ __LINE__, "Tunnel-Key: FEDCBA9876543210FEDCBA9876543210\r\n", false, true, false, 0, 0, 0 },
+		{ __LINE__, "Tunnel-Key: fedcba9876543210/edcba9876543210\r\n", false, true, false, 0, 0, 0 },
+		{ __LINE__, "Tunnel-Key: ../../../../../../../../../../a\r\n", false, true, false, 0, 0, 0 },
+		{ __LINE__, "Tunnel-Key: " KEY " " KEY "\r\n", false, true, false, 0, 0, 0 },
+		{ __LINE__, "Tunnel-Key: " KEY "\r\nTunnel-Key: " KEY "\r\n", false, true, false, 0, 0, 0 },
+		{ __LINE__, "X-Tunnel-Key: " KEY "\r\n", false, true, false, 0, 0, 0 },
+		{ __LINE__, "Content-Length: 0\r\n", false, true, false, 0, 0, 0 },
+		{ __LINE__, "Content-Length: 4194304\r\n", false, true, false, 4194304, 0, 0 },
+		{ __LINE__, "Content-Length: 99999999999999999\r\n", false, true, false, UINT64_C(99999999999999999), 0, 0 },
+		{ __LINE__, "Content-Length: 9223372036854775808\r\n", false, false, false, 0, 0, 400 },
+		{ __LINE__, "Content-Length: 18446744073709551616\r\n", false, false, false, 0, 0, 400 },
+		{ __LINE__, "Transfer-Encoding: chunked\r\n", false, false, false, 0, 0, 411 },
+		{ __LINE__, "Transfer-Encoding:\r\n", false, false, false, 0, 0, 411 },
+		{ __LINE__, "Tunnel-Ack: 7\r\n", false, true, false, 0, 7, 0 },
+		{ __LINE__, "Tunnel-Ack: 9223372036854775799\r\n", false, true, false, 0, UINT64_C(9223372036854775799), 0 },
+		{ __LINE__, "Tunnel-Ack: 9223372036854775808\r\n", false, false, false, 0, 0, 400 },
+		{ __LINE__, "Tunnel-Ack:\r\n", false, false, false, 0, 0, 400 },
+		{ __LINE__, "Tunnel-Ack: -1\r\n", false, false, false, 0, 0, 400 },
+		{ __LINE__, "Tunnel-Ack: 7x\r\n", false, false, false, 0, 0, 400 },
+		{ __LINE__, "Tunnel-Ack: 7, 8\r\n", false, false, false, 0, 0, 400 },
+		{ __LINE__, "Connection: close\r\n", false, false, false, 0, 0, 0 },
+		{ __LINE__, "Connection: Keep-Alive, CLOSE\r\n", false, false, false, 0, 0, 0 },
+		{ __LINE__, "Connection: keep-alive\r\n", false, true, false, 0, 0, 0 },
+		{ __LINE__, "Connection: closed\r\nX: close\r\n", false, true, false, 0, 0, 0 },
+		{ __LINE__, "Expect: 100-continue\r\n", false, true, true, 0, 0, 0 },
+		{ __LINE__, "expect: x, 100-Continue\r\n", false, true, true, 0, 0, 0 },
+		{ __LINE__, "Expect: 100\r\n", false, true, false, 0, 0, 0 },
+		{ __LINE__, "Tunnel-Ack: 7\r\nContent-Length: 5\r\nTunnel-Key: " KEY "\r\nExpect: 100-continue\r\nConnection: close\r\n",
+		  true, false, true, 5, 7, 0 },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		const struct request now = { "PUT", "/" ID "/5", false }, before = { "PUT", "/" ID "/5", true };
+		char fields[512];
+		struct ask ask;
+
+		snprintf(fields, sizeof fields, "Host: relay\r\n%s\r\nTunnel-Key: " ID "\r\nTunnel-Ack: x\r\n\r\n", cases[i].fields);
+		expect(ask_parse(&ask, &now, fields), cases[i].line, "it is none");
+		expect(same(ask.path, cases[i].has_key ? ID "/" KEY : ID "/"), cases[i].line, "it is for %s", ask.path);
+		expect(ask.status == cases[i].status && !ask.wrong == !cases[i].status, cases[i].line, "it is answered %d, %s", ask.status,
+		       ask.wrong ? ask.wrong : "not");
+		expect(ask.keep == cases[i].keep && ask.expects == cases[i].expects, cases[i].line, "the connection is %s, 100 %s",
+		       ask.keep ? "kept" : "not kept", ask.expects ? "awaited" : "not awaited");
+		expect(ask.wrong || (ask.length == cases[i].length && ask.ack == cases[i].ack), cases[i].line,
+		       "it has %" PRIu64 " bytes, and acknowledges %" PRIu64, ask.length, ask.ack);
+		expect(!ask.wrong || ask.length == 0 || ask.length > BODY_MAX, cases[i].line, "%" PRIu64 " bytes of it are read", ask.length);
+		expect(ask_parse(&ask, &before, fields) && !ask.keep, cases[i].line, "a connection of HTTP/1.0 is kept");
+	}
+}
+
+/* Whether a GET can bring what is taken for a further request, and who may ask. */
+static void ask_access_group(void)
+{
+	static char accounts[] = "joe:secret\0";
+	const struct request get = { "GET", "/" ID "/5?1", false }, put = { "PUT", "/" ID "/5", false };
+	struct ask ask;
+
+	expect(ask_parse(&ask, &get, "Content-Length: 5\r\n\r\n") && ask.status == 400 && !ask.keep, __LINE__, "a GET may have a body");
+	expect(ask_parse(&ask, &get, "Content-Length: 0\r\n\r\n") && !ask.wrong && ask.keep, __LINE__, "a GET may not say that it has none");
+	opt.accounts = accounts;
+	expect(ask_parse(&ask, &put, "\r\n") && ask.status == 401 && !ask.keep, __LINE__, "anybody may ask");
+	expect(ask_parse(&ask, &put, "Authorization: Basic am9lOnNlY3JldA==\r\n\r\n") && !ask.wrong && ask.keep, __LINE__, "joe may not ask");
+	expect(ask_parse(&ask, &put, "Authorization: Basic am9lOnNlY3JldQ==\r\n\r\n") && ask.status == 401, __LINE__, "another password will do");
+	expect(ask_parse(&ask, &put, "Proxy-Authorization: Basic am9lOnNlY3JldA==\r\n\r\n") && ask.status == 401, __LINE__,
+	       "what is said to a proxy will do");
+	expect(ask_parse(&ask, &put, "\r\nAuthorization: Basic am9lOnNlY3JldA==\r\n\r\n") && ask.status == 401, __LINE__,
+	       "what a body says will do");
+	expect(ask_parse(&ask, &put, "Tunnel-Ack: x\r\n\r\n") && ask.wrong, __LINE__, "nothing is wrong");
+	opt.accounts = NULL;
+}
+
+static bool has_field(const char *answer, const char *name, const char *value)
+{
+	const char *found;
+	int length;
+
+	return field_count(answer, name, &found, &length) == 1 && (size_t)length == strlen(value) && strncmp(found, value, strlen(value)) == 0;
+}
+
+/* What an answer must be to be read as what it is; body is what stands behind its head. */
+static void answer_check(int line, const char *answer, size_t length, int status, const char *body)
+{
+	size_t head = http_head_end(answer, 0, strlen(answer));
+	char size[24];
+
+	snprintf(size, sizeof size, "%zu", strlen(body));
+	expect(length == strlen(answer) && length < ANSWER_SIZE, line, "%d: its length is %zu", status, length);
+	expect(http_status(answer) == status, line, "%d: the status is %d", status, http_status(answer));
+	expect(has_field(answer, "Tunnel-Relay", "1"), line, "%d: it is not marked", status);
+	expect(head > 0 && same(answer + head, body), line, "%d: the body is %s", status, answer + head);
+	expect(has_field(answer, "Content-Length", size) == (status != 204), line, "%d: the length in it is wrong", status);
+}
+
+/* Words as long as the longest that there are. */
+#define WORDS HUNDRED TEN "123456789 1234567"
+
+static void answer_group(void)
+{
+	static const int statuses[] = { 200, 201, 204, 400, 401, 403, 404, 405, 407, 408, 409, 410, 411, 416, 422, 431, 502, 503, 504 };
+	static const char *const words[] = { "no", "127.0.0.1 is refused, not to be reached, or nothing of the kind", WORDS };
+	char answer[ANSWER_SIZE], with_end[sizeof WORDS + 1];
+
+	for (size_t i = 0; i < COUNT(statuses); i++)
+		for (size_t j = 0; j < COUNT(words); j++) {
+			int status = statuses[i];
+			const char *body = status == 204 ? "" : words[j];
+
+			for (int keep = 0; keep < 2; keep++) {
+				answer_check(__LINE__, answer, session_answer(answer, status, body, keep), status, body);
+				expect(has_field(answer, "Connection", "close") == !keep, __LINE__, "%d: the connection", status);
+				expect(has_field(answer, "Cache-Control", "no-store, no-transform"), __LINE__, "%d: a cache may keep it", status);
+			}
+			if (status < 400)
+				continue;
+			snprintf(with_end, sizeof with_end, "%s\n", body);
+			answer_check(__LINE__, answer, answer_compose(answer, status, body), status, with_end);
+			expect(has_field(answer, "Connection", "close"), __LINE__, "%d: the connection", status);
+			expect(!!strstr(answer, "\r\nWWW-Authenticate: Basic") == (status == 401), __LINE__, "%d: WWW-Authenticate", status);
+			expect(!!strstr(answer, "\r\nProxy-Authenticate: Basic") == (status == 407), __LINE__, "%d: Proxy-Authenticate", status);
+			expect(!!strstr(answer, "\r\nAllow: CONNECT\r\n") == (status == 405), __LINE__, "%d: Allow", status);
+		}
+}
+
+/* --- answers of a relay ----------------------------------------------------------------------------- */
+
+static void exchange_clear(struct exchange *exchange)
+{
+	memset(exchange, 0, offsetof(struct exchange, request));
+	exchange->request.length = exchange->sent = 0;
+	exchange->from = exchange->to = 0;
+	exchange->answer.start = exchange->answer.length = 0;
+	exchange->fd = exchange->maker = -1;
+}
+
+/* An exchange whose answer has this head, behind one of another. */
+static void exchange_answered(struct exchange *exchange, const char *head)
+{
+	struct head *answer = &exchange->answer;
+
+	exchange_clear(exchange);
+	answer->start = (size_t)snprintf(answer->bytes, sizeof answer->bytes, "HTTP/1.1 100 \r\nContent-Length: 1\r\nConnection: close\r\n\r\n");
+	answer->length = answer->start + (size_t)snprintf(answer->bytes + answer->start, 1000, "%s", head);
+	exchange->status = http_status(head);
+	exchange_read_fields(exchange);
+}
+
+/*
+ * Decodes what comes behind a head, in pieces of that size; body is what was found. Returns how it stands: whole, more is to
+ * come, to the end of the stream, or wrong.
+ */
+static const char *exchange_feed(struct exchange *exchange, const char *bytes, size_t length, size_t piece, char *body)
+{
+	*body = '\0';
+	while (length > 0) {
+		size_t part = length < piece ? length : piece, left = part;
+		const char *found, *at = bytes;
+		ssize_t size = 1;
+
+		while (left > 0 && size > 0) {
+			size = exchange_decode(exchange, &at, &left, &found);
+			if (size > 0)
+				strncat(body, found, (size_t)size);
+		}
+		if (size == -1)
+			return "wrong";
+		if (left != 0 || at != bytes + part)
+			return "left alone";
+		bytes += part;
+		length -= part;
+	}
+	return exchange->body == BODY_WHOLE ? "whole" : exchange->body == BODY_TO_END ? "to the end" : "more";
+}
+
+#define OK_HEAD "HTTP/1.1 200 OK\r\n"
+#define CHUNKED OK_HEAD "Transfer-Encoding: chunked\r\n\r\n"
+
+static void body_group(void)
+{
+	static const struct {
+		int line;
+		const char *head, *bytes, *body, *want;
+	} cases[] = {
+		/* a length */
+		{ __LINE__, OK_HEAD "Content-Length: 5\r\n\r\n", "hello", "hello", "whole" },
+		{ __LINE__, OK_HEAD "content-length:5 \n\n", "hello", "hello", "whole" },
+		{ __LINE__, OK_HEAD "Content-Length: 5\r\n\r\n", "hell", "hell", "more" },
+		{ __LINE__, OK_HEAD "Content-Length: 5\r\n\r\n", "", "", "more" },
+		{ __LINE__, OK_HEAD "Content-Length: 5\r\n\r\n", "hello!", "hello", "wrong" },
+		{ __LINE__, OK_HEAD "Content-Length: 5\r\n\r\n", "hello\r\n", "hello", "wrong" },
+		{ __LINE__, OK_HEAD "Content-Length: 0\r\n\r\n", "", "", "whole" },
+		{ __LINE__, OK_HEAD "Content-Length: 0\r\n\r\n", "h", "", "wrong" },
+		{ __LINE__, OK_HEAD "Content-Length: 4294967301\r\n\r\n", "hello", "hello", "more" },
+		{ __LINE__, OK_HEAD "Content-Length: 9223372036854775799\r\n\r\n", "hello", "hello", "more" },
+		{ __LINE__, "HTTP/1.1 502 Bad\r\nContent-Length: 5\r\n\r\n", "hello", "hello", "whole" },
+		/* none, whatever the head says */
+		{ __LINE__, "HTTP/1.1 204 \r\n\r\n", "", "", "whole" },
+		{ __LINE__, "HTTP/1.1 204 \r\nContent-Length: 5\r\n\r\n", "", "", "whole" },
+		{ __LINE__, "HTTP/1.1 204 \r\nTransfer-Encoding: chunked\r\n\r\n", "", "", "whole" },
+		{ __LINE__, "HTTP/1.1 304 \r\nContent-Length: 5\r\n\r\n", "", "", "whole" },
+		{ __LINE__, "HTTP/1.1 204 \r\n\r\n", "h", "", "wrong" },
+		/* to the end */
+		{ __LINE__, OK_HEAD "\r\n", "", "", "to the end" },
+		{ __LINE__, OK_HEAD "\r\n", "5\r\nhello\r\n", "5\r\nhello\r\n", "to the end" },
+		{ __LINE__, "HTTP/1.0 200 OK\r\n\r\n", "hello", "hello", "to the end" },
+		{ __LINE__, OK_HEAD "Content-Length: x\r\n\r\n", "hello", "hello", "to the end" },
+		{ __LINE__, OK_HEAD "Content-Length: 9223372036854775808\r\n\r\n", "hello", "hello", "to the end" },
+		{ __LINE__, OK_HEAD "Content-Length: 5\r\nContent-Length: 6\r\n\r\n", "hello", "hello", "to the end" },
+		{ __LINE__, OK_HEAD "Transfer-Encoding: gzip\r\n\r\n", "hello", "hello", "to the end" },
+		{ __LINE__, OK_HEAD "\r\nContent-Length: 5\r\n\r\n", "hello!", "hello!", "to the end" },
+		/* chunks */
+		{ __LINE__, CHUNKED, "0\r\n\r\n", "", "whole" },
+		{ __LINE__, CHUNKED, "5\r\nhello\r\n0\r\n\r\n", "hello", "whole" },
+		{ __LINE__, CHUNKED, "5\r\nhello\r\n7\r\n\r\nworld\r\n0\r\n\r\n", "hello\r\nworld", "whole" },
+		{ __LINE__, CHUNKED, "1\r\n0\r\n1\r\n\r\r\n1\r\n\n\r\n0\r\n\r\n", "0\r\n", "whole" },
+		{ __LINE__, CHUNKED, "a\r\n1234567890\r\nB\r\n1234567890a\r\n00\r\n\r\n", "12345678901234567890a", "whole" },
+		{ __LINE__, CHUNKED, "10\r\n1234567890abcdef\r\n0\r\n\r\n", "1234567890abcdef", "whole" },
+		{ __LINE__, CHUNKED, "000000000000000000000005\r\nhello\r\n000000000000000000000000\r\n\r\n", "hello", "whole" },
+		{ __LINE__, CHUNKED, "5\nhello\n0\n\n", "hello", "whole" },
+		{ __LINE__, "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "5\r\nhello\r\n0\r\n\r\n", "hello", "whole" },
+		{ __LINE__, OK_HEAD "Content-Length: 3\r\nTRANSFER-ENCODING: Chunked\r\n\r\n", "5\r\nhello\r\n0\r\n\r\n", "hello", "whole" },
+		/* their extensions, and trailers */
+		{ __LINE__, CHUNKED, "5;a\r\nhello\r\n0;b=\"0\r\n\r\n", "hello", "whole" },
+		{ __LINE__, CHUNKED, "5 ; a=5\r\nhello\r\n0 \r\n\r\n", "hello", "whole" },
+		{ __LINE__, CHUNKED, "5;ffffffffffffffffffffffff\r\nhello\r\n0\r\n\r\n", "hello", "whole" },
+		{ __LINE__, CHUNKED, "5\t\r\nhello\r\n0\r\n\r\n", "hello", "whole" },
+		{ __LINE__, CHUNKED, "5\r\nhello\r\n0\r\nA: b\r\nC:\r\n\r\n", "hello", "whole" },
+		{ __LINE__, CHUNKED, "0\nA: b\n\n", "", "whole" },
+		/* of which some is missing */
+		{ __LINE__, CHUNKED, "", "", "more" },
+		{ __LINE__, CHUNKED, "5", "", "more" },
+		{ __LINE__, CHUNKED, "5\r\n", "", "more" },
+		{ __LINE__, CHUNKED, "5\r\nhell", "hell", "more" },
+		{ __LINE__, CHUNKED, "5\r\nhello", "hello", "more" },
+		{ __LINE__, CHUNKED, "5\r\nhello\r\n", "hello", "more" },
+		{ __LINE__, CHUNKED, "5\r\nhello\r\n0\r\n", "hello", "more" },
+		{ __LINE__, CHUNKED, "5\r\nhello\r\n0\r\n\r", "hello", "more" },
+		{ __LINE__, CHUNKED, "0\r\nA: b\r\n", "", "more" },
+		{ __LINE__, CHUNKED, "ffffffffffffff\r\nhello", "hello", "more" },
+		/* of which there is too much, or something wrong */
+		{ __LINE__, CHUNKED, "5\r\nhello\r\n0\r\n\r\n\r\n", "hello", "wrong" },
+		{ __LINE__, CHUNKED, "0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "", "wrong" },
+		{ __LINE__, CHUNKED, "5\r\nhello!\r\n0\r\n\r\n", "hello", "wrong" },
+		{ __LINE__, CHUNKED, "5\r\nhello5\r\nworld\r\n", "hello", "wrong" },
+		{ __LINE__, CHUNKED, "100000000000000\r\nhello", "", "wrong" },
+		{ __LINE__, CHUNKED, "10000000000000005\r\nhello", "", "wrong" },
+	};
+	static struct exchange exchange;
+	char body[64];
+
+	for (size_t i = 0; i < COUNT(cases); i++)
+		for (size_t piece = 1; piece <= strlen(cases[i].bytes) + 1; piece++) {
+			exchange_answered(&exchange, cases[i].head);
+			bool is_done = exchange.state == EXCHANGE_DONE;
+			const char *how = exchange_feed(&exchange, cases[i].bytes, strlen(cases[i].bytes), piece, body);
+
+			expect(same(how, cases[i].want), cases[i].line, "in pieces of %zu it is %s", piece, how);
+			expect(same(body, cases[i].body), cases[i].line, "in pieces of %zu it has %s", piece, body);
+			expect(!is_done || !*cases[i].body, cases[i].line, "it is done before it comes");
+			expect(is_done || !same(how, "whole") || *cases[i].bytes, cases[i].line, "more of it is awaited");
+		}
+}
+
+/* A line where the size of a chunk must stand, and none does, is no end. */
+static void chunk_size_group(void)
+{
+	static const struct {
+		int line;
+		const char *bytes, *body;
+	} cases[] = {
+		{ __LINE__, "\r\n5\r\nhello\r\n0\r\n\r\n", "" },
+		{ __LINE__, "5\r\nhello\r\n\r\n0\r\n\r\n", "hello" },
+		{ __LINE__, "x\r\n\r\n", "" },
+		{ __LINE__, "-5\r\nhello\r\n0\r\n\r\n", "" },
+		{ __LINE__, ";5\r\nhello\r\n0\r\n\r\n", "" },
+		{ __LINE__, " 5\r\nhello\r\n0\r\n\r\n", "" },
+		{ __LINE__, "hello", "" },
+		{ __LINE__, "0x5\r\nhello\r\n0\r\n\r\n", "" },
+		{ __LINE__, "5x\r\nhello\r\n0\r\n\r\n", "" },
+	};
+	static struct exchange exchange;
+	char body[64];
+
+	for (size_t i = 0; i < COUNT(cases); i++)
+		for (size_t piece = 1; piece <= strlen(cases[i].bytes); piece++) {
+			exchange_answered(&exchange, CHUNKED);
+			const char *how = exchange_feed(&exchange, cases[i].bytes, strlen(cases[i].bytes), piece, body);
+
+			expect(same(how, "wrong") && same(body, cases[i].body), cases[i].line, "in pieces of %zu it is %s, and has %s", piece, how,
+			       body);
+		}
+}
+
+/* Whether the connection stays, and whose answer it is. */
+static void answer_fields_group(void)
+{
+	static const struct {
+		int line;
+		const char *head;
+		bool may_keep, is_marked;
+	} cases[] = {
+		{ __LINE__, OK_HEAD "Content-Length: 1\r\n\r\n", true, false },
+		{ __LINE__, OK_HEAD "Content-Length: 0\r\n\r\n", true, false },
+		{ __LINE__, CHUNKED, true, false },
+		{ __LINE__, "HTTP/1.1 204 \r\n\r\n", true, false },
+		{ __LINE__, OK_HEAD "\r\n", false, false },
+		{ __LINE__, OK_HEAD "Connection: keep-alive\r\n\r\n", false, false },
+		{ __LINE__, "HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\n", false, false },
+		{ __LINE__, "HTTP/1.0 200 OK\r\nContent-Length: 1\r\nConnection: keep-alive\r\n\r\n", false, false },
+		{ __LINE__, OK_HEAD "Content-Length: 1\r\nConnection: close\r\n\r\n", false, false },
+		{ __LINE__, OK_HEAD "Content-Length: 1\r\nconnection: x, Close\r\n\r\n", false, false },
+		{ __LINE__, OK_HEAD "Content-Length: 1\r\nTunnel-Relay: 1\r\n\r\n", true, true },
+		{ __LINE__, "HTTP/1.1 204 \r\ntunnel-relay:1\n\n", true, true },
+		{ __LINE__, OK_HEAD "Content-Length: 1\r\nTunnel-Relay: 10\r\n\r\n", true, false },
+		{ __LINE__, OK_HEAD "Content-Length: 1\r\nTunnel-Relay:\r\n\r\n", true, false },
+		{ __LINE__, OK_HEAD "Content-Length: 1\r\nX: Tunnel-Relay: 1\r\n\r\n", true, false },
+		{ __LINE__, OK_HEAD "Content-Length: 1\r\n\r\nTunnel-Relay: 1\r\n", true, false },
+	};
+	static struct exchange exchange;
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		exchange_answered(&exchange, cases[i].head);
+		expect(exchange.may_keep == cases[i].may_keep, cases[i].line, "the connection %s", exchange.may_keep ? "stays" : "does not stay");
+		expect(exchange.is_marked == cases[i].is_marked, cases[i].line, "it is %s", exchange.is_marked ? "marked" : "not marked");
+	}
+	exchange.to = 5;
+	exchange_read_fields(&exchange);
+	expect(!exchange.may_keep, __LINE__, "a connection stays on which some of a body is missing");
+	exchange.to = 0;
+	exchange.request.length = 1;
+	exchange_read_fields(&exchange);
+	expect(!exchange.may_keep, __LINE__, "a connection stays on which some of a head is missing");
+}
+
+/* --- frames --------------------------------------------------------------------------------------- */
+
+enum { DOWN_SIZE_TRIED = 16, DOWN_START = 1000 + 11 };
+
+/* A pump at the beginning of a GET, with a ring that wraps before long. */
+static struct pump *pump_fresh(void)
+{
+	static struct pump pump;
+	static char down[DOWN_SIZE_TRIED], up[DOWN_SIZE_TRIED];
+
+	memset(&pump, 0, offsetof(struct pump, put));
+	memset((char *)&pump + offsetof(struct pump, body_max), 0, sizeof pump - offsetof(struct pump, body_max));
+	exchange_clear(&pump.put);
+	exchange_clear(&pump.ack);
+	exchange_clear(&pump.get);
+	pump.up = (struct ring){ .size = sizeof up, .bytes = up };
+	pump.down = (struct ring){ .start = DOWN_START, .stop = DOWN_START, .size = sizeof down, .bytes = down };
+	pump.tunnel = -1;
+	return &pump;
+}
+
+/* What has come down, as a text. */
+static const char *pump_came(const struct pump *pump)
+{
+	static char text[DOWN_SIZE_TRIED + 1];
+	size_t length = 0;
+
+	for (uint64_t offset = pump->down.start; offset < pump->down.stop; offset++)
+		text[length++] = pump->down.bytes[offset % pump->down.size];
+	text[length] = '\0';
+	return text;
+}
+
+/* What a client knows behind what it has read. */
+static const char *pump_known(const struct pump *pump)
+{
+	static char known[64];
+
+	snprintf(known, sizeof known, "%s%s%s%s", pump->is_answered ? "answered" : "", pump->is_last ? ", last" : "",
+	         pump->down_ended ? ", ended" : "", *pump->broken ? ", broken" : "");
+	return known;
+}
+
+/* Composes frames as a relay does, from a text of them: each a type and its payload, and a | behind. */
+static size_t frames_compose(char *frames, const char *text)
+{
+	size_t length = 0;
+
+	while (*text) {
+		size_t payload = strcspn(text + 1, "|");
+
+		session_frame(frames, &length, *text, payload);
+		memcpy(frames + length, text + 1, payload);
+		length += payload;
+		text += payload + 2;
+	}
+	return length;
+}
+
+static bool pump_feed(struct pump *pump, const char *bytes, size_t length, size_t piece)
+{
+	for (; length > 0; bytes += piece, length -= piece) {
+		piece = length < piece ? length : piece;
+		if (!pump_frames(pump, bytes, piece))
+			return false;
+	}
+	return true;
+}
+
+/* Whether they are frames, what data they hold, and what is known behind them: answered, last, ended, or broken. */
+static void frames_group(void)
+{
+	static const struct {
+		int line;
+		const char *frames;
+		bool right;
+		const char *data, *known;
+	} cases[] = {
+		{ __LINE__, "", true, "", "" },
+		{ __LINE__, "O0|", true, "", "answered" },
+		{ __LINE__, "O18446744073709551615|", true, "", "answered" },
+		{ __LINE__, "O0|Dhello|", true, "hello", "answered" },
+		{ __LINE__, "O0|Dhel|H|Dlo|H|", true, "hello", "answered" },
+		{ __LINE__, "O0|D|D|Dx|", true, "x", "answered" },
+		{ __LINE__, "Dhello|", true, "hello", "answered" },
+		{ __LINE__, "H|", true, "", "answered" },
+		{ __LINE__, "Hhello|", true, "", "answered" },
+		{ __LINE__, "O0|D0123456789abcdef|", true, "0123456789abcdef", "answered" },
+		{ __LINE__, "O" HUNDRED HUNDRED HUNDRED "|Dx|", true, "x", "answered" },
+		{ __LINE__, "O0|Dhello|B|", true, "hello", "answered, last" },
+		{ __LINE__, "O0|Dhello|E|", true, "hello", "answered, last, ended" },
+		{ __LINE__, "O0|DE|DB|E|", true, "EB", "answered, last, ended" },
+		{ __LINE__, "E|", true, "", "answered, last, ended" },
+		{ __LINE__, "Ebye|", true, "", "answered, last, ended" },
+		{ __LINE__, "Bbye|", true, "", "answered, last" },
+		{ __LINE__, "O0|Dbye|Xreset|", true, "bye", "answered, last, broken" },
+		/* none that there is */
+		{ __LINE__, "o0|", false, "", "" },
+		{ __LINE__, "O0|Dx|Zy|", false, "x", "answered" },
+		{ __LINE__, " |", false, "", "" },
+		{ __LINE__, "\r\n|", false, "", "" },
+		{ __LINE__, "\xc4x|", false, "", "" },
+		{ __LINE__, "1|", false, "", "" },
+		/* something behind the last */
+		{ __LINE__, "O0|E|H|", false, "", "answered, last, ended" },
+		{ __LINE__, "O0|E|E|", false, "", "answered, last, ended" },
+		{ __LINE__, "O0|Dx|E|Dy|", false, "x", "answered, last, ended" },
+		{ __LINE__, "O0|Dx|B|Dy|", false, "x", "answered, last" },
+		{ __LINE__, "O0|B|E|", false, "", "answered, last" },
+		{ __LINE__, "Xreset|Dy|", false, "", "answered, last, broken" },
+	};
+	static struct hop relay;
+	char frames[512];
+
+	opt.relay = &relay;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		size_t length = frames_compose(frames, cases[i].frames);
+
+		for (size_t piece = 1; piece <= length + 1; piece++) {
+			struct pump *pump = pump_fresh();
+			bool right = pump_feed(pump, frames, length, piece);
+
+			expect(right == cases[i].right, cases[i].line, "in pieces of %zu they are %s", piece, right ? "right" : "wrong");
+			expect(same(pump_came(pump), cases[i].data), cases[i].line, "in pieces of %zu they hold %s", piece, pump_came(pump));
+			expect(same(pump_known(pump), cases[i].known), cases[i].line, "in pieces of %zu: %s", piece, pump_known(pump));
+		}
+	}
+	opt.relay = NULL;
+}
+
+/* The heads of frames: there and back, in each of their three bytes. */
+static void frame_head_group(void)
+{
+	static const size_t sizes[] = { 0, 1, 127, 128, 255, 256, 32767, 32768, 65535, 65536, FRAME_MAX, 8388608, 16777215 };
+	static const char types[] = "ODHBEX";
+
+	for (size_t i = 0; i < COUNT(sizes); i++)
+		for (const char *type = types; *type; type++) {
+			struct pump *pump = pump_fresh();
+			char head[4];
+			size_t length = 0;
+
+			session_frame(head, &length, *type, sizes[i]);
+			expect(length == sizeof head, __LINE__, "a head of %zu bytes", length);
+			for (size_t j = 0; j < sizeof head; j++)
+				expect(pump_frame_head(pump, head[j]), __LINE__, "%c of %zu bytes is wrong at byte %zu", *type, sizes[i], j);
+			expect(pump->frame_length == sizeof head && pump->frame_left == sizes[i] && pump->frame[0] == *type, __LINE__,
+			       "%c of %zu bytes becomes %c of %zu", *type, sizes[i], pump->frame[0], pump->frame_left);
+		}
+	for (int type = 0; type < BYTES; type++)
+		expect(pump_frame_head(pump_fresh(), (char)type) == (type && strchr(types, type)), __LINE__, "byte %d", type);
+}
+
+/* What a client makes of an answer to a PUT from 100 to 200, of an upstream that it holds up to 300. */
+static void accept_group(void)
+{
+	static const struct {
+		int line;
+		bool is_last;			/* the upstream ends at 200 */
+		uint64_t expected, start;
+		const char *known;
+	} cases[] = {
+		{ __LINE__, false, 200, 200, "" },
+		{ __LINE__, false, 150, 150, "" },
+		{ __LINE__, false, 100, 100, "again" },
+		{ __LINE__, false, 99, 100, "broken" },
+		{ __LINE__, false, 0, 100, "broken" },
+		{ __LINE__, false, 250, 250, "" },	/* a longer one before has come, and its answer not */
+		{ __LINE__, false, 300, 300, "" },
+		{ __LINE__, false, 301, 100, "broken" },
+		{ __LINE__, false, UINT64_MAX >> 1, 100, "broken" },
+		{ __LINE__, true, 200, 200, "done" },
+		{ __LINE__, true, 199, 199, "" },
+		{ __LINE__, true, 201, 100, "broken" },
+	};
+	static struct hop relay;
+
+	opt.relay = &relay;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct pump *pump = pump_fresh();
+		char known[32];
+
+		pump->up.start = pump->put_from = 100;
+		pump->put_to = 200;
+		pump->up.stop = cases[i].is_last ? 200 : 300;
+		pump->up.size = 1000;
+		pump->put_end = pump->up_ended = cases[i].is_last;
+		pump->body_max = 100;
+		pump->body_limit = 1000;
+		pump->put.method = "PUT";
+		pump->put.begun = seconds_now();
+		pump->put.state = EXCHANGE_BODY;
+		pump_accept(pump, cases[i].expected);
+		snprintf(known, sizeof known, "%s%s%s", pump->up_done ? "done" : "", *pump->broken ? "broken" : "",
+		         pump->put.state == EXCHANGE_LATER ? "again" : "");
+		expect(same(known, cases[i].known), cases[i].line, "it is %s", *known ? known : "neither");
+		expect(pump->up.start == cases[i].start, cases[i].line, "it goes on at %" PRIu64, pump->up.start);
+		expect((pump->body_max == 200) == (cases[i].expected == 200), cases[i].line, "then %zu at most", pump->body_max);
+	}
+	opt.relay = NULL;
+}
+
+/* --- a relay and its client --------------------------------------------------------------------------- */
+
+/* A session that holds this of the downstream, from 100 on, and a GET on one end of a connection. */
+static struct link *session_fresh(struct session *session, const char *held, int fd)
+{
+	static char down[DOWN_SIZE_TRIED];
+	struct link *link = session->links;
+
+	session->down = (struct ring){ .start = 100, .stop = 100, .size = sizeof down, .bytes = down };
+	ring_add(&session->down, held, strlen(held));
+	session->up.start = session->up.stop = 42;
+	session->sequence = 5;
+	session->sent = 100;
+	session->getter = NULL;
+	session->down_ended = false;
+	session->error = NULL;
+	link->fd = fd;
+	link->state = LINK_HEAD;
+	link->begun = link->moved = seconds_now();
+	link->ask = (struct ask){ .what = ASK_GET, .sequence = 5, .keep = true, .poll = -1 };
+	return link;
+}
+
+/* Has a client read on in an answer, as far as it has come. */
+static void answer_read(struct pump *pump, int fd)
+{
+	struct exchange *get = &pump->get;
+	const char *found;
+	ssize_t got, size;
+
+	if (get->fd == -1) {
+		get->fd = fd;
+		exchange_read_head(get);
+		expect(get->is_marked, __LINE__, "it is not marked");
+	}
+	while (get->body != BODY_WHOLE && (got = recv(fd, pump->bytes, sizeof pump->bytes, 0)) > 0) {
+		const char *at = pump->bytes;
+		size_t left = (size_t)got;
+
+		do {
+			size = exchange_decode(get, &at, &left, &found);
+			expect(size >= 0 && (size == 0 || get->status != 200 || pump_frames(pump, found, (size_t)size)), __LINE__, "it is wrong");
+		} while (size > 0 && left > 0);
+	}
+}
+
+/* What a client reads of what a session answers. */
+static void get_group(void)
+{
+	static const struct {
+		int line;
+		const char *held;
+		uint64_t from, sequence;
+		long poll;
+		bool ended;
+		const char *error;
+		int status;
+		const char *data, *known;
+	} cases[] = {
+		{ __LINE__, "hello", 100, 5, -1, false, NULL, 200, "hello", "answered" },
+		{ __LINE__, "hello", 102, 6, -1, false, NULL, 200, "llo", "answered" },
+		{ __LINE__, "hello", 105, 5, -1, false, NULL, 200, "", "answered" },
+		{ __LINE__, "0123456789abcdef", 100, 5, -1, false, NULL, 200, "0123456789abcdef", "answered" },
+		{ __LINE__, "hello", 100, 5, -1, true, NULL, 200, "hello", "answered, last, ended" },
+		{ __LINE__, "hello", 105, 5, -1, true, NULL, 200, "", "answered, last, ended" },
+		{ __LINE__, "hello", 100, 5, -1, false, "reset", 200, "hello", "answered, last, broken" },
+		{ __LINE__, "", 100, 5, -1, false, "reset", 200, "", "answered, last, broken" },
+		{ __LINE__, "hello", 100, 5, 20, false, NULL, 200, "hello", "answered" },
+		{ __LINE__, "0123456789abcdef", 101, 5, 0, false, NULL, 200, "123456789abcdef", "answered" },
+		{ __LINE__, "hello", 105, 5, 0, false, NULL, 200, "", "answered" },
+		{ __LINE__, "hello", 103, 7, 20, true, NULL, 200, "lo", "answered, last, ended" },
+		{ __LINE__, "hello", 105, 5, 20, true, NULL, 200, "", "answered, last, ended" },
+		{ __LINE__, "hello", 100, 5, 20, true, "reset", 200, "hello", "answered, last, broken" },
+		{ __LINE__, "hello", 99, 5, -1, false, NULL, 416, "", "" },
+		{ __LINE__, "hello", 106, 5, 20, false, NULL, 416, "", "" },
+		{ __LINE__, "hello", UINT64_MAX >> 1, 5, -1, true, NULL, 416, "", "" },
+		{ __LINE__, "hello", 100, 4, -1, false, NULL, 409, "", "" },
+		{ __LINE__, "hello", 100, 0, 20, false, NULL, 409, "", "" },
+	};
+	static struct session session;
+	static struct hop relay;
+
+	opt.relay = &relay;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct pump *pump = pump_fresh();
+		int ends[2];
+
+		pair_make(ends);
+		struct link *link = session_fresh(&session, cases[i].held, ends[0]);
+		session.down_ended = cases[i].ended;
+		session.error = cases[i].error;
+		link->ask.offset = cases[i].from;
+		link->ask.sequence = cases[i].sequence;
+		link->ask.poll = cases[i].poll;
+		link_get(&session, link);
+		if (link->state == LINK_WAIT)
+			link_answer_poll(&session, link);
+		if (link->state == LINK_ANSWER)
+			link_send(&session, link);
+		answer_read(pump, ends[1]);
+		bool is_stream = cases[i].status == 200 && cases[i].poll == -1;
+		expect(pump->get.status == cases[i].status, cases[i].line, "the status is %d", pump->get.status);
+		expect(pump->get.body == (is_stream ? BODY_TO_END : BODY_WHOLE) && pump->get.may_keep == !is_stream, cases[i].line,
+		       "it ends otherwise");
+		expect(same(pump_came(pump), cases[i].data), cases[i].line, "it brings %s", pump_came(pump));
+		expect(same(pump_known(pump), cases[i].known), cases[i].line, "it is %s", pump_known(pump));
+		expect(cases[i].status != 200 || session.sent == 100 + strlen(cases[i].held), cases[i].line, "%" PRIu64 " is sent", session.sent);
+		link_close(&session, link);
+		close(ends[1]);
+	}
+	opt.relay = NULL;
+}
+
+/* An answer to a poll holds a frame of data at most, and the end only behind the last. */
+static void poll_group(void)
+{
+	enum { STOP = 100 + FRAME_MAX + 10 };
+	static const uint64_t offsets[] = { 100, 101, 109, 110, 111, STOP - 1, STOP };
+	static char down[2 * FRAME_MAX];
+	static struct session session;
+	struct link *link = session_fresh(&session, "", -1);
+
+	session.down = (struct ring){ .start = 100, .stop = STOP, .size = sizeof down, .bytes = down };
+	session.down_ended = true;
+	for (size_t i = 0; i < COUNT(offsets); i++) {
+		uint64_t from = link->from = offsets[i], to = from < 110 ? from + FRAME_MAX : STOP;
+		char length[24];
+
+		link_answer_poll(&session, link);
+		size_t head = http_head_end(link->text, 0, link->text_stop);
+		snprintf(length, sizeof length, "%zu", link->text_stop - head + (size_t)(to - from) + link->tail_length);
+		link->text[head - 1] = '\0';
+		expect(link->from == from && link->to == to, __LINE__, "from %" PRIu64 " it goes to %" PRIu64, from, link->to);
+		expect((link->tail_length > 0) == (to == STOP), __LINE__, "from %" PRIu64 " it says the end otherwise", from);
+		expect(has_field(link->text, "Content-Length", length), __LINE__, "from %" PRIu64 " it is not %s bytes", from, length);
+	}
+}
+
+/* A stream in the course of its time: bytes as they come, a sign of life, and the word to ask anew. */
+static void stream_group(void)
+{
+	static struct session session;
+	struct pump *pump = pump_fresh();
+	int ends[2];
+
+	pair_make(ends);
+	struct link *link = session_fresh(&session, "one", ends[0]);
+	link->ask.offset = 100;
+	link_get(&session, link);
+	answer_read(pump, ends[1]);
+	expect(same(pump_came(pump), "one"), __LINE__, "it brings %s", pump_came(pump));
+	ring_add(&session.down, "two", 3);
+	link_send(&session, link);
+	answer_read(pump, ends[1]);
+	expect(same(pump_came(pump), "onetwo"), __LINE__, "it brings %s", pump_came(pump));
+
+	pump->frame[0] = '-';
+	link_send(&session, link);
+	answer_read(pump, ends[1]);
+	expect(pump->frame[0] == '-', __LINE__, "%c is sent, of nothing", pump->frame[0]);
+	link->moved -= HEARTBEAT;
+	link_send(&session, link);
+	answer_read(pump, ends[1]);
+	expect(pump->frame[0] == 'H' && pump->frame_length == 0, __LINE__, "%c is sent after %d s", pump->frame[0], HEARTBEAT);
+
+	link->begun -= STREAM_TIME;
+	ring_add(&session.down, "three", 5);
+	link_send(&session, link);
+	answer_read(pump, ends[1]);
+	expect(pump->is_last && !pump->down_ended && same(pump_came(pump), "onetwo"), __LINE__, "it goes on after %d s", STREAM_TIME);
+	expect(link->state == LINK_LINGER && !session.getter, __LINE__, "it is not finished");
+	expect(recv(ends[1], pump->bytes, 1, 0) == 0, __LINE__, "it does not end");
+	link_close(&session, link);
+	close(ends[1]);
+}
+
+/* --- where a relay is ------------------------------------------------------------------------------------- */
+
+/* The status with which a process ends that parses a relay's URL; 0 if that is taken. */
+static int relay_parse_status(const char *url)
+{
+	static struct hop hop;
+	int status;
+
+	fflush(stderr);
+	pid_t child = fork();
+	if (child == 0) {
+		opt.verbosity = -1;
+		hop = (struct hop){ .url = writable(url) };
+		opt.relay = &hop;
+		relay_parse();
+		_exit(0);
+	}
+	waitpid(child, &status, 0);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* Where path is NULL, it is refused; authority is as requests name it. */
+static void relay_url_group(void)
+{
+	static const struct {
+		int line;
+		const char *url, *path, *text, *authority, *user;
+	} cases[] = {
+		{ __LINE__, "relay", "", "relay:80", "relay", NULL },
+		{ __LINE__, "relay:8080", "", "relay:8080", "relay:8080", NULL },
+		{ __LINE__, "http://relay", "", "relay:80", "relay", NULL },
+		{ __LINE__, "http://relay/", "", "relay:80", "relay", NULL },
+		{ __LINE__, "http://relay:80///", "", "relay:80", "relay", NULL },
+		{ __LINE__, "http://relay:443/", "", "relay:443", "relay:443", NULL },
+		{ __LINE__, "HTTPS://relay", "", "relay:443", "relay", NULL },
+		{ __LINE__, "https://relay:443/a", "/a", "relay:443", "relay", NULL },
+		{ __LINE__, "https://relay:80/a/", "/a", "relay:80", "relay:80", NULL },
+		{ __LINE__, "relay/a", "/a", "relay:80", "relay", NULL },
+		{ __LINE__, "http://relay/a/b//", "/a/b", "relay:80", "relay", NULL },
+		{ __LINE__, "http://relay//a", "//a", "relay:80", "relay", NULL },
+		{ __LINE__, "http://relay:8080/A%20b/~c;d=e,f:g", "/A%20b/~c;d=e,f:g", "relay:8080", "relay:8080", NULL },
+		{ __LINE__, "http://[2001:db8::1]/a", "/a", "[2001:db8::1]:80", "[2001:db8::1]", NULL },
+		{ __LINE__, "http://[2001:db8::1]:81/a", "/a", "[2001:db8::1]:81", "[2001:db8::1]:81", NULL },
+		{ __LINE__, "https://[::1]", "", "[::1]:443", "[::1]", NULL },
+		{ __LINE__, "http://joe:secret@relay/a", "/a", "relay:80", "relay", "joe" },
+		{ __LINE__, "joe@relay:81/a", "/a", "relay:81", "relay:81", "joe" },
+		{ __LINE__, "http://relay/a b", NULL, NULL, NULL, NULL },
+		{ __LINE__, "http://relay/a?b", NULL, NULL, NULL, NULL },
+		{ __LINE__, "http://relay/?", NULL, NULL, NULL, NULL },
+		{ __LINE__, "http://relay/a#b", NULL, NULL, NULL, NULL },
+		{ __LINE__, "http://relay/a\r\nX: y", NULL, NULL, NULL, NULL },
+		{ __LINE__, "http://relay/\xc3\xa4", NULL, NULL, NULL, NULL },
+		{ __LINE__, "http://relay/\x7f", NULL, NULL, NULL, NULL },
+		{ __LINE__, "http://relay?a", NULL, NULL, NULL, NULL },
+		{ __LINE__, "http://", NULL, NULL, NULL, NULL },
+		{ __LINE__, "http:///a", NULL, NULL, NULL, NULL },
+		{ __LINE__, "/a", NULL, NULL, NULL, NULL },
+		{ __LINE__, "ftp://relay/a", NULL, NULL, NULL, NULL },
+		{ __LINE__, "http://relay:0/a", NULL, NULL, NULL, NULL },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct hop hop = { .url = NULL };
+		int status = relay_parse_status(cases[i].url);
+
+		expect(status == (cases[i].path ? 0 : EX_USAGE), cases[i].line, "%s: %d", cases[i].url, status);
+		if (!cases[i].path || status != 0)
+			continue;
+		hop.url = writable(cases[i].url);
+		opt.relay = &hop;
+		relay_parse();
+		expect(same(hop.path, cases[i].path) && same(hop.at.text, cases[i].text), cases[i].line, "it is %s at %s", hop.path, hop.at.text);
+		expect(same(relay_host(), cases[i].authority), cases[i].line, "its authority is %s", relay_host());
+		expect(same(hop.userinfo.user, cases[i].user), cases[i].line, "its user is %s", hop.userinfo.user ? hop.userinfo.user : "nobody");
+		expect(hop.tls == (strncasecmp(cases[i].url, "https:", 6) == 0), cases[i].line, "it is %s", hop.tls ? "https" : "http");
+	}
+	opt.relay = NULL;
+}
+
+/* What a client asks for is what a relay reads. */
+static void compose_group(void)
+{
+	static const struct {
+		int line;
+		const char *method, *suffix, *first_line, *want;
+		long long length;
+	} cases[] = {
+		{ __LINE__, "POST", "", "POST http://relay:81/a/" ID " HTTP/1.1\r\n", "open " ID, 7 },
+		{ __LINE__, "PUT", "/5", "PUT http://relay:81/a/" ID "/5 HTTP/1.1\r\n", "put " ID " 5", 0 },
+		{ __LINE__, "POST", "/5?end", "POST http://relay:81/a/" ID "/5?end HTTP/1.1\r\n", "put " ID " 5 end", 4194304 },
+		{ __LINE__, "GET", "/5?1", "GET http://relay:81/a/" ID "/5?1 HTTP/1.1\r\n", "get " ID " 5 1", -1 },
+		{ __LINE__, "GET", "/5?1&poll=20", "GET http://relay:81/a/" ID "/5?1&poll=20 HTTP/1.1\r\n", "get " ID " 5 1 poll 20", -1 },
+		{ __LINE__, "DELETE", "", "DELETE http://relay:81/a/" ID " HTTP/1.1\r\n", "delete " ID, -1 },
+		{ __LINE__, "POST", "?close", "POST http://relay:81/a/" ID "?close HTTP/1.1\r\n", "delete " ID, 0 },
+	};
+	static char accounts[] = "joe:secret\0";
+	struct hop hop = { .url = writable("http://relay:81/a/") }, proxy = { .tls = false };
+
+	opt.relay = &hop;
+	relay_parse();
+	hop.credentials = (struct credentials){ .user = "joe", .password = "secret" };
+	opt.hops = &proxy;
+	opt.accounts = accounts;
+	for (size_t i = 0; i < COUNT(cases); i++)
+		for (opt.hop_count = 0; opt.hop_count < 2; opt.hop_count++) {
+			struct pump *pump = pump_fresh();
+			struct request request;
+			struct ask ask;
+			char *head = pump->put.request.bytes, *fields, *target;
+
+			memcpy(pump->words, ID "\0" KEY, sizeof pump->words);
+			pump_fields(pump);
+			pump_compose(pump, &pump->put, cases[i].method, cases[i].length, "%s", cases[i].suffix);
+			text_add(&pump->put.request, "\r\n");
+			expect((strncmp(head, cases[i].first_line, strlen(cases[i].first_line)) == 0) == (opt.hop_count == 1), cases[i].line,
+			       "it is %.*s", (int)strcspn(head, "\r"), head);
+			if (opt.hop_count == 0 && (target = strchr(head, '/')))
+				expect(strncmp(target, strstr(cases[i].first_line, "/a/"), strcspn(target, "\r")) == 0, cases[i].line, "it is %s",
+				       head);
+			expect(!head_wrong(head) && (fields = request_split(head, &request)) && !fields_wrong(fields, &request) &&
+			       ask_parse(&ask, &request, fields) && !ask.wrong, cases[i].line, "it is wrong");
+			expect(same(ask_shown(&ask), cases[i].want) && same(ask.path, ID "/" KEY), cases[i].line, "it is %s", ask_shown(&ask));
+			expect(ask.length == (cases[i].length > 0 ? (uint64_t)cases[i].length : 0) && ask.keep && !ask.expects, cases[i].line,
+			       "its body has %" PRIu64 " bytes", ask.length);
+		}
+	opt.hop_count = 0;
+	opt.hops = NULL;
+	opt.relay = NULL;
 	opt.accounts = NULL;
 }
 
@@ -1160,8 +2540,20 @@ static const struct {
 	{ "inside", inside_group },		{ "hello", hello_group },
 	{ "head_wrong", head_wrong_group },	{ "request", request_group },
 	{ "fields", fields_group },		{ "secret", secret_group },
-	{ "account", account_group },		{ "vectors", vectors_group },		{ "round_trip", round_trip_group },
-	{ "not_base64", not_base64_group },
+	{ "account", account_group },		{ "head_take", head_take_group },
+	{ "head_cut", head_cut_group },		{ "pieces", pieces_group },
+	{ "ring_receive", ring_receive_group },	{ "ring_add", ring_add_group },
+	{ "ring_send", ring_send_group },	{ "ring_drain", ring_drain_group },
+	{ "offset", offset_group },		{ "lists", lists_group },
+	{ "ask", ask_group },			{ "ask_fields", ask_fields_group },
+	{ "ask_access", ask_access_group },	{ "answer", answer_group },
+	{ "body", body_group },			{ "chunk_size", chunk_size_group },
+	{ "answer_fields", answer_fields_group }, { "frames", frames_group },
+	{ "frame_head", frame_head_group },	{ "accept", accept_group },
+	{ "get", get_group },			{ "poll", poll_group },
+	{ "stream", stream_group },		{ "relay_url", relay_url_group },
+	{ "compose", compose_group },		{ "vectors", vectors_group },
+	{ "round_trip", round_trip_group },	{ "not_base64", not_base64_group },
 };
 
 int main(int argc, char **argv)

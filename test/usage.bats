@@ -435,3 +435,89 @@ carries() {
 	err_has 'CONNECT host:22 refused: 403'
 	finished proxy
 }
+
+# --- the relay ------------------------------------------------------------------
+
+# asks_relay WANT ARG...: with ARG..., where PORT stands for that of the relay, its first request begins with POST WANT, an id behind it.
+asks_relay() {
+	local want=$1
+
+	shift
+	start_peer relay accept 'log request' head 'expect host:22' 'send HTTP/1.1 403 No\r\nTunnel-Relay: 1\r\n\r\n' close
+	program "${@//PORT/$PORT}" </dev/null
+	status_is 77
+	finished relay
+	[ "$(sed -n '1s/^POST \(.*\)[0-9a-f]\{32\} HTTP\/1.1\r$/\1/p' request)" = "$want" ] || {
+		cat -v request
+		return 1
+	}
+}
+
+@test "--relay: http:// or nothing before it, and the base that its path is: none, a slash, one part, several, a slash behind" {
+	asks_relay / --relay http://127.0.0.1:PORT -d host:22
+	asks_relay / --relay=127.0.0.1:PORT host:22
+	asks_relay / --relay=HTTP://127.0.0.1:PORT/ host 22
+	asks_relay /t/ --relay http://127.0.0.1:PORT/t host 22
+	asks_relay /t/ --relay 127.0.0.1:PORT/t/ host 22
+	asks_relay /t/ --relay http://127.0.0.1:PORT/t// host 22
+	asks_relay /a/b/ --relay http://127.0.0.1:PORT/a/b host 22
+	asks_relay /a//b/ --relay http://127.0.0.1:PORT/a//b host 22
+	asks_relay '/~me/a.b-c_d/%41,;=+!$&()*/' --relay 'http://127.0.0.1:PORT/~me/a.b-c_d/%41,;=+!$&()*/' host 22
+}
+
+@test "--relay: an @ or a colon in the path is of the path, though there may be one of the user before it" {
+	asks_relay /a@b:c/ --relay http://127.0.0.1:PORT/a@b:c host:22
+	asks_relay /a@b/ --relay http://user:pass@127.0.0.1:PORT/a@b/ host:22
+}
+
+@test "--relay: the last one counts, and corkscrew's words name a proxy that leads there" {
+	asks_relay /t/ --relay http://127.0.0.9:1/x --relay http://127.0.0.1:PORT/t host:22
+	asks_relay http://relay.test/t/ --relay http://relay.test/t 127.0.0.1 PORT host 22
+	asks_relay http://relay.test/t/ --relay http://relay.test:80/t -p 127.0.0.1:PORT host 22
+	asks_relay 'http://[2001:db8::1]:81/' --relay 'http://[2001:db8::1]:81' -p 127.0.0.1:PORT host 22
+}
+
+@test "a bad --relay is named: its port, its host, its scheme, a character that no path holds; without its password" {
+	local word
+
+	start_unreached
+	for word in '' http:// :PORT 127.0.0.1:0 127.0.0.1:65536 http://127.0.0.1:PORTx/t 'http://[127.0.0.1]:PORT/t' \
+		ftp://127.0.0.1:PORT/t socks5://127.0.0.1:PORT 'ho st/t'; do
+		refused --relay --relay "$word" host:22
+	done
+	for word in ' ' '?' '?a=b' '#' '#top' '/a b' $'/\x7f' $'/\xc3\xa4' $'/\t' $'/\r\nX: y'; do
+		refused --relay --relay "http://user:secret@127.0.0.1:PORT/t$word" host:22
+		err_lacks secret
+	done
+	refused --relay --relay "http://user:secret%zz@127.0.0.1:PORT/t" host:22
+	err_lacks secret
+	refused --relay host:22 --relay
+	not_reached
+}
+
+@test "--relay needs a destination, and no proxy; what is about a proxy still needs one" {
+	start_unreached
+	refused destination --relay http://127.0.0.1:PORT/t
+	refused proxy --relay http://127.0.0.1:PORT/t -P user:pass host:22
+	refused proxy --relay http://127.0.0.1:PORT/t -o other host:22
+	refused proxy --relay http://127.0.0.1:PORT/t -E host:22
+	refused -R --relay http://127.0.0.1:PORT/t -p 127.0.0.1:PORT -R user:pass host:22
+	refused -X --relay http://127.0.0.1:PORT/t -p 127.0.0.1:PORT -X host:22
+	refused --serve --relay http://127.0.0.1:PORT/t --serve -a 0 --allow '*:22'
+	refused -H --relay http://127.0.0.1:PORT/t -H 'X y' host:22
+	not_reached
+}
+
+@test "headers of more than 64 KiB for a relay are refused, and nothing is sent" {
+	start_peer relay accept eof
+	program --relay "http://127.0.0.1:$PORT/t" -H "X-One: $(printf '%040000d' 0)" -H "X-Two: $(printf '%040000d' 0)" host:22 </dev/null
+	status_is 64
+	err_one_line
+	err_has header
+}
+
+@test "-h tells of --relay too" {
+	program -h
+	status_is 0
+	grep -qE -e '(^|[ ,])--relay=' out
+}

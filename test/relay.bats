@@ -1,0 +1,214 @@
+#!/usr/bin/env bats
+# A tunnel in ordinary requests, by every way to a relay: all bytes come through, whoever sends and whoever stops.
+
+load helper
+load servers
+load relay
+
+setup_file() {
+	export RELAY_FOLDER
+	RELAY_FOLDER=$(mktemp -d /tmp/proxytunnel.XXXXXX)
+	chmod 1777 "$RELAY_FOLDER"
+	TMPDIR=$RELAY_FOLDER ways_begin
+	start_sshd
+}
+
+# Its folder is empty again once the relay has ended.
+teardown_file() {
+	ways_end
+	rmdir "$RELAY_FOLDER"
+}
+
+# carries WAY [NOTE]: 64 MiB up, down, and both ways at once; on the way nothing was in the program's way but what has that note.
+carries() {
+	local direction
+
+	way "$1"
+	ROUTE+=(-v)
+	for direction in up down both; do
+		"carries_$direction"
+		grep -q '> POST ' err
+		! grep 'from now on' err | grep -v "${2:-nothing}" || false
+	done
+}
+
+# half_closes: either end ends first, and what the other still sends is delivered; a target that reads no more while it cannot write stalls nothing.
+half_closes() {
+	way "$1"
+	half_closes_up
+	half_closes_down
+	echoes
+}
+
+# works: with the programs that it is for.
+works() {
+	way "$1"
+	runs_ssh
+	clones_git
+}
+
+# --- straight to the relay ----------------------------------------------------------------------
+
+@test "straight to the relay, 64 MiB are exact up, down, and both ways at once, and no detour is taken" {
+	carries direct
+}
+
+@test "straight to the relay, 16 sessions at once are exact" {
+	way direct
+	carries_crowd 16
+}
+
+@test "straight to the relay, either end may end first, and a target that reads no more while it cannot write stalls nothing" {
+	half_closes direct
+}
+
+@test "straight to the relay, ssh runs a command, and git clones and pushes" {
+	works direct
+}
+
+# --- through squid ------------------------------------------------------------------------------
+
+@test "through squid, 64 MiB are exact up, down, and both ways at once, and no detour is taken" {
+	carries squid
+}
+
+@test "through squid, 16 sessions at once are exact" {
+	way squid
+	carries_crowd 16
+}
+
+@test "through squid, either end may end first, and a target that reads no more while it cannot write stalls nothing" {
+	half_closes squid
+}
+
+@test "through squid, ssh runs a command, and git clones and pushes" {
+	works squid
+}
+
+# --- through tinyproxy --------------------------------------------------------------------------
+
+@test "through tinyproxy, 64 MiB are exact up, down, and both ways at once, and no detour is taken" {
+	carries tinyproxy
+}
+
+@test "through tinyproxy, 16 sessions at once are exact" {
+	way tinyproxy
+	carries_crowd 16
+}
+
+@test "through tinyproxy, either end may end first, and a target that reads no more while it cannot write stalls nothing" {
+	half_closes tinyproxy
+}
+
+@test "through tinyproxy, ssh runs a command, and git clones and pushes" {
+	works tinyproxy
+}
+
+# --- through privoxy ----------------------------------------------------------------------------
+
+@test "through privoxy, 64 MiB are exact up, down, and both ways at once, and no detour is taken" {
+	carries privoxy
+}
+
+@test "through privoxy, 16 sessions at once are exact" {
+	way privoxy
+	carries_crowd 16
+}
+
+@test "through privoxy, either end may end first, and a target that reads no more while it cannot write stalls nothing" {
+	half_closes privoxy
+}
+
+@test "through privoxy, ssh runs a command, and git clones and pushes" {
+	works privoxy
+}
+
+# --- through apache -----------------------------------------------------------------------------
+
+@test "through apache, 64 MiB are exact up, down, and both ways at once, and no detour is taken" {
+	carries apache
+}
+
+@test "through apache, 16 sessions at once are exact" {
+	way apache
+	carries_crowd 16
+}
+
+@test "through apache, either end may end first, and a target that reads no more while it cannot write stalls nothing" {
+	half_closes apache
+}
+
+@test "through apache, ssh runs a command, and git clones and pushes" {
+	works apache
+}
+
+# --- through tinyproxy, then squid --------------------------------------------------------------
+
+@test "through tinyproxy, then squid, 64 MiB are exact up, down, and both ways at once, and no detour is taken" {
+	carries chain
+}
+
+@test "through tinyproxy, then squid, 16 sessions at once are exact" {
+	way chain
+	carries_crowd 16
+}
+
+@test "through tinyproxy, then squid, either end may end first, and a target that reads no more while it cannot write stalls nothing" {
+	half_closes chain
+}
+
+@test "through tinyproxy, then squid, ssh runs a command, and git clones and pushes" {
+	works chain
+}
+
+# --- through nginx in front of the relay --------------------------------------------------------
+
+@test "through nginx in front of the relay, 64 MiB are exact up, down, and both ways at once, and only bodies over 1 MiB are sent again" {
+	carries nginx 'too large on the way'
+}
+
+@test "through nginx in front of the relay, 16 sessions at once are exact" {
+	way nginx
+	carries_crowd 16
+}
+
+@test "through nginx in front of the relay, either end may end first, and a target that reads no more while it cannot write stalls nothing" {
+	half_closes nginx
+}
+
+@test "through nginx in front of the relay, ssh runs a command, and git clones and pushes" {
+	works nginx
+}
+
+# --- through haproxy in front of the relay ------------------------------------------------------
+
+@test "through haproxy in front of the relay, 64 MiB are exact up, down, and both ways at once, and no detour is taken" {
+	carries haproxy
+}
+
+@test "through haproxy in front of the relay, 16 sessions at once are exact" {
+	way haproxy
+	carries_crowd 16
+}
+
+@test "through haproxy in front of the relay, either end may end first, and a target that reads no more while it cannot write stalls nothing" {
+	half_closes haproxy
+}
+
+@test "through haproxy in front of the relay, ssh runs a command, and git clones and pushes" {
+	works haproxy
+}
+
+# --- the relay behind them all ---------------------------------------------------------------------
+
+# The folder of a session that was closed stays for a while, but is no more writable.
+none_stands() {
+	[ -z "$(find "$RELAY_FOLDER"/proxytunnel.* -mindepth 1 -maxdepth 1 -perm -200)" ]
+}
+
+@test "of all these sessions none is left, and the relay's log has a line for each that says so" {
+	await none_stands
+	grep -q ' session .*: done, ' "$RELAY_LOG"
+	# An acknowledgement that was on its way may come behind the DELETE.
+	! grep ' session ' "$RELAY_LOG" | grep -v -e ': done, ' -e ' to -: 410, ' || false
+}
