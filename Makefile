@@ -11,7 +11,7 @@ LDFLAGS = -Wl,-z,now
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes
 COMPILE = $(CC) -std=c11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(WARNINGS) $(CFLAGS)
 SOURCES = proxytunnel.c base64.c base64.h Makefile
-HELPERS = test/bin/peer test/bin/pty test/bin/fault test/bin/unit test/bin/named
+HELPERS = test/bin/peer test/bin/pty test/bin/fault test/bin/unit test/bin/named test/bin/hasty
 CORE = base64 unit usage auth dial reply shuttle
 SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 
@@ -29,7 +29,8 @@ test/bin/peer test/bin/pty test/bin/fault: Makefile
 
 test/bin/unit: test/unit.c
 test/bin/named: test/named.c
-test/bin/unit test/bin/named: $(SOURCES)
+test/bin/hasty: test/hasty.c
+test/bin/unit test/bin/named test/bin/hasty: $(SOURCES)
 	@mkdir -p test/bin
 	$(COMPILE) -o $@ test/$(@F).c base64.c $(LDFLAGS)
 

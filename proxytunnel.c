@@ -123,7 +123,7 @@ enum {
 	TELL_TIME = 20,			/* s within which the relay hears of us: with GIVE_UP, what it waits for us */
 	GOOD_TIME = 1,			/* s that a stream lasts if it is any good */
 	GONE_TIME = 5,			/* s for the last upstream bytes of a tunnel that was left */
-	CLOSE_TIME = 2,			/* s for the session to be closed */
+	CLOSE_TIME = 5,			/* s for the session to be closed */
 	POLL_FIRST = 20,		/* s */
 	BODY_FIRST = 65536,
 	BODY_LEAST = 1024,
@@ -3852,6 +3852,7 @@ static _Noreturn void session_run(const struct visit *visit, int meeting, int ta
 	session->begun = session->asked = started;
 	session->links[0] = (struct link){ .fd = visit->socket, .ask = *ask, .begun = started, .moved = started };
 	session->links[0].ask.length = 0;
+	session->links[0].ask.expects = false;
 	fcntl(target, F_SETFL, O_NONBLOCK);
 	fcntl(visit->socket, F_SETFL, O_NONBLOCK);
 	fcntl(meeting, F_SETFL, O_NONBLOCK);
@@ -4003,7 +4004,8 @@ static int session_bind(const struct visit *visit, const struct ask *ask)
 	sigset_t all, before;
 
 	children_prepare();
-	sessions_sweep();
+	if (getpid() % 64 == 0) /* now and then, whatever a client does, as it takes a while where there are many */
+		sessions_sweep();
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, &before); /* what exists is known to the handlers */
 	/* It comes to its name as a whole, so that nobody meets half of it. */
@@ -4040,6 +4042,7 @@ static void visit_read_target(struct visit *visit)
 		visit_refuse(visit, 400, "a body that is no HOST:PORT");
 	if (visit->expects)
 		net_send(visit->socket, proceed, sizeof proceed - 1);
+	visit->expects = false;
 	while (length < visit->body) {
 		ssize_t got = recv(visit->socket, body + length, (size_t)visit->body - length, 0);
 
@@ -4279,7 +4282,8 @@ struct exchange {
 	enum exchange_state state;
 	const char *method;		/* for messages */
 	int fd;				/* the connection; -1: none */
-	int maker;			/* the process that made it, or makes it, ends with this socket; -1: there is none */
+	pid_t child;			/* that makes or made it, and has the commands behind it; 0: none */
+	int maker;			/* where it passes it; -1: nowhere */
 	bool is_used;			/* it has served a request before */
 	bool is_single;			/* connections have been found closed when they were used again */
 	struct text request;
@@ -4309,6 +4313,12 @@ static void exchange_close(struct exchange *exchange)
 		close(exchange->fd);
 	if (exchange->maker != -1)
 		close(exchange->maker);
+	if (exchange->child > 0) {
+		kill(exchange->child, SIGTERM);
+		while (waitpid(exchange->child, NULL, 0) == -1 && errno == EINTR)
+			continue;
+	}
+	exchange->child = 0;
 	exchange->fd = exchange->maker = -1;
 	exchange->is_used = false;
 }
@@ -4683,11 +4693,12 @@ static void pump_connect(struct pump *pump, struct exchange *exchange)
 	}
 	pid_t child = fork();
 	if (child == 0) {
-		signal(SIGCHLD, SIG_DFL);
 		close(ends[0]);
 		close(pump->tunnel);
-		for (int i = 0; i < 3; i++)
+		for (int i = 0; i < 3; i++) {
+			exchanges[i]->child = 0;
 			exchange_close(exchanges[i]);
+		}
 		words_to = ends[1];
 		if (opt.timeout == 0 || opt.timeout > SILENCE)
 			opt.timeout = SILENCE; /* after which nobody waits for it any more */
@@ -4704,6 +4715,7 @@ static void pump_connect(struct pump *pump, struct exchange *exchange)
 	}
 	close(ends[1]);
 	exchange->maker = ends[0];
+	exchange->child = child;
 	if (child == -1)
 		exchange_fail(exchange, "cannot start a process: %s", strerror(errno));
 }
@@ -5262,10 +5274,10 @@ static _Noreturn void pump_run(struct pump *pump)
 	pump->told = seconds_now();
 	signal(SIGINT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN); /* the end of the tunnel is told by its socket */
-	signal(SIGCHLD, SIG_IGN);
 	pump_begin(pump);
 	while (!pump->is_closed && (pump->closing == 0 || seconds_now() - pump->closing < CLOSE_TIME))
 		pump_turn(pump);
+	exchange_close(&pump->put);
 	exit(*pump->broken ? EX_IOERR : EX_OK);
 }
 

@@ -1,0 +1,137 @@
+#!/usr/bin/env bats
+# What is between a client and its relay fails in the middle of a transfer, and not a byte is lost, doubled or reordered.
+
+load helper
+load servers
+load relay
+
+# Faults leave the machine much time for others, so they happen beside the restarts.
+setup_file() {
+	local seed
+
+	servers_begin
+	start_proxytunnel --allow '127.0.0.1:*'
+	export RELAY=$PORT RELAY_LOG=$SERVER_DIR/log
+	for seed in 1 2 3; do
+		faults_begin up "$seed"
+		faults_begin down "$((seed + 3))"
+		faults_begin both "$((seed + 6))"
+	done
+}
+
+teardown_file() {
+	servers_end
+}
+
+# faults_begin DIRECTION SEED: so many go through withstands, in a process of its own, which leaves the file passed if all is well.
+faults_begin() {
+	mkdir "$SERVERS/$1$2"
+	set -m
+	(
+		set -e
+		cd "$SERVERS/$1$2"
+		CLIENT_LIMIT=110 withstands "$1" "$2"
+		touch passed
+	) >"$SERVERS/$1$2/log" 2>&1 3>&- &
+	set +m
+	: >"$SERVERS/pids/$!"
+	echo $! >"$SERVERS/$1$2/pid"
+}
+
+# faults_end DIRECTION SEED: they have gone well.
+faults_end() {
+	local folder=$SERVERS/$1$2
+
+	await_for 120 faults_ended "$folder"
+	tail -n 20 "$folder/log"
+	[ -e "$folder/passed" ]
+}
+
+faults_ended() {
+	! server_runs "$(<"$1/pid")"
+}
+
+# restarted SERVER DIRECTION: killed and started again three times within 64 MiB.
+restarted() {
+	relay_start
+	case $1 in
+	nginx | haproxy) own way "start_$1" "$RELAY" && route_to "$PORT" ;;
+	*) own way "start_$1" && route_to "$RELAY" "$PORT" ;;
+	esac
+	resumes "$2" way
+}
+
+# --- a proxy that is killed, and started again ----------------------------------------------------
+
+@test "squid is killed and started again three times within 64 MiB up, which are exact" {
+	restarted squid up
+}
+
+@test "squid is killed and started again three times within 64 MiB down, which are exact" {
+	restarted squid down
+}
+
+@test "squid is killed and started again three times within 64 MiB both ways, which are exact" {
+	restarted squid both
+}
+
+@test "tinyproxy is killed and started again three times within 64 MiB up, which are exact" {
+	restarted tinyproxy up
+}
+
+@test "tinyproxy is killed and started again three times within 64 MiB down, which are exact" {
+	restarted tinyproxy down
+}
+
+@test "tinyproxy is killed and started again three times within 64 MiB both ways, which are exact" {
+	restarted tinyproxy both
+}
+
+@test "nginx in front of the relay is killed and started again three times within 64 MiB up, which are exact" {
+	restarted nginx up
+}
+
+@test "nginx in front of the relay is killed and started again three times within 64 MiB down, which are exact" {
+	restarted nginx down
+}
+
+@test "nginx in front of the relay is killed and started again three times within 64 MiB both ways, which are exact" {
+	restarted nginx both
+}
+
+@test "haproxy in front of the relay is killed and started again three times within 64 MiB up, which are exact" {
+	restarted haproxy up
+}
+
+@test "haproxy in front of the relay is killed and started again three times within 64 MiB down, which are exact" {
+	restarted haproxy down
+}
+
+@test "haproxy in front of the relay is killed and started again three times within 64 MiB both ways, which are exact" {
+	restarted haproxy both
+}
+
+# --- connections that fail in every way ------------------------------------------------------------
+
+@test "50 requests or answers are cut, reset, doubled, replayed, held or lost within 64 MiB up, which are exact" {
+	faults_end up 1
+	faults_end up 2
+	faults_end up 3
+}
+
+@test "50 requests or answers are cut, reset, doubled, replayed, held or lost within 64 MiB down, which are exact" {
+	faults_end down 4
+	faults_end down 5
+	faults_end down 6
+}
+
+@test "50 requests or answers are cut, reset, doubled, replayed, held or lost within 64 MiB both ways, which are exact" {
+	faults_end both 7
+	faults_end both 8
+	faults_end both 9
+}
+
+@test "of all these sessions none is left, and the relay's log has a line for each that says so" {
+	await_for 10 eval '[ "$(grep -c " session .*: done, " "$RELAY_LOG")" -eq 9 ]'
+	[ "$(grep -c ' session ' "$RELAY_LOG")" -eq 9 ]
+}
