@@ -3122,6 +3122,7 @@ struct session {
 	uint64_t sent;			/* every downstream byte before it has been sent once */
 	uint64_t sequence;		/* of the last GET */
 	struct link *getter;		/* its connection, or NULL */
+	const char *refusal;		/* why the target takes nothing more, or NULL; it may still send */
 	const char *error;		/* why the tunnel has broken, or NULL */
 	bool is_closed;			/* by its client */
 	double begun, asked;		/* when it was opened, and when a request last came */
@@ -3347,8 +3348,8 @@ static void link_answer_put(struct session *session, struct link *link)
 {
 	char offset[24];
 
-	if (session->error) {
-		link_answer(link, 422, session->error);
+	if (session->error || session->refusal) {
+		link_answer(link, 422, session->error ? session->error : session->refusal);
 		return;
 	}
 	if (link->ask.end && link->at + link->ask.length == session->up.stop)
@@ -3363,7 +3364,7 @@ static void link_take(struct session *session, struct link *link)
 	char dropped[16384];
 	uint64_t *left = &link->ask.length;
 
-	while (*left > 0 && !session->error) {
+	while (*left > 0 && !session->error && !session->refusal) {
 		uint64_t known = session->up.stop - link->at;
 		size_t length = (size_t)(known < sizeof dropped ? known : sizeof dropped);
 		ssize_t got;
@@ -3744,19 +3745,22 @@ static bool session_is_open(struct session *session)
 /* Goes on with the target, which may have become readable. */
 static void session_move(struct session *session, bool is_readable)
 {
-	ssize_t moved = 1;
+	if (!session->error && !session->refusal && session_is_open(session) && ring_held(&session->up) > 0) {
+		ssize_t put = ring_drain(&session->up, session->target);
 
-	if (!session->error && session_is_open(session) && ring_held(&session->up) > 0)
-		moved = ring_drain(&session->up, session->target);
-	if (!session->error && is_readable && ring_room(&session->down) > 0 && !session->down_ended) {
+		if (put == -1 && !is_nothing(put))
+			session->refusal = strerror(errno);
+	}
+	if (!session->error && (is_readable || session->refusal) && ring_room(&session->down) > 0 && !session->down_ended) {
 		ssize_t got = ring_receive(&session->down, session->target, SIZE_MAX);
 
 		session->down_ended = got == 0;
-		moved = moved == -1 && !is_nothing(moved) ? moved : got;
+		if (got == -1 && !is_nothing(got))
+			session_break(session, session->refusal ? session->refusal : strerror(errno));
 	}
-	if (moved == -1 && !is_nothing(moved))
-		session_break(session, strerror(errno));
-	if (!session->error && session->up_ended && !session->up_shut && ring_held(&session->up) == 0) {
+	if (!session->error && session->refusal && session->down_ended)
+		session_break(session, session->refusal);
+	if (!session->error && !session->refusal && session->up_ended && !session->up_shut && ring_held(&session->up) == 0) {
 		session->up_shut = true;
 		shutdown(session->target, SHUT_WR);
 	}
@@ -3797,7 +3801,7 @@ static bool session_turn(struct session *session, const sigset_t *waiting)
 	double due = session->is_closed ? session->asked + LINGER / 1e3 : session->asked + SESSION_TIME, now;
 
 	set[1] = (struct pollfd){ .fd = session->error ? -1 : session->target, .events = (short)((is_readable ? POLLIN : 0) |
-	                          (session->is_hello && ring_held(&session->up) > 0 ? POLLOUT : 0)) };
+	                          (session->is_hello && !session->refusal && ring_held(&session->up) > 0 ? POLLOUT : 0)) };
 	if (!set[1].events)
 		set[1].fd = -1; /* or its end both ways would be reported for ever */
 	if (!session->is_hello && !session->error && opt.timeout > 0 && session->begun + opt.timeout < due)
@@ -4564,6 +4568,7 @@ struct pump {
 	struct ring up, down;		/* up.start: acknowledged; down.start: written; down.stop: received */
 	bool up_ended, up_done;		/* the tunnel's end has been read, and acknowledged */
 	bool down_ended, down_done;	/* the downstream's end has come, and been written */
+	bool is_refused;		/* the target takes nothing more; what it still sends comes, and then why */
 	bool is_gone;			/* the tunnel takes no more bytes */
 	double gone;			/* when it was seen to be, or what it has left last made headway */
 	uint64_t acknowledged;		/* downstream, as far as the relay was told */
@@ -4785,12 +4790,18 @@ static void pump_break(struct pump *pump, const char *format, ...)
 }
 
 /* Whether an answer is final, which then breaks the tunnel. */
-static bool pump_ends(struct pump *pump, const struct exchange *exchange)
+static bool pump_ends(struct pump *pump, struct exchange *exchange)
 {
 	int status = exchange->status, length;
 	const char *reason = exchange_reason(exchange, &length);
 	bool is_final = status == 401 || status == 403 || status == 410 || status == 416 || status == 422;
 
+	if (exchange->is_marked && status == 422 && exchange != &pump->get && !pump->down_ended) {
+		pump->is_refused = true;
+		exchange_succeed(exchange);
+		exchange_finish(exchange);
+		return true;
+	}
 	if (exchange->is_marked && is_final)
 		pump_break(pump, "the relay answered %s with %.*s", exchange->method, length, reason);
 	else if (!exchange->is_marked && status == 407)
@@ -5092,13 +5103,15 @@ static short pump_events(const struct pump *pump, const struct exchange *exchang
 /* Goes on with an exchange whose socket polled so. */
 static void pump_move(struct pump *pump, struct exchange *exchange, short events)
 {
+	bool was_awaited = exchange->state == EXCHANGE_HEAD;
+
 	if (events && exchange->state == EXCHANGE_CONNECT)
 		exchange_take_connection(exchange);
 	if (exchange->state == EXCHANGE_SEND)
 		exchange_send(exchange);
 	if (events & ~POLLOUT && (exchange->state == EXCHANGE_SEND || exchange->state == EXCHANGE_HEAD))
 		exchange_read_head(exchange);
-	if (exchange == &pump->get && events && exchange->state == EXCHANGE_LATER)
+	if (exchange == &pump->get && was_awaited && exchange->state == EXCHANGE_LATER)
 		pump_shorten(pump);
 	if (events & ~POLLOUT && exchange->state == EXCHANGE_BODY && pump_events(pump, exchange))
 		pump_read(pump, exchange);
@@ -5158,7 +5171,8 @@ static void pump_begin(struct pump *pump)
 		} else if (put->state == EXCHANGE_LATER) {
 			pump->body_max = pump->body_max >= 2 * BODY_FIRST ? pump->body_max / 2 : pump->body_max;
 			pump_start_put(pump);
-		} else if (ring_held(&pump->up) > 0 || (pump->up_ended && !pump->up_done) || (must_tell && ack->state != EXCHANGE_IDLE)) {
+		} else if (!pump->is_refused && (ring_held(&pump->up) > 0 || (pump->up_ended && !pump->up_done) ||
+		                                 (must_tell && ack->state != EXCHANGE_IDLE))) {
 			pump_start_put(pump);
 		}
 	}

@@ -1067,25 +1067,25 @@ cpu() {
 }
 
 @test "a session uses no CPU while it waits, whatever its ends and its clients are up to" {
-	local ends=('' half-close reset) end n=10
+	local what end n=10
 
 	start_far -b 64 loop 'await ends' half-close hold
 	start_peer resets loop 'await ends' reset
-	start_peer stuck -b 64 -r 4096 loop hold
+	start_peer holds -b 64 -r 4096 loop hold
 	start_peer floods loop 'pattern 64M'
 	relays
 	stands 1
 	stands 2 "127.0.0.1:${PORTS[resets]}"
 	stands 3
 	puts '0?end' '' 0	# both ends of this one end
-	# A poll, and a stream, and more sent behind it; then nothing, or the client's end, or a reset.
-	for end in "${ends[@]}"; do
+	for end in '' half-close reset; do
+		# A poll, and a stream, with more sent behind it.
 		for what in '/0?1&poll=50' '/0?1'; do
-			stands $((n += 1))
+			stands $((n += 1)) "127.0.0.1:${PORTS[holds]}"
 			start "client$n" "$PEER" -c "$RELAY" -t 30 "$(request GET "$what")" 'send more' 'pause 100' ${end:+"$end"} "touch done$n" 'await over'
 		done
 		# Bytes that the target does not take.
-		stands $((n += 1)) "127.0.0.1:${PORTS[stuck]}"
+		stands $((n += 1)) "127.0.0.1:${PORTS[holds]}"
 		start "client$n" "$PEER" -c "$RELAY" -t 30 "$(request PUT /0 'Content-Length: 50000000\r\n')" 'pattern 49M &' 'pause 400' ${end:+"$end"} "touch done$n" 'await over'
 		# And those that the client does not.
 		stands $((n += 1)) "127.0.0.1:${PORTS[floods]}"
@@ -1094,6 +1094,7 @@ cpu() {
 	for ((; n > 10; n--)); do
 		await test -e "done$n"
 	done
+	stop client21	# whose step beside the others has the connection still, up to here
 	touch ends
 	sleep 0.3
 	cpu >before
@@ -1331,7 +1332,7 @@ hasty_logs() {
 # ended_in_time COUNT PORT: so many sessions of that target were left by their clients, 120 s after they last asked; on a slow machine a bit more.
 ended_in_time() {
 	await_for 60 eval "[ \"\$(hasty_logs ' to 127.0.0.1:$2: left by its client, ' | wc -l)\" -eq $1 ]"
-	! hasty_logs " to 127.0.0.1:$2: " | grep -vE ', 1[2-9][0-9]\.[0-9]{3} s$' || false
+	! hasty_logs " to 127.0.0.1:$2: " | grep -vE ', (1[2-9]|2[0-4])[0-9]\.[0-9]{3} s$' || false
 	connections_are 0 "$2"
 }
 
@@ -1402,7 +1403,7 @@ abandoned_begin() {
 	start_far -r 65536 accept 'send far' 'await on' 'check 16M' 'eof 9000'
 	RELAY=$HASTY_RELAY
 	stands 9999
-	start stuck "$PEER" -c "$RELAY" 'log stuck' "$(request PUT /0 'Content-Length: 16777216\r\nConnection: close\r\n')" 'pattern 16M' sink
+	start stuck "$PEER" -c "$RELAY" -t 4 'log stuck' "$(request PUT /0 'Content-Length: 16777216\r\nConnection: close\r\n')" 'pattern 16M' sink
 	sleep 0.2
 	asks PUT /0 '' ''
 	answered 200
