@@ -333,7 +333,7 @@ breaks() {
 @test "in mid session, what the relay says that is final breaks the tunnel at once, with its words: 74" {
 	local status
 
-	for status in 401 403 410 416; do
+	for status in 401 403 410 416 422; do
 		breaks "the relay answered GET with $status For a reason" "send $(says "$status For a reason")" gone
 	done
 	breaks 'the relay answered GET with 410' "send $(says 410)" gone
