@@ -3,7 +3,8 @@
 /*
  * driver measures one figure of one helper, as both of its neighbours at once: the program that
  * starts it, and the proxy and target that it talks to; or of one proxy that runs already, as its
- * client and its target. "driver" without more says how it is called.
+ * client and its target; or of a relay and its client, two helpers of which the one talks to the
+ * target and the other to it. "driver" without more says how it is called.
  *
  * The proxy answers any CONNECT with 200; what comes without one is a direct connection. Then the
  * target takes one line, the task, and answers "+": the first byte of the tunnel. The tasks:
@@ -21,6 +22,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/perf_event.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
@@ -28,12 +30,14 @@
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -48,11 +52,11 @@ enum {
 	GREETING = 4096,		/* bytes each way that an idle tunnel has carried before */
 };
 
-/* A tunnel that stands, and what the helper, or proxy, that made it cost; the helper may have gone since. */
+/* A tunnel that stands, and what made it cost, be that a helper, two, or a proxy; the helper may have gone since. */
 struct tunnel {
 	int in, out;
 	pid_t helper;			/* 0: none, or it has ended */
-	double cpu;			/* s */
+	double cpu;			/* s; below 0: not known */
 	long peak;			/* KiB */
 };
 
@@ -62,6 +66,8 @@ static struct {
 	bool fdpass, pinned;
 	in_port_t via;			/* of the proxy to measure, in network order; 0: none */
 	pid_t session;			/* of its processes */
+	char **relay;			/* its command; the other is its client's */
+	unsigned relay_port;		/* where it will listen; 0: there is none */
 	unsigned long long count, at_once;
 	unsigned limit;
 } opt = { .at_once = 1, .limit = LIMIT_DEFAULT };
@@ -69,7 +75,7 @@ static struct {
 static char chunk[CHUNK] __attribute__((aligned(4096)));
 static int listener;			/* of our own proxy and target */
 static in_port_t port;			/* where it listens, in network order */
-static volatile pid_t proxy, helper;	/* to be ended with us */
+static volatile pid_t proxy, helper, relay;	/* to be ended with us */
 
 /* --- messages, time, bytes ----------------------------------------------------------------------- */
 
@@ -77,6 +83,8 @@ static void processes_end(void)
 {
 	if (helper > 0)
 		kill(-helper, SIGKILL);
+	if (relay > 0)
+		kill(-relay, SIGTERM);	/* that it may remove its files */
 	if (proxy > 0)
 		kill(proxy, SIGKILL);
 }
@@ -404,6 +412,39 @@ static double session_rest(void)
 	return now;
 }
 
+/* --- what a command and all that it starts cost ----------------------------------------------------------- */
+
+/*
+ * A clock of the kernel's, "task-clock" of perf(1): the nanoseconds that a task was on a processor, in user and system
+ * mode. With all, it also runs for every process that the task starts from then on, and for what those start, whether
+ * they have ended or not, and whether anybody waits for them: wait4 and /proc know nothing of the children of a
+ * process that ignores SIGCHLD, as a pump does, whose connections are made by some.
+ */
+static int clock_open(bool all)
+{
+	struct perf_event_attr attributes = {
+		.type = PERF_TYPE_SOFTWARE, .config = PERF_COUNT_SW_TASK_CLOCK, .size = sizeof attributes, .inherit = all,
+		.exclude_kernel = 1,	/* system time is counted nevertheless, and nobody has to be root */
+	};
+
+	return (int)syscall(SYS_perf_event_open, &attributes, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+}
+
+static double clock_seconds(int clock)
+{
+	uint64_t ns = 0;
+
+	return read(clock, &ns, sizeof ns) == sizeof ns ? (double)ns / 1e9 : -1;
+}
+
+/* Of the processes that were started since both clocks were opened; the target is older. */
+static double clocks_children(int all, int own)
+{
+	double seconds = clock_seconds(all);
+
+	return seconds < 0 ? -1 : seconds - clock_seconds(own);
+}
+
 /* --- the client: a tunnel, as ssh would have it ------------------------------------------------------ */
 
 /* Replaces %h, %p and %P in a word of the helper's command line. */
@@ -427,8 +468,14 @@ static char *word_expand(const char *word)
 	return expanded;
 }
 
-/* Starts the helper between two descriptors; in a group of its own, so that what it starts ends with it. */
-static void helper_start(int in, int out)
+static void command_expand(char **command)
+{
+	for (char **word = command; word && *word; word++)
+		*word = word_expand(*word);
+}
+
+/* Starts a command between two descriptors; in a group of its own, so that what it starts ends with it. */
+static pid_t command_start(char **command, int in, int out)
 {
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
@@ -443,15 +490,15 @@ static void helper_start(int in, int out)
 	posix_spawnattr_init(&attributes);
 	posix_spawnattr_setsigdefault(&attributes, &pipe_signal);
 	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-	int error = posix_spawnp(&pid, opt.command[0], &actions, &attributes, opt.command, environ);
+	int error = posix_spawnp(&pid, command[0], &actions, &attributes, command, environ);
 	if (error)
-		die("%s: %s", opt.command[0], strerror(error));
+		die("%s: %s", command[0], strerror(error));
 	posix_spawnattr_destroy(&attributes);
 	posix_spawn_file_actions_destroy(&actions);
 	close(in);
 	if (out != in)
 		close(out);
-	helper = pid;
+	return pid;
 }
 
 /* The peak of a process that still has its memory. That of wait4 is never below what its parent had at the fork. */
@@ -470,11 +517,20 @@ static long peak_read(pid_t pid)
 	return peak;
 }
 
-static bool helper_has_ended(pid_t pid)
+static bool command_has_ended(pid_t pid)
 {
 	siginfo_t info = { .si_pid = 0 };
 
 	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == -1 || info.si_pid != 0;
+}
+
+/* Asks a command to end, and sees to it that it does, and all that it has left; it is still to be waited for. */
+static void command_end(pid_t pid, int signal_number)
+{
+	kill(pid, signal_number);
+	for (int ms = 0; ms < PATIENCE && !command_has_ended(pid); ms++)
+		sleep_ms(1);
+	kill(-pid, SIGKILL);
 }
 
 /* Waits until the helper has ended. A traced one stops within its exit, where its peak can still be read. */
@@ -546,7 +602,7 @@ static struct tunnel tunnel_pipes(void)
 
 	if (pipe2(up, O_CLOEXEC) == -1 || pipe2(down, O_CLOEXEC) == -1)
 		die("pipe: %s", strerror(errno));
-	helper_start(up[0], down[1]);
+	helper = command_start(opt.command, up[0], down[1]);
 	return (struct tunnel){ .in = down[0], .out = up[1], .helper = helper };
 }
 
@@ -577,7 +633,7 @@ static struct tunnel tunnel_passed(void)
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1)
 		die("socketpair: %s", strerror(errno));
-	helper_start(ends[1], ends[1]);
+	helper = command_start(opt.command, ends[1], ends[1]);
 	tunnel.helper = helper;
 	if (strcmp(opt.measure, "start") != 0)
 		ptrace(PTRACE_SEIZE, helper, NULL, (long)PTRACE_O_TRACEEXIT);
@@ -587,13 +643,49 @@ static struct tunnel tunnel_passed(void)
 	return tunnel;
 }
 
+/* Whether somebody listens on a port, whom no attempt to connect is to confuse. */
+static bool port_listens(unsigned number)
+{
+	FILE *sockets = fopen("/proc/net/tcp", "r");
+	char line[256];
+	unsigned local, state;
+	bool listens = false;
+
+	while (sockets && !listens && fgets(line, sizeof line, sockets))
+		listens = sscanf(line, " %*u: %*x:%x %*x:%*x %x", &local, &state) == 2 && local == number && state == TCP_LISTEN;
+	if (sockets)
+		fclose(sockets);
+	return listens;
+}
+
+static void relay_start(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	relay = command_start(opt.relay, null, null);
+	while (!port_listens(opt.relay_port)) {
+		if (command_has_ended(relay))
+			die("%s: it does not listen", opt.relay[0]);
+		sleep_ms(1);
+	}
+}
+
+static void relay_stop(void)
+{
+	command_end(relay, SIGTERM);
+	waitpid(relay, NULL, 0);
+	relay = 0;
+}
+
 /* A tunnel at which the target has its task and said "+". */
 static struct tunnel tunnel_open(const char *task, unsigned long long count)
 {
-	struct tunnel tunnel = !opt.command ? tunnel_direct() : opt.fdpass ? tunnel_passed() : tunnel_pipes();
 	char line[64], byte = 0;
 	int length = snprintf(line, sizeof line, "%s %llu\n", task, count);
 
+	if (opt.relay)
+		relay_start();
+	struct tunnel tunnel = !opt.command ? tunnel_direct() : opt.fdpass ? tunnel_passed() : tunnel_pipes();
 	bytes_write(tunnel.out, line, (size_t)length);
 	if (bytes_some(tunnel.in, &byte, 1) == 0 || byte != '+')
 		die("the tunnel does not stand");
@@ -610,11 +702,10 @@ static void tunnel_close(struct tunnel *tunnel)
 		close(tunnel->out);
 	if (!tunnel->helper)
 		return;
-	kill(tunnel->helper, SIGHUP);
-	for (int ms = 0; ms < PATIENCE && !helper_has_ended(tunnel->helper); ms++)
-		sleep_ms(1);
-	kill(-tunnel->helper, SIGKILL);
+	command_end(tunnel->helper, SIGHUP);
 	helper_wait(tunnel);
+	if (opt.relay)
+		relay_stop();
 }
 
 /* --- the measures -------------------------------------------------------------------------------------- */
@@ -624,9 +715,13 @@ static void print_result(double value, const char *unit, const struct tunnel *tu
 	printf("measure=%s value=%.6g unit=%s cpu=%.6f peak=%ld\n", opt.measure, value, unit, tunnel->cpu, tunnel->peak);
 }
 
-/* The proxy's CPU time is read while its processes are all there, as the kernel then has it to the nanosecond. */
+/*
+ * The proxy's CPU time is read while its processes are all there, as the kernel then has it to the nanosecond; that of
+ * a relay and its client when both have ended, and is all that they have used.
+ */
 static void measure_transfer(void)
 {
+	int all = opt.relay ? clock_open(true) : -1, own = opt.relay ? clock_open(false) : -1;
 	double used = session_sum(process_cpu);
 	struct tunnel tunnel = tunnel_open(opt.measure, opt.count);
 	double start = seconds_now();
@@ -642,7 +737,7 @@ static void measure_transfer(void)
 	double seconds = seconds_now() - start;
 	used = session_sum(process_cpu) - used;
 	tunnel_close(&tunnel);
-	tunnel.cpu += used;
+	tunnel.cpu = opt.relay ? clocks_children(all, own) : tunnel.cpu + used;
 	print_result(seconds, "s", &tunnel);
 }
 
@@ -703,7 +798,7 @@ static void measure_idle(void)
 	double start = seconds_of(CLOCK_REALTIME);
 	sleep_ms(opt.count * 1000);
 	double end = seconds_of(CLOCK_REALTIME);
-	bool ended = tunnel.helper == 0 || helper_has_ended(tunnel.helper);
+	bool ended = tunnel.helper == 0 || command_has_ended(tunnel.helper);
 	printf("measure=%s from=%.6f to=%.6f ended=%d\n", opt.measure, start, end, ended);
 	tunnel_close(&tunnel);
 }
@@ -808,6 +903,7 @@ static const struct measure {
 static const char usage[] =
 	"usage: driver [-1f] [-n COUNT] [-t SECS] down|up|both|rtt1|rtt48|start|idle|half [COMMAND [ARG...]]\n"
 	"       driver [-1] [-a N] [-n COUNT] [-t SECS] -p PORT -s SESSION down|up|both|new|crowd\n"
+	"       driver [-1] [-n COUNT] [-t SECS] -r PORT down|up|rtt1|rtt48 RELAY [ARG...] -- COMMAND [ARG...]\n"
 	"       driver [-t SECS] serve COMMAND [ARG...]\n"
 	"\n"
 	"Measures COMMAND as ssh's ProxyCommand, or a direct connection. In each ARG %P is the\n"
@@ -819,11 +915,15 @@ static const char usage[] =
 	"their CPU seconds are known. The value of new is how many tunnels it made a second; that of\n"
 	"crowd the KiB that an idle one takes, private and page tables, with those of all as the peak.\n"
 	"\n"
+	"With -r it also starts RELAY, which COMMAND leads to and which listens on PORT; %P is then the port\n"
+	"of the target, which needs no proxy. Of down and up the CPU seconds are those of both, or -1.\n"
+	"\n"
 	"  -1         everything on one processor\n"
 	"  -a N       ask for N new tunnels at once (1)\n"
 	"  -f         COMMAND passes the socket back, as with ssh's ProxyUseFdpass\n"
 	"  -n COUNT   of bytes (1G), round trips (20000), starts (50), idle seconds (60), tunnels (1000); k, M, G\n"
 	"  -p PORT    measure the proxy there\n"
+	"  -r PORT    measure a relay, that listens there, and its client\n"
 	"  -s SESSION whose processes are the proxy's\n"
 	"  -t SECS    the limit of it all (120)\n";
 
@@ -839,17 +939,29 @@ static unsigned long long count_parse(const char *text)
 	return unit ? count << 10 * (unit - units + 1) : count;
 }
 
+/* The words before "--" are the relay's, those behind it its client's. */
+static void relay_split(void)
+{
+	opt.relay = opt.command;
+	while (opt.command && *opt.command && strcmp(*opt.command, "--") != 0)
+		opt.command++;
+	if (!opt.command || !opt.command[0] || opt.command == opt.relay || !opt.command[1])
+		die("a relay, --, and its client");
+	*opt.command++ = NULL;
+}
+
 static void options(int argc, char **argv)
 {
 	int letter;
 
-	while ((letter = getopt(argc, argv, "+1a:fn:p:s:t:")) != -1) {
+	while ((letter = getopt(argc, argv, "+1a:fn:p:r:s:t:")) != -1) {
 		switch (letter) {
 		case '1': opt.pinned = true; break;
 		case 'a': opt.at_once = count_parse(optarg); break;
 		case 'f': opt.fdpass = true; break;
 		case 'n': opt.count = count_parse(optarg); break;
 		case 'p': opt.via = htons((in_port_t)count_parse(optarg)); break;
+		case 'r': opt.relay_port = (unsigned)count_parse(optarg); break;
 		case 's': opt.session = (pid_t)count_parse(optarg); break;
 		case 't': opt.limit = (unsigned)count_parse(optarg); break;
 		default: exit(EXIT_FAILURE);
@@ -861,6 +973,8 @@ static void options(int argc, char **argv)
 	}
 	opt.measure = argv[optind];
 	opt.command = optind + 1 < argc ? argv + optind + 1 : NULL;
+	if (opt.relay_port)
+		relay_split();
 }
 
 /* Nothing here waits for ever: when the time is up, it all ends. */
@@ -929,8 +1043,8 @@ int main(int argc, char **argv)
 		processor_pin();
 	memset(chunk, 'x', sizeof chunk);
 	listener_open();
-	for (char **word = opt.command; word && *word; word++)
-		*word = word_expand(*word);
+	command_expand(opt.command);
+	command_expand(opt.relay);
 	if (!measure->is_target)
 		proxy_start();
 	measure->run();

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-# shellcheck shell=bash disable=SC2034,SC2154
+# shellcheck shell=bash disable=SC2034,SC2153,SC2154
 #
 # The far side, for run: what is measured of proxies, this program's --serve and every other that is
 # installed. Each round starts each of them anew, as a memory that was once used is not always given back.
@@ -13,21 +13,13 @@ declare -A PROGRAMS=()
 proxy() {
 	PROXIES+=("$1")
 	PROGRAMS[$1]=${4:-}
-	record proxy "$1" "$2" "$3"
+	record tool "$1" "$2" "$3"
 }
 
 proxies_ours() {
-	local plain=$SOURCE/proxytunnel static=$BIN/static/proxytunnel version
-
-	"$plain" -h | grep -q -e --serve || {
-		say "$plain has no --serve"
-		return
-	}
-	version=$("$plain" -V)
-	version=${version#proxytunnel }
-	proxy proxytunnel ours "$version" "$plain"
-	proxy proxytunnel-again again "$version" "$plain"
-	[ ! -x "$static" ] || proxy proxytunnel-static ours "$version" "$static"
+	proxy proxytunnel ours "$VERSION" "$PLAIN"
+	proxy proxytunnel-again again "$VERSION" "$PLAIN"
+	static_build && proxy proxytunnel-static ours "$VERSION" "$STATIC"
 }
 
 proxies_others() {
@@ -35,26 +27,21 @@ proxies_others() {
 
 	for name in tinyproxy:tinyproxy-bin squid:squid ncat:ncat; do
 		package=${name#*:} name=${name%:*}
-		command -v "$name" >/dev/null || {
-			say "$name is not installed"
-			continue
-		}
-		version=$(dpkg-query -W -f '${Version}' "$package" 2>/dev/null) || version=-
-		proxy "$name" other "$version"
+		version=$(version_of "$name" "$package") && proxy "$name" other "$version"
 	done
 }
 
 # proxy_begin NAME: sets PORT and PID. Each may have as many clients as are needed, and writes its usual log.
 proxy_begin() {
-	server_folder "$1" || return
+	local clients=$((TUNNELS + 100))
+
 	case $1 in
-	tinyproxy) begin_tinyproxy ;;
-	squid) begin_squid ;;
-	ncat) begin_command ncat -l 127.0.0.1 @PORT --proxy-type http -m "$CLIENTS" ;;
+	tinyproxy | squid) CLIENTS=$clients "start_$1" ;;
+	ncat) server_folder "$1" && begin_command ncat -l 127.0.0.1 @PORT --proxy-type http -m "$clients" ;;
 	*)
 		# As nobody may reach this copy.
-		cp "${PROGRAMS[$1]}" "$SERVER_DIR/proxytunnel" &&
-			begin_command "$SERVER_DIR/proxytunnel" --serve -a 127.0.0.1:@PORT --allow 127.0.0.1:* --max-clients "$CLIENTS"
+		server_folder "$1" && cp "${PROGRAMS[$1]}" "$SERVER_DIR/proxytunnel" &&
+			begin_command "$SERVER_DIR/proxytunnel" --serve -a 127.0.0.1:@PORT --allow 127.0.0.1:* --max-clients "$clients"
 		;;
 	esac
 }
@@ -63,33 +50,6 @@ proxy_begin() {
 begin_command() {
 	proxy_start sh "$SERVER_DIR/conf" <<-END
 		exec ${*@Q}
-	END
-}
-
-begin_tinyproxy() {
-	proxy_start tinyproxy -d -c "$SERVER_DIR/conf" <<-END
-		Port @PORT
-		Listen 127.0.0.1
-		Timeout 600
-		MaxClients $CLIENTS
-		LogLevel Connect
-	END
-}
-
-begin_squid() {
-	proxy_start squid -N -n "$(squid_names)${SERVER_DIR##*.}" -f "$SERVER_DIR/conf" <<-END
-		http_port 127.0.0.1:@PORT
-		visible_hostname localhost
-		pid_filename none
-		cache_log $SERVER_DIR/log
-		access_log stdio:$SERVER_DIR/access.log
-		coredump_dir $SERVER_DIR
-		netdb_filename none
-		pinger_enable off
-		cache deny all
-		max_filedescriptors $DESCRIPTORS
-		shutdown_lifetime 0 seconds
-		http_access allow all
 	END
 }
 
@@ -126,15 +86,16 @@ round_far() {
 
 # Of the transfers half a SIZE is enough, as many a proxy is slow. The proxies need two descriptors for each tunnel, and so do we.
 far_begin() {
-	CLIENTS=$((TUNNELS + 100))
-	DESCRIPTORS=$((2 * CLIENTS + 100))
+	local descriptors=$((2 * TUNNELS + 300))
+
+	side_begin far
 	FAR_SIZE=$(($(bytes "$SIZE") / 2))
-	record fact far_size "$FAR_SIZE"
+	record fact size "$FAR_SIZE"
 	record fact tunnels "$TUNNELS"
 	record fact openings "$OPENINGS"
 	record fact at_once "$AT_ONCE"
-	[ "$(ulimit -Sn)" = unlimited ] || [ "$(ulimit -Sn)" -ge "$DESCRIPTORS" ] || ulimit -Sn "$DESCRIPTORS" ||
-		say "ulimit -n is below $DESCRIPTORS: not all can have $TUNNELS tunnels"
+	[ "$(ulimit -Sn)" = unlimited ] || [ "$(ulimit -Sn)" -ge "$descriptors" ] || ulimit -Sn "$descriptors" ||
+		say "ulimit -n is below $descriptors: not all can have $TUNNELS tunnels"
 	proxies_ours
 	proxies_others
 }

@@ -2,18 +2,19 @@
 #
 # Makes of what run recorded the results, in Markdown, and a bar chart in the file -v svg=FILE. It reads:
 #
+#	side SIDE				near, far or relay; the rest is about it
 #	fact KEY WORD...
-#	tool NAME KIND VERSION			KIND as run has it
-#	proxy NAME KIND VERSION			the same of the far side
-#	value MEASURE NAME VALUE CPU PEAK	one for each round
+#	tool NAME KIND VERSION			KIND as run has it; NAME of a relay's is WAY/NAME
+#	value MEASURE NAME VALUE CPU PEAK [SIZE]	one for each round, or "failed"; SIZE of what a relay carried
 #	idle MEASURE NAME COUNT			or "ended"
+#	version NAME VERSION			of what is no tool
 #
-# A figure is the median of the rounds; figure["down", NAME] and so on are those of the columns. The near
-# side's columns and tools, and the far side's columns and proxies, each are a side: "tool" and "proxy".
+# A figure is the median of the rounds; figure["down", NAME] and so on are those of the columns. Each side has
+# its columns and its tools, whatever they are: helpers, proxies, or relays on each of the ways to them.
 
 BEGIN {
 	GIB = 1024 * 1024 * 1024
-	side = "tool"
+	side = "near"
 	column("down", "down, s", "seconds for %s down", "%.3f")
 	column("up", "up, s", "seconds for %s up", "%.3f")
 	column("both", "both, s", "seconds for %s each way at once", "%.3f")
@@ -25,7 +26,7 @@ BEGIN {
 	column("cpu_down", "CPU down", "CPU seconds a GiB, down", "%.3f")
 	column("cpu_up", "CPU up", "CPU seconds a GiB, up", "%.3f")
 	column("cpu_both", "CPU both", "CPU seconds a GiB, both ways", "%.3f")
-	side = "proxy"
+	side = "far"
 	column("far-down", "down, s", "proxy: seconds for %s down", "%.3f")
 	column("far-up", "up, s", "proxy: seconds for %s up", "%.3f")
 	column("far-both", "both, s", "proxy: seconds for %s each way at once", "%.3f")
@@ -37,6 +38,12 @@ BEGIN {
 	column("far-some", "some, /s", "proxy: new tunnels a second, some at once (more is better)", "%.0f", 1)
 	column("cpu_far-some", "some, /CPU s", "proxy: the same a CPU second, some at once (more is better)", "%.0f", 1)
 	column("far-idle", "KiB a tunnel", "proxy: KiB of an idle tunnel", "%.1f")
+	side = "relay"
+	column("relay-down", "down, MB/s", "relay: MB/s down (more is better)", "%.1f", 1)
+	column("relay-up", "up, MB/s", "relay: MB/s up (more is better)", "%.1f", 1)
+	column("cpu_relay-down", "CPU down", "relay: CPU seconds a GiB, down", "%.3f")
+	column("cpu_relay-up", "CPU up", "relay: CPU seconds a GiB, up", "%.3f")
+	column("relay-rtt", "1 byte, µs", "relay: round trip of 1 byte, µs", "%.1f")
 }
 
 function column(key, heading, title, format, more)
@@ -48,54 +55,69 @@ function column(key, heading, title, format, more)
 	more_is_better[key] = more
 }
 
+$1 == "side" {
+	side = $2
+	seen[side] = 1
+}
+
 $1 == "fact" {
 	key = $2
 	sub(/^fact [^ ]+ /, "")
-	fact[key] = $0
+	fact[side, key] = $0
 }
 
-$1 == "tool" || $1 == "proxy" {
-	names[$1, ++tools[$1]] = $2
+$1 == "tool" {
+	names[side, ++tools[side]] = $2
 	kind[$2] = $3
-	version[$2] = $4
+	version[side, $2] = $4
 	label[$2] = label_of($2)
 }
 
-$1 == "value" {
-	side_of = $2 ~ /^far-/ ? "proxy" : "tool"
-	seen[side_of] = 1
-}
-
 $1 == "value" && $4 == "failed" {
-	failures[side_of] = failures[side_of] sprintf("; %s with %s", $2, label[$3])
+	failed[$2, $3] = 1
 	next
 }
 
-$1 == "value" && side_of == "proxy" {
+$1 == "value" && side == "far" {
 	add($2, $3, $4)
 	if ($2 == "far-down" || $2 == "far-up")
-		add("cpu_" $2, $3, $5 * GIB / fact["far_size"])
+		add("cpu_" $2, $3, $5 * GIB / fact[side, "size"])
 	if ($2 == "far-both")
-		add("cpu_" $2, $3, $5 * GIB / fact["far_size"] / 2)
+		add("cpu_" $2, $3, $5 * GIB / fact[side, "size"] / 2)
 	if (($2 == "far-new" || $2 == "far-some") && $5 > 0)
-		add("cpu_" $2, $3, fact["openings"] / $5)
+		add("cpu_" $2, $3, fact[side, "openings"] / $5)
 	if ($2 == "far-idle")
 		add("whole", $3, $6 / 1024)
 }
 
-$1 == "value" && side_of == "tool" {
+$1 == "value" && side == "near" {
 	add($2, $3, $2 == "start" ? $4 / 1000 : $4)
 	if (kind[$3] == "direct" || kind[$3] == "again" && $3 ~ /^direct/)
 		next
 	if ($2 == "down" || $2 == "up")
-		add("cpu_" $2, $3, $5 * GIB / fact["size"])
+		add("cpu_" $2, $3, $5 * GIB / fact[side, "size"])
 	if ($2 == "both") {
-		add("cpu_both", $3, $5 * GIB / fact["size"] / 2)
+		add("cpu_both", $3, $5 * GIB / fact[side, "size"] / 2)
 		if ($6 > 0)
 			add("peak", $3, $6)
 	}
 	if ($2 == "down")
 		add("cpu", $3, $5 * 1000)
+}
+
+$1 == "value" && side == "relay" && $2 == "relay-rtt" {
+	add($2, $3, $4)
+}
+
+$1 == "value" && side == "relay" && $2 != "relay-rtt" {
+	add($2, $3, $7 / 1000000 / $4)
+	if ($5 >= 0)
+		add("cpu_" $2, $3, $5 * GIB / $7)
+}
+
+$1 == "version" {
+	others[side, ++other_count[side]] = $2
+	version[side, $2] = $3
 }
 
 $1 == "idle" {
@@ -104,8 +126,9 @@ $1 == "idle" {
 }
 
 END {
-	side_settle("tool", "cpu")
-	side_settle("proxy", "whole")
+	side_settle("near", "cpu")
+	side_settle("far", "whole")
+	side_settle("relay")
 	markdown()
 	chart()
 }
@@ -114,6 +137,8 @@ END {
 
 function label_of(name)
 {
+	sub(/^far\//, "50 ms/", name)
+	sub(/\//, ": ", name)
 	sub(/-again$/, " (again)", name)
 	sub(/-fdpass$/, " --fdpass", name)
 	sub(/-portable$/, " PORTABLE", name)
@@ -149,7 +174,8 @@ function side_settle(which, more,	i, j)
 	for (i = 1; i <= tools[side]; i++) {
 		for (j = 1; j <= columns[side]; j++)
 			settle(keys[side, j], names[side, i])
-		settle(more, names[side, i])
+		if (more)
+			settle(more, names[side, i])
 	}
 	for (j = 1; j <= columns[side]; j++)
 		compare(keys[side, j])
@@ -161,7 +187,7 @@ function known(key, name)
 }
 
 # Sets best[key], the name of the best other ("-": none), and noise[key], how far the two of an A/A pair differ at most.
-function compare(key,	i, name, half, apart)
+function compare(key,	i, name)
 {
 	noise[key] = 0
 	best[key] = "-"
@@ -171,16 +197,20 @@ function compare(key,	i, name, half, apart)
 			continue
 		if (kind[name] == "other" && (best[key] == "-" || is_better(key, name, best[key])))
 			best[key] = name
-		if (kind[name] != "again")
-			continue
-		half = name
-		sub(/-again$/, "", half)
-		apart = figure[key, name] / figure[key, half] - 1
-		if (apart < 0)
-			apart = -apart
-		if (apart > noise[key])
-			noise[key] = apart
+		if (kind[name] == "again" && apart(key, name) > noise[key])
+			noise[key] = apart(key, name)
 	}
+}
+
+# How far a tool measured again differs from itself.
+function apart(key, name,	half, difference)
+{
+	half = name
+	sub(/-again$/, "", half)
+	if (ratio(key, name, half) < 0)
+		return 0
+	difference = ratio(key, name, half) - 1
+	return difference < 0 ? -difference : difference
 }
 
 function is_better(key, name, other)
@@ -201,12 +231,12 @@ function ratio(key, name, to)
 
 function shown(key, name)
 {
-	return known(key, name) ? sprintf(formats[key], figure[key, name]) : "-"
+	return known(key, name) ? sprintf(formats[key], figure[key, name]) : (key, name) in failed ? "fails" : "-"
 }
 
-function size_text(size)
+function size_text(which,	size)
 {
-	size = side == "tool" ? fact["size"] : fact["far_size"]
+	size = fact[side, which]
 	return size % GIB == 0 ? size / GIB " GiB" : size / 1048576 " MiB"
 }
 
@@ -219,6 +249,13 @@ function cell(text)
 		table_columns = row_cells
 	if (width(text) > widths[row_cells])
 		widths[row_cells] = width(text)
+}
+
+# The last one, with another text.
+function cell_again(text)
+{
+	row_cells--
+	cell(text)
 }
 
 function row(text)
@@ -280,23 +317,36 @@ function heads(	j)
 function markdown()
 {
 	introduction()
-	side = "tool"
+	side = "near"
 	if (seen[side])
 		near_side()
-	side = "proxy"
+	side = "far"
 	if (seen[side])
 		far_side()
+	side = "relay"
+	if (seen[side])
+		relay_side()
 	versions()
+}
+
+function measured()
+{
+	return fact[side, "date"] ", " fact[side, "machine"] ", medians of " fact[side, "rounds"] " rounds"
+}
+
+function when()
+{
+	print measured() ".\n"
 }
 
 function near_side()
 {
 	print "## Medians\n"
-	print "down, up, both: seconds from the first byte of the tunnel until " size_text() " was carried one way, or each way at once;"
-	print "ssh: seconds of a whole ssh that copies " size_text() ". Round trips: the median of " fact["trips"] ". start: from the spawn to the"
-	print "first byte of the tunnel, the median of " fact["starts"] ". peak: resident memory at the end of both. CPU: seconds of user and"
-	print "system time of the tool for each GiB carried. \"Again\" is the same command measured as if it were another"
-	print "tool; how far the two differ is the noise.\n"
+	when()
+	print "down, up, both: seconds from the first byte of the tunnel until " size_text("size") " was carried one way, or each way at once;"
+	print "ssh: seconds of a whole ssh that copies " size_text("size") ". Round trips: the median of " fact[side, "trips"] ". start: from the spawn to the"
+	print "first byte of the tunnel, the median of " fact[side, "starts"] ". peak: resident memory at the end of both. CPU: seconds of user and"
+	print "system time of the tool for each GiB carried.\n"
 	medians()
 	print "## Ratios\n"
 	print "What each figure is of the direct connection's, and of that of the best other tool.\n"
@@ -310,11 +360,12 @@ function near_side()
 function far_side()
 {
 	print "## The far side\n"
+	when()
 	print "This program as the proxy (`--serve`), beside other proxies that allow CONNECT: the same client, which is also the"
-	print "target, asks each of them for tunnels to itself. down, up, both: seconds for " size_text() " one way, or each way at once."
-	print "CPU: seconds of user and system time of all the processes of the proxy, for each GiB carried. new: " fact["openings"] " tunnels,"
+	print "target, asks each of them for tunnels to itself. down, up, both: seconds for " size_text("size") " one way, or each way at once."
+	print "CPU: seconds of user and system time of all the processes of the proxy, for each GiB carried. new: " fact[side, "openings"] " tunnels,"
 	print "one after the other, each closed when its first byte has come; as many a second, and as many for each CPU second of"
-	print "the proxy; some: the same, but " fact["at_once"] " are asked for at once. KiB a tunnel: what " fact["tunnels"] " idle tunnels, that have carried 4 KiB each"
+	print "the proxy; some: the same, but " fact[side, "at_once"] " are asked for at once. KiB a tunnel: what " fact[side, "tunnels"] " idle tunnels, that have carried 4 KiB each"
 	print "way, add to the private memory and the page tables of all the processes of the proxy; the kernel's own memory for"
 	print "sockets, processes and threads is not in it. Each round starts each proxy anew; each writes its log.\n"
 	medians()
@@ -325,12 +376,62 @@ function far_side()
 	far_goals()
 }
 
+function relay_side()
+{
+	print "## The relay\n"
+	when()
+	print "Tunnels without CONNECT: this program (`--serve` and `--relay`) beside httptunnel (hts and htc), with no options but"
+	print "those that say where to go. The ways: direct; squid, tinyproxy, privoxy and apache as forward proxies; tinyproxy and"
+	print "squid in a row (chain); nginx and haproxy in front of the relay; squid behind a delay of 25 ms each way (50 ms). All"
+	print "proxies have plain configurations. down, up: what was carried a second, of " size_text("size") "; at 50 ms, of " size_text("far_size") ", and of " size_text("far_least")
+	print "with httptunnel, which is slow there. CPU: seconds of user and system time of both ends of the tunnel, and of all"
+	print "processes that they start, from start to end, for each GiB carried; the proxies' are not in it. 1 byte: the median"
+	print "of " fact[side, "trips"] " round trips, the proxy on the same processor as the rest. What \"fails\" had not come to its end within " fact[side, "limit"] " s,"
+	print "and was not tried again.\n"
+	medians()
+	print "### Ratios to httptunnel on the same way\n"
+	relay_ratios()
+	print "### Goals of the relay\n"
+	relay_goals()
+}
+
+# Each way is where its tool is this program.
+function relay_ratios(	i, j, name, key)
+{
+	heads()
+	for (i = 1; i <= tools[side]; i++) {
+		name = names[side, i]
+		if (kind[name] != "ours")
+			continue
+		row(way_of(name))
+		for (j = 1; j <= columns[side]; j++) {
+			key = keys[side, j]
+			cell(!known(key, name) ? shown(key, name) : !known(key, httptunnel_of(name)) ? shown(key, httptunnel_of(name)) : \
+			     ratio_text(ratio(key, name, httptunnel_of(name))))
+		}
+	}
+	table_print(1)
+}
+
+function way_of(name)
+{
+	name = label[name]
+	sub(/: .*/, "", name)
+	return name
+}
+
+function httptunnel_of(name)
+{
+	sub(/\/.*/, "/httptunnel", name)
+	return name
+}
+
 # What a process for each tunnel takes, beside a thread.
 function memory_words()
 {
 	if (!known("far-idle", "proxytunnel") || !known("far-idle", "tinyproxy"))
 		return
-	print "Here each tunnel is a process: with " fact["tunnels"] " of them idle, that takes " shown("far-idle", "proxytunnel") " KiB for each" static_words() ", where a thread"
+	print "Here each tunnel is a process: with " fact[side, "tunnels"] " of them idle, that takes " shown("far-idle", "proxytunnel") " KiB for each" static_words() ", where a thread"
 	printf "of tinyproxy takes %s KiB. All of it, with the proxy itself: %.1f MiB beside %.1f MiB.\n\n", shown("far-idle", "tinyproxy"),
 		figure["whole", "proxytunnel"], figure["whole", "tinyproxy"]
 }
@@ -343,11 +444,12 @@ function static_words()
 function introduction()
 {
 	print "# The tunnel, measured\n"
-	print "Written by `make bench` on " fact["date"] ". " fact["machine"] ". Medians of " fact["rounds"] " rounds; each round measures"
-	print "every tool once, in an order that rotates. All of it runs on one machine, over loopback, so the tool shares"
-	print "the processors with both of its neighbours. Tools are started as ssh starts them: between two pipes, the"
-	print "first bytes written at once; `--fdpass` with a socket. For round trips and starts all of them run on one"
-	print "processor, as otherwise it matters most whether the scheduler has to wake another one.\n"
+	print "Written by `make bench`. All figures are medians of several rounds; each round measures every tool once, in an"
+	print "order that rotates. All of it runs on one machine, over loopback, so the tool shares the processors with both"
+	print "of its neighbours. Tools are started as ssh starts them: between two pipes, the first bytes written at once;"
+	print "`--fdpass` with a socket. For round trips and starts all of them run on one processor, as otherwise it matters"
+	print "most whether the scheduler has to wake another one. \"Again\" is the same command measured as if it were another"
+	print "tool; how far the two differ is the noise.\n"
 	print "![the same as bars](RESULTS.svg)\n"
 }
 
@@ -363,8 +465,18 @@ function medians(	i, j)
 	for (j = 1; j <= columns[side]; j++)
 		cell(sprintf("%.1f %%", noise[keys[side, j]] * 100))
 	table_print(1)
-	if (failures[side])
-		print "Failed" substr(failures[side], 2) ".\n"
+	failures()
+}
+
+# What has failed in every round says so in the table.
+function failures(	i, j, text)
+{
+	for (j = 1; j <= columns[side]; j++)
+		for (i = 1; i <= tools[side]; i++)
+			if (known(keys[side, j], names[side, i]) && (keys[side, j], names[side, i]) in failed)
+				text = text sprintf("; %s (%s)", label[names[side, i]], headings[keys[side, j]])
+	if (text)
+		print "Failed in some of the rounds" substr(text, 2) ".\n"
 }
 
 function ratio_text(value)
@@ -381,7 +493,7 @@ function ratios(	i, j, name)
 			continue
 		row(label[name])
 		for (j = 1; j <= columns[side]; j++)
-			cell((side == "tool" ? ratio_text(ratio(keys[side, j], name, "direct")) " / " : "") \
+			cell((side == "near" ? ratio_text(ratio(keys[side, j], name, "direct")) " / " : "") \
 			     ratio_text(ratio(keys[side, j], name, best[keys[side, j]])))
 	}
 	row("the best other")
@@ -396,7 +508,7 @@ function ratios(	i, j, name)
 function goal(what, limit, format, value, spread, more)
 {
 	row(what)
-	cell((side == "tool" ? "" : more ? "at least " : "at most ") sprintf(format, limit))
+	cell((side == "near" ? "" : more ? "at least " : "at most ") sprintf(format, limit))
 	cell(value < 0 ? "-" : sprintf(format, value))
 	cell(value < 0 ? "not measured" : verdict(more ? limit : value, more ? value : limit, 1 + spread))
 }
@@ -419,7 +531,7 @@ function goal_value(what, most, format, key, name)
 function goal_idle(what, measure,	seen)
 {
 	seen = idle[measure, "proxytunnel"]
-	goal(what ", wake-ups in " fact["idle"] " s", 0, "%d", seen ~ /^[0-9]+$/ ? seen : -1, 0)
+	goal(what ", wake-ups in " fact[side, "idle"] " s", 0, "%d", seen ~ /^[0-9]+$/ ? seen : -1, 0)
 }
 
 function goals(	fdpass, n, i, key)
@@ -470,6 +582,37 @@ function far_goals()
 	table_print(0)
 }
 
+# The noise is that of this way.
+function relay_goal(what, way, key, limit, more, is_ratio,	name, value)
+{
+	name = way "/proxytunnel"
+	value = is_ratio ? ratio(key, name, httptunnel_of(name)) : known(key, name) ? figure[key, name] : -1
+	goal(what ", " way_of(name) (is_ratio ? " / httptunnel" : ""), limit, is_ratio ? "%.2f" : formats[key], value,
+	     apart(key, name "-again"), more)
+	if (is_ratio && !known(key, httptunnel_of(name)) && (key, httptunnel_of(name)) in failed)
+		cell_again("httptunnel fails")
+	if ((key, name) in failed)
+		cell_again("**not held**")
+}
+
+function relay_goals(	n, i, way, ways)
+{
+	row("figure")
+	cell("goal"); cell("is"); cell("")
+	n = split("direct squid haproxy far", ways)
+	for (i = 1; i <= n; i++) {
+		relay_goal("down", ways[i], "relay-down", 2, 1, 1)
+		relay_goal("up", ways[i], "relay-up", 2, 1, 1)
+	}
+	relay_goal("down, MB/s", "far", "relay-down", 30, 1)
+	relay_goal("up, MB/s", "far", "relay-up", 30, 1)
+	relay_goal("round trip", "direct", "relay-rtt", 3, 0, 1)
+	n = split("direct squid tinyproxy privoxy apache chain nginx haproxy", ways)
+	for (i = 1; i <= n; i++)
+		relay_goal("round trip, µs", ways[i], "relay-rtt", ways[i] == "tinyproxy" || ways[i] == "chain" ? 2000 : 1000)
+	table_print(0)
+}
+
 function idle_text(measure, name)
 {
 	return (measure, name) in idle ? (idle[measure, name] == "ended" ? "leaves" : idle[measure, name]) : "-"
@@ -478,7 +621,7 @@ function idle_text(measure, name)
 function idle_table(	i, name)
 {
 	print "## Idle\n"
-	print "System calls in " fact["idle"] " s of a tunnel that carries nothing, by strace: as it stands, and after the end of stdin"
+	print "System calls in " fact[side, "idle"] " s of a tunnel that carries nothing, by strace: as it stands, and after the end of stdin"
 	print "(a tool that leaves then loses what the far end still sends).\n"
 	row("")
 	cell("standing"); cell("half-closed")
@@ -498,7 +641,7 @@ function versions(	which, n, i)
 	print "## Versions\n"
 	row("")
 	cell("version")
-	n = split("tool proxy", which)
+	n = split("near far relay", which)
 	for (i = 1; i <= n; i++) {
 		side = which[i]
 		if (seen[side])
@@ -507,17 +650,26 @@ function versions(	which, n, i)
 	table_print(0)
 }
 
-# What serves on both sides is named once.
 function side_versions(	i, name)
 {
 	for (i = 1; i <= tools[side]; i++) {
 		name = names[side, i]
-		if (version[name] == "-" || kind[name] == "again" || name in versioned)
-			continue
-		versioned[name] = 1
-		row(label[name])
-		cell(version[name])
+		if (kind[name] != "again")
+			version_row(name, version[side, name])
 	}
+	for (i = 1; i <= other_count[side]; i++)
+		version_row(others[side, i], version[side, others[side, i]])
+}
+
+# What is on several sides, or ways, is named once, unless it has become another.
+function version_row(name, number)
+{
+	sub(/^.*\//, "", name)
+	if (number == "-" || (name, number) in versioned)
+		return
+	versioned[name, number] = 1
+	row(label_of(name))
+	cell(number)
 }
 
 # --- the chart: a panel for each column, two side by side ------------------------
@@ -529,32 +681,52 @@ function out(text)
 
 function chart(	top)
 {
-	top = 64
-	chart_head(top + side_height("tool") + side_height("proxy"))
-	side_chart("tool", top)
-	side_chart("proxy", top + side_height("tool"))
+	top = 52
+	chart_head(top + side_height("near") + side_height("far") + side_height("relay"))
+	side_chart("near", top)
+	side_chart("far", top + side_height("near"))
+	side_chart("relay", top + side_height("near") + side_height("far"))
 	out("</svg>")
 	close(svg)
 }
 
-function panel_height(	i, bars)
+# Whether a panel has a bar for it; of a relay's ways, not all are measured in all columns.
+function in_panel(key, name)
 {
-	for (i = 1; i <= tools[side]; i++)
-		bars += kind[names[side, i]] != "again"
-	return bars * 18 + 48
+	return kind[name] != "again" && (known(key, name) || (key, name) in failed || side != "relay" && kind[name] != "direct")
 }
 
-function side_height(which)
+# Of a column's panel and the one beside it.
+function panel_height(j,	i, name, bars, bars_beside)
+{
+	for (i = 1; i <= tools[side]; i++) {
+		bars += in_panel(keys[side, j], names[side, i])
+		bars_beside += j < columns[side] && in_panel(keys[side, j + 1], names[side, i])
+	}
+	return (bars > bars_beside ? bars : bars_beside) * 18 + 48
+}
+
+function side_height(which,	j, height)
 {
 	side = which
-	return seen[side] ? int((columns[side] + 1) / 2) * panel_height() : 0
+	for (j = 1; seen[side] && j <= columns[side]; j += 2)
+		height += panel_height(j)
+	return height ? height + 24 : 0
 }
 
 function side_chart(which, y,	j)
 {
 	side = which
-	for (j = 1; seen[side] && j <= columns[side]; j++)
-		panel(keys[side, j], 20 + (j - 1) % 2 * 440, y + int((j - 1) / 2) * panel_height())
+	if (!seen[side])
+		return
+	out("<text class=\"small\" x=\"20\" y=\"" y "\">" measured() "</text>")
+	y += 18
+	for (j = 1; j <= columns[side]; j += 2) {
+		panel(keys[side, j], 20, y)
+		if (j < columns[side])
+			panel(keys[side, j + 1], 460, y)
+		y += panel_height(j)
+	}
 }
 
 # It brings its background, so that it is legible on any page.
@@ -572,17 +744,16 @@ function chart_head(height)
 	out("</style>")
 	out("<rect class=\"ground\" width=\"880\" height=\"" height "\" rx=\"6\"/>")
 	out("<text class=\"title\" x=\"20\" y=\"28\">proxytunnel beside a direct connection, other helpers and other proxies: less is better, unless it says more</text>")
-	out("<text class=\"small\" x=\"20\" y=\"46\">" fact["date"] ", " fact["machine"] ", medians of " fact["rounds"] " rounds</text>")
 }
 
 # Bars longer than twice the median one are cut, and end in an arrow.
 function panel(key, x, y,	i, n, name, scale)
 {
-	out("<text class=\"title\" x=\"" x "\" y=\"" y + 14 "\">" sprintf(titles[key], size_text()) "</text>")
+	out("<text class=\"title\" x=\"" x "\" y=\"" y + 14 "\">" sprintf(titles[key], size_text("size")) "</text>")
 	scale = panel_scale(key)
 	for (i = 1; i <= tools[side]; i++) {
 		name = names[side, i]
-		if (kind[name] == "again" || kind[name] == "direct" && !known(key, name))
+		if (!in_panel(key, name))
 			continue
 		y += 18
 		out("<text x=\"" x + 145 "\" y=\"" y + 13 "\" text-anchor=\"end\">" label[name] "</text>")
