@@ -5234,13 +5234,19 @@ static void pump_close(struct pump *pump)
 	pump->get.state = pump->ack.state = EXCHANGE_IDLE;
 }
 
+/* Until when the session is to be closed; who waits for the outcome of a tunnel that broke is not to wait for long. */
+static double pump_closed_by(const struct pump *pump)
+{
+	return pump->closing + (*pump->broken ? 1 : CLOSE_TIME);
+}
+
 /* Polls everything until something happens or is due, then goes on with it. */
 static void pump_turn(struct pump *pump)
 {
 	struct exchange *exchanges[] = { &pump->put, &pump->ack, &pump->get };
 	struct pollfd set[4];
 	bool takes = !pump->up_ended && ring_room(&pump->up) > 0, gives = !pump->is_gone && ring_held(&pump->down) > 0;
-	double due = pump->closing > 0 ? pump->closing + CLOSE_TIME : pump->is_gone ? pump->gone + GONE_TIME : NEVER, now;
+	double due = pump->closing > 0 ? pump_closed_by(pump) : pump->is_gone ? pump->gone + GONE_TIME : NEVER, now;
 
 	for (int i = 0; i < 3; i++) {
 		struct exchange *exchange = exchanges[i];
@@ -5290,7 +5296,7 @@ static _Noreturn void pump_run(struct pump *pump)
 	signal(SIGINT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN); /* the end of the tunnel is told by its socket */
 	pump_begin(pump);
-	while (!pump->is_closed && (pump->closing == 0 || seconds_now() - pump->closing < CLOSE_TIME))
+	while (!pump->is_closed && (pump->closing == 0 || seconds_now() < pump_closed_by(pump)))
 		pump_turn(pump);
 	exchange_close(&pump->put);
 	exit(*pump->broken ? EX_IOERR : EX_OK);
