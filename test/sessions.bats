@@ -217,7 +217,7 @@ none_meet() {
 	[ -z "$(meetings)" ]
 }
 
-# connections_are COUNT PORT: so many processes are connected to it.
+# connections_are COUNT PORT: so many processes are connected to it. To be awaited, as what others do disturbs the count.
 connections_are() {
 	[ "$(awk -v port="$(printf ':%04X' "$2")" 'substr($3, length($3) - 4) == port && $10 != 0' /proc/net/tcp | wc -l)" -eq "$1" ]
 }
@@ -242,7 +242,7 @@ authorization() {
 	answered 200
 	asks POST '' '' "127.1:0$FAR"
 	answered 200
-	connections_are 1 "$FAR"
+	await connections_are 1 "$FAR"
 	puts 0 up 2
 	gets 0 "$(frame O 2)" "$(frame D far)"
 	[ "$(meetings | wc -l)" -eq 1 ]
@@ -935,7 +935,7 @@ opens_many() {
 	# shellcheck disable=SC2207
 	pids=($(children | sed "s|^|/proc/|"))
 	[ "${#pids[@]}" -ge 1000 ]
-	connections_are 1000 "$FAR"
+	await connections_are 1000 "$FAR"
 	# In KiB; some of it they have in common.
 	memory=$(cat "${pids[@]/%//status}" 2>/dev/null | awk '/^RssAnon:/ { print $2 }' | sort -n | tail -n 1)
 	echo "$memory KiB"
@@ -1238,7 +1238,7 @@ all_ended() {
 	finished relay
 	finished stream
 	[ "$(grep -c ' session .*: ended by signal 15, . bytes up, 0 down, ' relay.err)" -eq 5 ]
-	connections_are 0 "$FAR"
+	await connections_are 0 "$FAR"
 	[ -z "$(ls -A "$FOLDER")" ]
 }
 
@@ -1333,7 +1333,7 @@ hasty_logs() {
 ended_in_time() {
 	await_for 60 eval "[ \"\$(hasty_logs ' to 127.0.0.1:$2: left by its client, ' | wc -l)\" -eq $1 ]"
 	! hasty_logs " to 127.0.0.1:$2: " | grep -vE ', (1[2-9]|2[0-4])[0-9]\.[0-9]{3} s$' || false
-	connections_are 0 "$2"
+	await connections_are 0 "$2"
 }
 
 # Both ends stand idle for six minutes, more than a session's time and that of a stream.
