@@ -4699,6 +4699,7 @@ static void pump_connect(struct pump *pump, struct exchange *exchange)
 	pid_t child = fork();
 	if (child == 0) {
 		signal(SIGTERM, SIG_DFL); /* by which exchange_close ends it, ignored or not before */
+		children_guard();
 		close(ends[0]);
 		close(pump->tunnel);
 		for (int i = 0; i < 3; i++) {
