@@ -27,8 +27,12 @@ setup_file() {
 }
 
 teardown_file() {
+	local left
+
+	server_stop "$HASTY_PID"
+	left=$(ls -A "$HASTY_FOLDER")
 	servers_end
-	[ -z "$(ls -A "$HASTY_FOLDER")" ]
+	[ -z "$left" ]
 }
 
 setup() {
@@ -1308,12 +1312,14 @@ port_taken() {
 
 # --- time --------------------------------------------------------------------------------
 
-# beside NAME COMMAND...: it runs in a folder of its own, BESIDE, until the file ends.
+# beside NAME COMMAND...: it runs in a folder of its own, BESIDE, until the file ends. Its group has a process up to then,
+# as it is ended by its number.
 beside() {
 	BESIDE=$SERVERS/$1
 	mkdir "$BESIDE"
 	cd "$BESIDE"
-	setsid "${@:2}" >"$BESIDE/out" 2>"$BESIDE/err" 3>&- &
+	# shellcheck disable=SC2016
+	setsid sh -c '"$@"; exec sleep 600' sh "${@:2}" >"$BESIDE/out" 2>"$BESIDE/err" 3>&- &
 	: >"$SERVERS/pids/$!"
 }
 
@@ -1375,10 +1381,10 @@ vanished_begin() {
 	beside_far vanished_far accept 'repeat forever xxxxxxxxxxxxxxxx' gone 'touch gone'
 	TARGET=$FAR
 	client_words 'expect xxxxxxxxxxxxxxxx' 'touch flows' sink
-	TEST_MARK=vanished beside vanished "$PEER" "${CLIENT[@]}"
+	beside vanished env TEST_MARK="$SERVERS/vanished" "$PEER" "${CLIENT[@]}"
 	await_for 10 test -e "$BESIDE/flows"
 	# shellcheck disable=SC2046
-	kill -KILL $(DIR=vanished strays)
+	kill -KILL $(DIR=$SERVERS/vanished strays)
 }
 
 @test "a session whose client and its helper were killed while bytes came is gone after 120 s, and so is its target's connection" {
