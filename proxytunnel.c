@@ -9,26 +9,39 @@
  * deadline     the time limit of everything before the tunnel stands: deadline_start, deadline_stage
  * text         numbers, host:port, URLs, no_proxy: authority_parse, proxy_parse, no_proxy_names
  * http         heads, read to their last byte and no further: http_read_head, http_field
- * net          reaching a host, and being reached: net_reach, net_listen
+ * dial         reaching a host: net_dial, net_reach
+ * net          being reached, and what sockets carry: net_listen, net_send, fd_send
  * commands     programs behind a socket: command_start, command_reach
  * credentials  where they come from: credentials_add, passfile_read, credentials_ask
  * connect      the CONNECT exchange: connect_through
- * shuttle      bytes both ways until both ends are done: shuttle
+ * lanes        one direction of a tunnel, past user space where that can be: lane_want, lane_move
+ * shuttle      bytes both ways until both ends are done: shuttle, bridge_run
  * ring         bytes at offsets, kept until they are needed no more: ring_receive, ring_send
  * tls          openssl(1) on a stream that stands already: tls_start
  * requests     what a client of a server asks for, and how it is refused: request_split, visit_refuse
  * access       who may have what: is_account, allow_fit, addresses_filter
  * asks         what a request wants of a relay: ask_parse
  * seats        what a listener and its children share: seat_take, seat_stand
- * sessions     the relay's side of a tunnel without CONNECT: session_hand, session_run
+ * folder       where sessions meet those who hand them requests: session_bind, session_hand
+ * links        the connections of a session, and what is sent on them: link_answer, link_send
+ * replies      what the requests of a session do: link_request, link_take
+ * sessions     the relay's side of a tunnel without CONNECT: session_run
  * serving      what the near end asks for, if it may have it: serve_open
  * way          a stream to where the tunnel, or its requests, go: way_open
  * exchange     a request to the relay, and its answer: exchange_start, exchange_decode
+ * pump         a tunnel, and the requests that carry its bytes: pump_put, pump_start_get
+ * frames       the downstream, as the relay frames it: pump_frames
+ * answers      what an answer to a request means for the tunnel: pump_read
+ * turns        what is due, and what has come, until the tunnel is over: pump_run
  * relay        the client's side of a tunnel without CONNECT: relay_open
  * ends         the far end, and what main says of it: tunnel_open, tunnel_close
+ * crowd        the children of a listener: children_busy, children_evict
  * listener     a child for each client: listener_run, listener_next
  * near         where the bytes come from, or the far end goes to: near_open, fdpass
- * options      the command line and the environment: options
+ * usage        the texts of -h: usage, help
+ * words        the command line, word by word: option, operands
+ * sources      what the command line leaves open: hops_complete, credentials_complete
+ * options      all of it together, and main: options
  */
 
 #include <arpa/inet.h>
@@ -203,7 +216,7 @@ static struct {
 	int verbosity;			/* -1 under -q, 1 under -v */
 } opt = { .timeout = TIMEOUT_DEFAULT, .clients_max = CLIENTS_DEFAULT };
 
-/* --- messages: one escaped line on stderr ----------------------------------------------------- */
+/* --- messages: one escaped line on stderr: note, warn, die ---------------------------------------------- */
 
 /* Writes text to line, of that size, with what is not printable as \xNN, as far as it fits; returns the bytes written. */
 static size_t escape(char *line, size_t size, const char *text, size_t length)
@@ -291,7 +304,7 @@ static _Noreturn void die(int status, const char *format, ...)
 	exit(status);
 }
 
-/* --- deadline: the time limit of everything before the tunnel stands --------------------------- */
+/* --- deadline: the time limit of everything before the tunnel stands: deadline_start, deadline_stage ---- */
 
 /*
  * What the signal handlers need, as nobody can hand them anything. The line is composed beforehand,
@@ -414,7 +427,7 @@ static struct timespec time_span(double seconds)
 	return (struct timespec){ .tv_sec = whole, .tv_nsec = (long)((seconds - (double)whole) * 1e9) };
 }
 
-/* --- text: numbers, host:port, URLs, no_proxy --------------------------------------------------- */
+/* --- text: numbers, host:port, URLs, no_proxy: authority_parse, proxy_parse, no_proxy_names ------------- */
 
 /* The decimal number that text is, from low to high, or -1: no sign, no space, nothing behind it. */
 static long number_parse(const char *text, long low, long high)
@@ -661,7 +674,7 @@ static char *line_take(char **rest)
 	return line;
 }
 
-/* --- http: heads, read to their last byte and no further ----------------------------------------- */
+/* --- http: heads, read to their last byte and no further: http_read_head, http_field -------------------- */
 
 /* Of which methods and the names of fields consist (RFC 9110 5.6.2). */
 static const char token_characters[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
@@ -822,7 +835,7 @@ static int http_status(const char *line)
 	return (code[0] - '0') * 100 + (code[1] - '0') * 10 + (code[2] - '0');
 }
 
-/* --- net: reaching a host --------------------------------------------------------------------------- */
+/* --- dial: reaching a host: net_dial, net_reach --------------------------------------------------------- */
 
 static bool is_shortage(int error)
 {
@@ -1021,6 +1034,8 @@ static int net_reach(const struct authority *to)
 	return fd;
 }
 
+/* --- net: being reached, and what sockets carry: net_listen, net_send, fd_send -------------------------- */
+
 /* Splits [ADDR:]PORT in place; without an address it is loopback. NULL, for every address, where it is *. */
 static const char *listen_split(char *spec, const char **port)
 {
@@ -1175,7 +1190,23 @@ static void net_linger(int socket)
 			break;
 }
 
-/* --- commands: programs behind a socket: command_start, command_reach ---------------------------------- */
+static mode_t fd_type(int fd)
+{
+	struct stat status;
+
+	return fstat(fd, &status) == 0 ? status.st_mode & S_IFMT : 0;
+}
+
+/* Why nothing can be written to a descriptor any more that poll(2) found so: 0 for a socket whose other side is closed in order. */
+static int fd_error(int fd)
+{
+	int error = 0;
+	socklen_t size = sizeof error;
+
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : EPIPE;
+}
+
+/* --- commands: programs behind a socket: command_start, command_reach ----------------------------------- */
 
 /* Lets no signal end this process, unless it is ignored, without its children. */
 static void children_guard(void)
@@ -1358,7 +1389,7 @@ static int command_reach(struct hop *hop)
 	return fd;
 }
 
-/* --- credentials: where they come from --------------------------------------------------------------- */
+/* --- credentials: where they come from: credentials_add, passfile_read, credentials_ask ----------------- */
 
 /* Adds what a further source knows: never the password of another user. An empty user without a password is none. */
 static void credentials_add(struct credentials *known, char *user, char *password)
@@ -1632,7 +1663,7 @@ static bool credentials_ask(struct hop *hop)
 	return credentials_known(known);
 }
 
-/* --- connect: the CONNECT exchange (RFC 9110 9.3.6) ------------------------------------------------------ */
+/* --- connect: the CONNECT exchange: connect_through ----------------------------------------------------- */
 
 static bool header_given(const struct hop *hop, const char *name)
 {
@@ -1643,6 +1674,21 @@ static bool header_given(const struct hop *hop, const char *name)
 		if (cursor = header->line, http_field(&cursor, name, &length))
 			return true;
 	return false;
+}
+
+static void fields_add_credentials(struct text *fields, const char *name, const struct hop *hop)
+{
+	const struct credentials *known = &hop->credentials;
+	char plain[2 * CREDENTIAL_MAX + 2], coded[BASE64_SIZE(sizeof plain)];
+
+	if (credentials_known(known) && !header_given(hop, name)) {
+		int length = snprintf(plain, sizeof plain, "%s:%s", known->user, known->password);
+
+		base64_encode(coded, plain, (size_t)length);
+		text_add(fields, "%s: Basic %s\r\n", name, coded);
+	}
+	for (const struct header *header = hop->headers; header; header = header->next)
+		text_add(fields, "%s\r\n", header->line);
 }
 
 /* Composes the request; what the user gave replaces the header of that name. */
@@ -1906,7 +1952,7 @@ static bool connect_through(int socket, struct hop *hop, const struct authority 
 	connect_refuse(socket, status, head, hop, to);
 }
 
-/* --- shuttle: bytes both ways until both ends are done ---------------------------------------------------- */
+/* --- lanes: one direction of a tunnel, past user space where that can be: lane_want, lane_move ---------- */
 
 /* Where bytes come from and go to; both the same for a socket. */
 struct end {
@@ -1940,13 +1986,6 @@ struct lane {
 	const char *failed;		/* the name of the side that it was of */
 	char *buffer;			/* of BUFFER_SIZE */
 };
-
-static mode_t fd_type(int fd)
-{
-	struct stat status;
-
-	return fstat(fd, &status) == 0 ? status.st_mode & S_IFMT : 0;
-}
 
 /* Grows a pipe, as fewer wake-ups take a third off the CPU time; EPERM and EBUSY do not matter. Returns its size. */
 static int pipe_grow(int pipe)
@@ -2185,15 +2224,6 @@ static void lane_copy(struct lane *lane, const struct pollfd set[2])
 		lane_open_pipe(lane);
 }
 
-/* Why nothing can be written to a descriptor any more that poll(2) found so: 0 for a socket whose other side is closed in order. */
-static int fd_error(int fd)
-{
-	int error = 0;
-	socklen_t size = sizeof error;
-
-	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : EPIPE;
-}
-
 /* One transfer, of what poll found. A way that turns out not to serve leaves it to the buffer. */
 static void lane_move(struct lane *lane, const struct pollfd set[2])
 {
@@ -2217,6 +2247,8 @@ static void lane_move(struct lane *lane, const struct pollfd set[2])
 	if (lane->out != -1 && lane->in == -1 && !lane_holds(lane))
 		lane_finish(lane);
 }
+
+/* --- shuttle: bytes both ways until both ends are done: shuttle, bridge_run ----------------------------- */
 
 static void signal_caught(int signal_number)
 {
@@ -2297,7 +2329,7 @@ static _Noreturn void bridge_run(int one, int other)
 	_exit(EX_OK);
 }
 
-/* --- ring: bytes at offsets, kept until they are needed no more: ring_receive, ring_send ----------------------- */
+/* --- ring: bytes at offsets, kept until they are needed no more: ring_receive, ring_send ---------------- */
 
 /* What lies between two offsets of a stream. */
 struct ring {
@@ -2382,7 +2414,7 @@ static ssize_t ring_drain(struct ring *ring, int socket)
 	return sent;
 }
 
-/* --- tls: openssl(1) on a stream that stands already: tls_start ------------------------------------------- */
+/* --- tls: openssl(1) on a stream that stands already: tls_start ----------------------------------------- */
 
 /* A Unix socket that listens in a folder of its own, where nobody else can reach it; its path is in handlers.meeting. */
 static int meeting_open(void)
@@ -2499,7 +2531,7 @@ static int tls_start(int stream, const struct authority *peer, struct command *o
 	return plain;
 }
 
-/* --- requests: what a client of a server asks for, and how it is refused: request_split, visit_refuse ------- */
+/* --- requests: what a client of a server asks for, and how it is refused: request_split, visit_refuse --- */
 
 /* A client, and what it asks for. */
 struct visit {
@@ -2709,7 +2741,7 @@ static const char *target_parse(struct authority *to, const char *target)
 	return authority_set(to, asked.host, strlen(asked.host), asked.port);
 }
 
-/* --- access: who may have what: is_account, allow_fit, addresses_filter -------------------------------------- */
+/* --- access: who may have what: is_account, allow_fit, addresses_filter --------------------------------- */
 
 /* Whether two secrets are the same, in a time that depends on the first alone. */
 static bool secret_equal(const char *secret, const char *given)
@@ -2831,7 +2863,7 @@ static bool is_hello(const unsigned char *bytes, size_t length)
 	return true;
 }
 
-/* --- asks: what a request wants of a relay: ask_parse ----------------------------------------------------------- */
+/* --- asks: what a request wants of a relay: ask_parse --------------------------------------------------- */
 
 enum asked { ASK_OPEN, ASK_PUT, ASK_GET, ASK_DELETE };
 
@@ -2974,7 +3006,7 @@ static bool ask_parse(struct ask *ask, const struct request *request, const char
 	return true;
 }
 
-/* --- seats: what a listener and its children share: seat_take, seat_stand ------------------------------------- */
+/* --- seats: what a listener and its children share: seat_take, seat_stand ------------------------------- */
 
 /* How far a child of a listener has come. */
 enum stage {
@@ -3073,13 +3105,162 @@ static bool seat_wait(const struct seat *seat)
 	return true;
 }
 
-/* --- sessions: the relay's side of a tunnel without CONNECT: session_hand, session_run ------------------------ */
+/* --- folder: where sessions meet those who hand them requests: session_bind, session_hand --------------- */
 
 /*
  * A session is a process, and lives behind a Unix socket that is named by its id and key, in a folder where nobody
  * else comes. Whoever reads the head of a request hands it over there, with its connection. So no session's memory,
  * crash or stuck target touches another, a wrong key finds nothing, and nobody waits for another's name to resolve.
  */
+
+/* The folder in which the sessions of this server meet, or an empty text if there is none of its own. */
+static char sessions_folder[MEETING_SIZE];
+
+/*
+ * Goes to the folder of the sessions, so that their names are short. Servers that inetd(8) starts have one in common,
+ * as a session is a process of its own there too. Without a folder there are no sessions, and CONNECT works all the same.
+ */
+static void sessions_enter(void)
+{
+	const char *base = getenv("TMPDIR");
+	char path[MEETING_SIZE];
+	struct stat status;
+
+	base = base && *base ? base : "/tmp";
+	if (opt.inetd) {
+		snprintf(path, sizeof path, "%s/proxytunnel.%u", base, (unsigned)geteuid());
+		mkdir(path, 0700);
+	} else {
+		snprintf(path, sizeof path, "%s/proxytunnel.XXXXXX", base);
+		if (mkdtemp(path))
+			strcpy(sessions_folder, path);
+	}
+	bool is_ours = lstat(path, &status) == 0 && S_ISDIR(status.st_mode) && status.st_uid == geteuid() && (status.st_mode & 077) == 0;
+	flock(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), LOCK_SH); /* so that tmpfiles.d(5) does not take it for left */
+	if (!is_ours || chdir(path) == -1) {
+		note("%s: no folder for sessions: %s", path, is_ours ? strerror(errno) : "it is not ours alone");
+		if (chdir("/") == -1) /* where nobody can make one */
+			exit(EX_OSERR);
+	}
+}
+
+static int entry_remove(const char *path, const struct stat *status, int flag, struct FTW *ftw)
+{
+	(void)status, (void)flag, (void)ftw;
+	return remove(path);
+}
+
+static int entry_open(const char *path, const struct stat *status, int flag, struct FTW *ftw)
+{
+	(void)status, (void)ftw;
+	return flag == FTW_D ? chmod(path, 0700) : 0;
+}
+
+/* Removes a folder, and whatever is in it. */
+static void folder_remove(const char *path)
+{
+	nftw(path, entry_open, 4, FTW_PHYS);
+	nftw(path, entry_remove, 4, FTW_DEPTH | FTW_PHYS);
+}
+
+/* Removes the folder, with what sessions that were killed have left. */
+static void sessions_remove(void)
+{
+	if (*sessions_folder)
+		folder_remove(sessions_folder);
+}
+
+/* Removes the folders of sessions that were closed long ago. */
+static void sessions_sweep(void)
+{
+	DIR *folder = opendir(".");
+	struct dirent *entry;
+	struct stat status;
+
+	while (folder && (entry = readdir(folder))) {
+		bool is_session = is_session_word(entry->d_name, strlen(entry->d_name)) && stat(entry->d_name, &status) == 0;
+
+		if (!is_session || status.st_mode & S_IWUSR || time(NULL) - status.st_ctime <= SESSION_TIME)
+			continue;
+		folder_remove(entry->d_name);
+	}
+	if (folder)
+		closedir(folder);
+}
+
+/* Makes the socket of a session, whose path is then in handlers.meeting; -1 if there is one of that id already. */
+static int session_bind(const struct visit *visit, const struct ask *ask)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	char made[] = "new.XXXXXX", id[SESSION_WORD + 1];
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool is_named = false;
+
+	sigset_t all, before;
+
+	children_prepare();
+	if (getpid() % 64 == 0) /* now and then, whatever a client does, as it takes a while where there are many */
+		sessions_sweep();
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, &before); /* what exists is known to the handlers */
+	/* It comes to its name as a whole, so that nobody meets half of it. */
+	bool is_made = fd != -1 && mkdtemp(made);
+	if (is_made) {
+		snprintf(id, sizeof id, "%.*s", SESSION_WORD, ask->path);
+		snprintf(handlers.meeting, sizeof handlers.meeting, "%s/%s", made, ask->path + SESSION_WORD + 1);
+		strcpy(address.sun_path, handlers.meeting);
+		is_made = bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
+		is_named = is_made && rename(made, id) == 0;
+	}
+	int error = errno;
+	if (is_named)
+		strcpy(handlers.meeting, ask->path);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	if (!is_made || (!is_named && error != ENOTEMPTY && error != EEXIST))
+		visit_refuse(visit, 503, "no place for a session");
+	if (is_named)
+		return fd;
+	meeting_remove();
+	close(fd);
+	return -1;
+}
+
+/*
+ * A session that its client has closed leaves its folder for as long as others live, no more writable, as a sign: a POST
+ * and a PUT of it that come late must not open it anew, and send to the target again what it had.
+ */
+static void session_bury(const char *path)
+{
+	char id[SESSION_WORD + 1];
+
+	snprintf(id, sizeof id, "%.*s", SESSION_WORD, path);
+	if (chmod(id, 0500) == 0)
+		*handlers.meeting = '\0';
+}
+
+/* Hands a connection over to the process that a socket leads to, with what was read of it; false if that cannot be. */
+static bool link_hand(int over, int fd, const struct head *head)
+{
+	return head->length > 0 && fd_send(over, fd, head->bytes, head->length);
+}
+
+/* Hands a connection over to the session of that path, with a request that was read from it; false, with errno, if there is none. */
+static bool session_hand(const char *path, int fd, const struct head *head)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int over = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool is_handed;
+
+	snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+	is_handed = over != -1 && connect(over, (struct sockaddr *)&address, sizeof address) == 0 && link_hand(over, fd, head);
+	int error = errno;
+	if (over != -1)
+		close(over);
+	errno = error;
+	return is_handed;
+}
+
+/* --- links: the connections of a session, and what is sent on them: link_answer, link_send -------------- */
 
 /* How far a connection has come. */
 enum link_state {
@@ -3162,6 +3343,30 @@ static void session_frame_text(char *text, size_t *length, char type, const char
 	*length += strlen(payload);
 }
 
+/* What a GET is told first: the upstream offset expected. */
+static void session_frame_expected(const struct session *session, char *text, size_t *length)
+{
+	char offset[24];
+
+	snprintf(offset, sizeof offset, "%" PRIu64, session->up.stop);
+	session_frame_text(text, length, 'O', offset);
+}
+
+/* The last frame, where there is nothing behind what has been read. */
+static void session_frame_end(const struct session *session, char *text, size_t *length)
+{
+	if (session->error)
+		session_frame_text(text, length, 'X', session->error);
+	else
+		session_frame(text, length, 'E', 0);
+}
+
+/* Whether a GET that waits can be answered with more than that nothing has come. */
+static bool session_has_news(const struct session *session, const struct link *link)
+{
+	return link->from < session->down.stop || session->down_ended || session->error;
+}
+
 static void link_close(struct session *session, struct link *link)
 {
 	if (session->getter == link)
@@ -3182,30 +3387,6 @@ static void link_answer(struct link *link, int status, const char *words)
 	link->text_stop = session_answer(link->text, status, words, link->ask.keep);
 	link->from = link->to = link->tail_length = 0;
 	link->state = link->ask.length > 0 ? LINK_DROP : LINK_ANSWER;
-}
-
-/* What a GET is told first: the upstream offset expected. */
-static void session_frame_expected(const struct session *session, char *text, size_t *length)
-{
-	char offset[24];
-
-	snprintf(offset, sizeof offset, "%" PRIu64, session->up.stop);
-	session_frame_text(text, length, 'O', offset);
-}
-
-/* Whether a GET that waits can be answered with more than that nothing has come. */
-static bool session_has_news(const struct session *session, const struct link *link)
-{
-	return link->from < session->down.stop || session->down_ended || session->error;
-}
-
-/* The last frame, where there is nothing behind what has been read. */
-static void session_frame_end(const struct session *session, char *text, size_t *length)
-{
-	if (session->error)
-		session_frame_text(text, length, 'X', session->error);
-	else
-		session_frame(text, length, 'E', 0);
 }
 
 /* Answers a GET that polls with all there is. */
@@ -3310,6 +3491,8 @@ static void link_send(struct session *session, struct link *link)
 	if (!is_stream || link->is_last)
 		link_finish(session, link);
 }
+
+/* --- replies: what the requests of a session do: link_request, link_take -------------------------------- */
 
 /* A request for downstream bytes. */
 static void link_get(struct session *session, struct link *link)
@@ -3450,116 +3633,6 @@ static void link_do(struct session *session, struct link *link)
 		link_send(session, link);
 }
 
-/* The folder in which the sessions of this server meet, or an empty text if there is none of its own. */
-static char sessions_folder[MEETING_SIZE];
-
-/*
- * Goes to the folder of the sessions, so that their names are short. Servers that inetd(8) starts have one in common,
- * as a session is a process of its own there too. Without a folder there are no sessions, and CONNECT works all the same.
- */
-static void sessions_enter(void)
-{
-	const char *base = getenv("TMPDIR");
-	char path[MEETING_SIZE];
-	struct stat status;
-
-	base = base && *base ? base : "/tmp";
-	if (opt.inetd) {
-		snprintf(path, sizeof path, "%s/proxytunnel.%u", base, (unsigned)geteuid());
-		mkdir(path, 0700);
-	} else {
-		snprintf(path, sizeof path, "%s/proxytunnel.XXXXXX", base);
-		if (mkdtemp(path))
-			strcpy(sessions_folder, path);
-	}
-	bool is_ours = lstat(path, &status) == 0 && S_ISDIR(status.st_mode) && status.st_uid == geteuid() && (status.st_mode & 077) == 0;
-	flock(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), LOCK_SH); /* so that tmpfiles.d(5) does not take it for left */
-	if (!is_ours || chdir(path) == -1) {
-		note("%s: no folder for sessions: %s", path, is_ours ? strerror(errno) : "it is not ours alone");
-		if (chdir("/") == -1) /* where nobody can make one */
-			exit(EX_OSERR);
-	}
-}
-
-static int entry_remove(const char *path, const struct stat *status, int flag, struct FTW *ftw)
-{
-	(void)status, (void)flag, (void)ftw;
-	return remove(path);
-}
-
-static int entry_open(const char *path, const struct stat *status, int flag, struct FTW *ftw)
-{
-	(void)status, (void)ftw;
-	return flag == FTW_D ? chmod(path, 0700) : 0;
-}
-
-/* Removes a folder, and whatever is in it. */
-static void folder_remove(const char *path)
-{
-	nftw(path, entry_open, 4, FTW_PHYS);
-	nftw(path, entry_remove, 4, FTW_DEPTH | FTW_PHYS);
-}
-
-/* Removes the folder, with what sessions that were killed have left. */
-static void sessions_remove(void)
-{
-	if (*sessions_folder)
-		folder_remove(sessions_folder);
-}
-
-/*
- * A session that its client has closed leaves its folder for as long as others live, no more writable, as a sign: a POST
- * and a PUT of it that come late must not open it anew, and send to the target again what it had.
- */
-static void session_bury(const char *path)
-{
-	char id[SESSION_WORD + 1];
-
-	snprintf(id, sizeof id, "%.*s", SESSION_WORD, path);
-	if (chmod(id, 0500) == 0)
-		*handlers.meeting = '\0';
-}
-
-/* Removes the folders of sessions that were closed long ago. */
-static void sessions_sweep(void)
-{
-	DIR *folder = opendir(".");
-	struct dirent *entry;
-	struct stat status;
-
-	while (folder && (entry = readdir(folder))) {
-		bool is_session = is_session_word(entry->d_name, strlen(entry->d_name)) && stat(entry->d_name, &status) == 0;
-
-		if (!is_session || status.st_mode & S_IWUSR || time(NULL) - status.st_ctime <= SESSION_TIME)
-			continue;
-		folder_remove(entry->d_name);
-	}
-	if (folder)
-		closedir(folder);
-}
-
-/* Hands a connection over to the process that a socket leads to, with what was read of it; false if that cannot be. */
-static bool link_hand(int over, int fd, const struct head *head)
-{
-	return head->length > 0 && fd_send(over, fd, head->bytes, head->length);
-}
-
-/* Hands a connection over to the session of that path, with a request that was read from it; false, with errno, if there is none. */
-static bool session_hand(const char *path, int fd, const struct head *head)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int over = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	bool is_handed;
-
-	snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
-	is_handed = over != -1 && connect(over, (struct sockaddr *)&address, sizeof address) == 0 && link_hand(over, fd, head);
-	int error = errno;
-	if (over != -1)
-		close(over);
-	errno = error;
-	return is_handed;
-}
-
 /*
  * A request has come, in the link's head: one of this session is done. Any other goes back to the listener, as proxies
  * mix those of several clients on one connection.
@@ -3581,48 +3654,6 @@ static void link_request(struct session *session, struct link *link)
 	}
 	link_hand(session->visit->returns, link->fd, &link->head);
 	link_close(session, link);
-}
-
-/* A place for a further connection: a free one, or that of the one that has been idle for longest; NULL if all are busy. */
-static struct link *session_link(struct session *session)
-{
-	struct link *oldest = NULL;
-
-	for (struct link *link = session->links; link < session->links + LINKS_MAX; link++) {
-		if (link->state == LINK_FREE)
-			return link;
-		if ((link->state == LINK_HEAD || link->state == LINK_LINGER) && (!oldest || link->moved < oldest->moved))
-			oldest = link;
-	}
-	if (oldest)
-		link_close(session, oldest);
-	return oldest;
-}
-
-/* Takes over the connections that come. */
-static void session_meet(struct session *session)
-{
-	struct head *head = &session->arrived;
-
-	while (true) {
-		head->length = HEAD_MAX;
-		int fd = fd_receive(session->meeting, head->bytes, &head->length, MSG_DONTWAIT);
-		if (head->length == 0)
-			return;
-		struct link *link = fd != -1 ? session_link(session) : NULL;
-		if (!link) {
-			close(fd);
-			continue;
-		}
-		fcntl(fd, F_SETFL, O_NONBLOCK);
-		link->fd = fd;
-		link->state = LINK_HEAD;
-		link->head.start = 0;
-		link->head.length = head->length;
-		memcpy(link->head.bytes, head->bytes, head->length);
-		link->head.bytes[head->length] = '\0';
-		link_request(session, link);
-	}
 }
 
 /* Reads the next head of a connection, as far as it has come. */
@@ -3669,6 +3700,95 @@ static void link_notice(struct session *session, struct link *link)
 	link->is_read = got > 0;
 	if (got == 0 || (got == -1 && !is_nothing(got)))
 		link_close(session, link);
+}
+
+/* --- sessions: the relay's side of a tunnel without CONNECT: session_run -------------------------------- */
+
+/* A place for a further connection: a free one, or that of the one that has been idle for longest; NULL if all are busy. */
+static struct link *session_link(struct session *session)
+{
+	struct link *oldest = NULL;
+
+	for (struct link *link = session->links; link < session->links + LINKS_MAX; link++) {
+		if (link->state == LINK_FREE)
+			return link;
+		if ((link->state == LINK_HEAD || link->state == LINK_LINGER) && (!oldest || link->moved < oldest->moved))
+			oldest = link;
+	}
+	if (oldest)
+		link_close(session, oldest);
+	return oldest;
+}
+
+/* Takes over the connections that come. */
+static void session_meet(struct session *session)
+{
+	struct head *head = &session->arrived;
+
+	while (true) {
+		head->length = HEAD_MAX;
+		int fd = fd_receive(session->meeting, head->bytes, &head->length, MSG_DONTWAIT);
+		if (head->length == 0)
+			return;
+		struct link *link = fd != -1 ? session_link(session) : NULL;
+		if (!link) {
+			close(fd);
+			continue;
+		}
+		fcntl(fd, F_SETFL, O_NONBLOCK);
+		link->fd = fd;
+		link->state = LINK_HEAD;
+		link->head.start = 0;
+		link->head.length = head->length;
+		memcpy(link->head.bytes, head->bytes, head->length);
+		link->head.bytes[head->length] = '\0';
+		link_request(session, link);
+	}
+}
+
+/* The tunnel breaks, and its client is told so. */
+static void session_break(struct session *session, const char *error)
+{
+	session->error = error;
+	close(session->target);
+}
+
+/* Whether upstream bytes may go to the target: with --tls-only not before they are known as a ClientHello. */
+static bool session_is_open(struct session *session)
+{
+	size_t held = ring_held(&session->up);
+
+	if (session->is_hello)
+		return true;
+	if (!is_hello((const unsigned char *)session->up.bytes, held < HELLO_SIZE ? held : HELLO_SIZE) ||
+	    (session->up_ended && held < HELLO_SIZE))
+		session_break(session, "cut, as it is no TLS");
+	session->is_hello = !session->error && held >= HELLO_SIZE;
+	return session->is_hello;
+}
+
+/* Goes on with the target, which may have become readable. */
+static void session_move(struct session *session, bool is_readable)
+{
+	if (!session->error && !session->refusal && session_is_open(session) && ring_held(&session->up) > 0) {
+		ssize_t put = ring_drain(&session->up, session->target);
+
+		if (put == -1 && !is_nothing(put))
+			session->refusal = strerror(errno);
+	}
+	if (!session->error && (is_readable || session->refusal) && ring_room(&session->down) > 0 && !session->down_ended) {
+		ssize_t got = ring_receive(&session->down, session->target, SIZE_MAX);
+
+		session->down_ended = got == 0;
+		if (got == -1 && !is_nothing(got))
+			session_break(session, session->refusal ? session->refusal : strerror(errno));
+	}
+	if (!session->error && session->refusal && session->down_ended)
+		session_break(session, session->refusal);
+	if (!session->error && !session->refusal && session->up_ended && !session->up_shut && ring_held(&session->up) == 0) {
+		session->up_shut = true;
+		shutdown(session->target, SHUT_WR);
+	}
 }
 
 static bool link_has_unsent(const struct link *link)
@@ -3718,51 +3838,6 @@ static double link_due(const struct session *session, const struct link *link)
 	case LINK_LINGER: return link->moved + 2 * LINGER / 1e3;
 	case LINK_STREAM: return link_has_unsent(link) ? link->moved + LINK_TIME : has_news ? 0 : link->moved + HEARTBEAT;
 	default: return link->moved + LINK_TIME;
-	}
-}
-
-/* The tunnel breaks, and its client is told so. */
-static void session_break(struct session *session, const char *error)
-{
-	session->error = error;
-	close(session->target);
-}
-
-/* Whether upstream bytes may go to the target: with --tls-only not before they are known as a ClientHello. */
-static bool session_is_open(struct session *session)
-{
-	size_t held = ring_held(&session->up);
-
-	if (session->is_hello)
-		return true;
-	if (!is_hello((const unsigned char *)session->up.bytes, held < HELLO_SIZE ? held : HELLO_SIZE) ||
-	    (session->up_ended && held < HELLO_SIZE))
-		session_break(session, "cut, as it is no TLS");
-	session->is_hello = !session->error && held >= HELLO_SIZE;
-	return session->is_hello;
-}
-
-/* Goes on with the target, which may have become readable. */
-static void session_move(struct session *session, bool is_readable)
-{
-	if (!session->error && !session->refusal && session_is_open(session) && ring_held(&session->up) > 0) {
-		ssize_t put = ring_drain(&session->up, session->target);
-
-		if (put == -1 && !is_nothing(put))
-			session->refusal = strerror(errno);
-	}
-	if (!session->error && (is_readable || session->refusal) && ring_room(&session->down) > 0 && !session->down_ended) {
-		ssize_t got = ring_receive(&session->down, session->target, SIZE_MAX);
-
-		session->down_ended = got == 0;
-		if (got == -1 && !is_nothing(got))
-			session_break(session, session->refusal ? session->refusal : strerror(errno));
-	}
-	if (!session->error && session->refusal && session->down_ended)
-		session_break(session, session->refusal);
-	if (!session->error && !session->refusal && session->up_ended && !session->up_shut && ring_held(&session->up) == 0) {
-		session->up_shut = true;
-		shutdown(session->target, SHUT_WR);
 	}
 }
 
@@ -3884,7 +3959,7 @@ static _Noreturn void session_run(const struct visit *visit, int meeting, int ta
 	exit(EX_OK);
 }
 
-/* --- serving: what the near end asks for, if it may have it: serve_open ------------------------------------ */
+/* --- serving: what the near end asks for, if it may have it: serve_open --------------------------------- */
 
 /* Connects to where the visit wants, or refuses. */
 static int visit_dial(const struct visit *visit)
@@ -3995,43 +4070,6 @@ static size_t visit_require_hello(const struct visit *visit, int far)
 	if (!net_send(far, (const char *)bytes, length))
 		die(EX_IOERR, "%s to %s: %s", visit->client, visit->to.text, strerror(errno));
 	return length;
-}
-
-/* Makes the socket of a session, whose path is then in handlers.meeting; -1 if there is one of that id already. */
-static int session_bind(const struct visit *visit, const struct ask *ask)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	char made[] = "new.XXXXXX", id[SESSION_WORD + 1];
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	bool is_named = false;
-
-	sigset_t all, before;
-
-	children_prepare();
-	if (getpid() % 64 == 0) /* now and then, whatever a client does, as it takes a while where there are many */
-		sessions_sweep();
-	sigfillset(&all);
-	sigprocmask(SIG_BLOCK, &all, &before); /* what exists is known to the handlers */
-	/* It comes to its name as a whole, so that nobody meets half of it. */
-	bool is_made = fd != -1 && mkdtemp(made);
-	if (is_made) {
-		snprintf(id, sizeof id, "%.*s", SESSION_WORD, ask->path);
-		snprintf(handlers.meeting, sizeof handlers.meeting, "%s/%s", made, ask->path + SESSION_WORD + 1);
-		strcpy(address.sun_path, handlers.meeting);
-		is_made = bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
-		is_named = is_made && rename(made, id) == 0;
-	}
-	int error = errno;
-	if (is_named)
-		strcpy(handlers.meeting, ask->path);
-	sigprocmask(SIG_SETMASK, &before, NULL);
-	if (!is_made || (!is_named && error != ENOTEMPTY && error != EEXIST))
-		visit_refuse(visit, 503, "no place for a session");
-	if (is_named)
-		return fd;
-	meeting_remove();
-	close(fd);
-	return -1;
 }
 
 /* Reads what a session is to lead to, and says if it may. */
@@ -4197,7 +4235,7 @@ static void privileges_drop(void)
 	warn("started as root, now nobody");
 }
 
-/* --- way: a stream to where the tunnel, or the requests, go: way_open -------------------------------------------- */
+/* --- way: a stream to where the tunnel, or its requests, go: way_open ----------------------------------- */
 
 /* A stream to the first host on the way. */
 static int first_reach(const struct authority *first)
@@ -4223,6 +4261,23 @@ static const struct authority *hop_next(size_t i)
 static size_t way_tunnels(void)
 {
 	return opt.hop_count - (opt.hop_count > 0 && opt.relay && !opt.relay->tls);
+}
+
+/* The proxy that requests are addressed to; NULL if they go to the relay itself. */
+static const struct hop *relay_proxy(void)
+{
+	return way_tunnels() < opt.hop_count ? &opt.hops[opt.hop_count - 1] : NULL;
+}
+
+/* The relay's authority as HTTP writes it, without the port that is understood. */
+static const char *relay_host(void)
+{
+	static char host[AUTHORITY_SIZE];
+
+	strcpy(host, opt.relay->at.text);
+	if (strcmp(opt.relay->at.port, opt.relay->tls ? "443" : "80") == 0)
+		*strrchr(host, ':') = '\0';
+	return host;
 }
 
 /* Goes through all tunnels, on a stream to the first hop; returns the stream behind them, or -1 if a new try is due. */
@@ -4258,7 +4313,7 @@ static int way_open(struct command *openssl)
 	return fd;
 }
 
-/* --- exchange: a request to the relay, and its answer: exchange_start, exchange_move ----------------------------- */
+/* --- exchange: a request to the relay, and its answer: exchange_start, exchange_decode ------------------ */
 
 enum exchange_state {
 	EXCHANGE_IDLE,			/* there is none; the connection may still be there */
@@ -4558,7 +4613,7 @@ static const char *exchange_reason(const struct exchange *exchange, int *length)
 	return reason;
 }
 
-/* --- relay: the client's side of a tunnel without CONNECT: relay_open ---------------------------------------------- */
+/* --- pump: a tunnel, and the requests that carry its bytes: pump_put, pump_start_get -------------------- */
 
 /* What the process between the tunnel and its requests knows. */
 struct pump {
@@ -4608,38 +4663,6 @@ static void pump_draw(struct pump *pump)
 		die(EX_OSERR, "no random numbers: %s", strerror(errno));
 	for (size_t i = 0; i < sizeof drawn; i++)
 		sprintf(pump->words + 2 * i + (i >= SESSION_WORD / 2), "%02x", drawn[i]);
-}
-
-static void fields_add_credentials(struct text *fields, const char *name, const struct hop *hop)
-{
-	const struct credentials *known = &hop->credentials;
-	char plain[2 * CREDENTIAL_MAX + 2], coded[BASE64_SIZE(sizeof plain)];
-
-	if (credentials_known(known) && !header_given(hop, name)) {
-		int length = snprintf(plain, sizeof plain, "%s:%s", known->user, known->password);
-
-		base64_encode(coded, plain, (size_t)length);
-		text_add(fields, "%s: Basic %s\r\n", name, coded);
-	}
-	for (const struct header *header = hop->headers; header; header = header->next)
-		text_add(fields, "%s\r\n", header->line);
-}
-
-/* The proxy that requests are addressed to; NULL if they go to the relay itself. */
-static const struct hop *relay_proxy(void)
-{
-	return way_tunnels() < opt.hop_count ? &opt.hops[opt.hop_count - 1] : NULL;
-}
-
-/* The relay's authority as HTTP writes it, without the port that is understood. */
-static const char *relay_host(void)
-{
-	static char host[AUTHORITY_SIZE];
-
-	strcpy(host, opt.relay->at.text);
-	if (strcmp(opt.relay->at.port, opt.relay->tls ? "443" : "80") == 0)
-		*strrchr(host, ':') = '\0';
-	return host;
 }
 
 /* Composes the fields of all requests; to be done again when credentials have become known. */
@@ -4791,6 +4814,83 @@ static void pump_break(struct pump *pump, const char *format, ...)
 	}
 }
 
+/* --- frames: the downstream, as the relay frames it: pump_frames ---------------------------------------- */
+
+/* A frame has come as a whole. */
+static void pump_frame(struct pump *pump)
+{
+	pump->is_answered = true;
+	pump->is_late = false;
+	pump->by_stream |= !pump->by_poll;
+	switch (pump->frame[0]) {
+	case 'B':
+		pump->is_last = true;
+		break;
+	case 'E':
+		pump->down_ended = pump->is_last = true;
+		break;
+	case 'X':
+		pump->is_last = true;
+		pump_break(pump, "the relay says: %.*s", (int)pump->frame_text_length, pump->frame_text);
+	}
+}
+
+/* Takes the head of the next frame; false if it is none. */
+static bool pump_frame_head(struct pump *pump, char byte)
+{
+	const unsigned char *head = (const unsigned char *)pump->frame;
+
+	pump->frame[pump->frame_length++] = byte;
+	if (!strchr("ODHBEX", pump->frame[0]) || !pump->frame[0] || pump->is_last)
+		return false;
+	if (pump->frame_length < sizeof pump->frame)
+		return true;
+	pump->frame_left = (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3];
+	pump->frame_text_length = 0;
+	return true;
+}
+
+/* Takes bytes of frames; false if that is not what they are. There is room for them. */
+static bool pump_frames(struct pump *pump, const char *bytes, size_t length)
+{
+	while (length > 0) {
+		if (pump->frame_length < sizeof pump->frame) {
+			if (!pump_frame_head(pump, *bytes))
+				return false;
+			bytes++, length--;
+		} else {
+			size_t part = length < pump->frame_left ? length : pump->frame_left;
+			size_t room = sizeof pump->frame_text - pump->frame_text_length, shown = part < room ? part : room;
+
+			if (pump->frame[0] == 'D') {
+				ring_add(&pump->down, bytes, part);
+			} else {
+				memcpy(pump->frame_text + pump->frame_text_length, bytes, shown);
+				pump->frame_text_length += shown;
+			}
+			bytes += part;
+			length -= part;
+			pump->frame_left -= part;
+		}
+		if (pump->frame_length == sizeof pump->frame && pump->frame_left == 0) {
+			pump_frame(pump);
+			pump->frame_length = 0;
+		}
+	}
+	return true;
+}
+
+/* --- answers: what an answer to a request means for the tunnel: pump_read ------------------------------- */
+
+/* Fails an exchange because of its answer. */
+static void pump_fail(struct exchange *exchange)
+{
+	int length;
+	const char *reason = exchange_reason(exchange, &length);
+
+	exchange_fail(exchange, "%s answered %.*s", exchange->is_marked ? "the relay" : "something on the way", length, reason);
+}
+
 /* Whether an answer is final, which then breaks the tunnel. */
 static bool pump_ends(struct pump *pump, struct exchange *exchange)
 {
@@ -4809,15 +4909,6 @@ static bool pump_ends(struct pump *pump, struct exchange *exchange)
 	else if (!exchange->is_marked && status == 407)
 		pump_break(pump, "%s refused on the way: %.*s", exchange->method, length, reason);
 	return *pump->broken;
-}
-
-/* Fails an exchange because of its answer. */
-static void pump_fail(struct exchange *exchange)
-{
-	int length;
-	const char *reason = exchange_reason(exchange, &length);
-
-	exchange_fail(exchange, "%s answered %.*s", exchange->is_marked ? "the relay" : "something on the way", length, reason);
 }
 
 /* Turns to POST where PUT and DELETE are refused on the way; false if that is not what is wrong. */
@@ -4913,70 +5004,6 @@ static void pump_answer_ack(struct pump *pump)
 	}
 }
 
-/* A frame has come as a whole. */
-static void pump_frame(struct pump *pump)
-{
-	pump->is_answered = true;
-	pump->is_late = false;
-	pump->by_stream |= !pump->by_poll;
-	switch (pump->frame[0]) {
-	case 'B':
-		pump->is_last = true;
-		break;
-	case 'E':
-		pump->down_ended = pump->is_last = true;
-		break;
-	case 'X':
-		pump->is_last = true;
-		pump_break(pump, "the relay says: %.*s", (int)pump->frame_text_length, pump->frame_text);
-	}
-}
-
-/* Takes the head of the next frame; false if it is none. */
-static bool pump_frame_head(struct pump *pump, char byte)
-{
-	const unsigned char *head = (const unsigned char *)pump->frame;
-
-	pump->frame[pump->frame_length++] = byte;
-	if (!strchr("ODHBEX", pump->frame[0]) || !pump->frame[0] || pump->is_last)
-		return false;
-	if (pump->frame_length < sizeof pump->frame)
-		return true;
-	pump->frame_left = (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3];
-	pump->frame_text_length = 0;
-	return true;
-}
-
-/* Takes bytes of frames; false if that is not what they are. There is room for them. */
-static bool pump_frames(struct pump *pump, const char *bytes, size_t length)
-{
-	while (length > 0) {
-		if (pump->frame_length < sizeof pump->frame) {
-			if (!pump_frame_head(pump, *bytes))
-				return false;
-			bytes++, length--;
-		} else {
-			size_t part = length < pump->frame_left ? length : pump->frame_left;
-			size_t room = sizeof pump->frame_text - pump->frame_text_length, shown = part < room ? part : room;
-
-			if (pump->frame[0] == 'D') {
-				ring_add(&pump->down, bytes, part);
-			} else {
-				memcpy(pump->frame_text + pump->frame_text_length, bytes, shown);
-				pump->frame_text_length += shown;
-			}
-			bytes += part;
-			length -= part;
-			pump->frame_left -= part;
-		}
-		if (pump->frame_length == sizeof pump->frame && pump->frame_left == 0) {
-			pump_frame(pump);
-			pump->frame_length = 0;
-		}
-	}
-	return true;
-}
-
 /* Polls get shorter where they are cut. */
 static void pump_shorten(struct pump *pump)
 {
@@ -5008,34 +5035,6 @@ static void pump_end_get(struct pump *pump, const char *why)
 	exchange_fail(get, "%s", in_order ? "an answer with nothing in it" : why);
 }
 
-/* Turns to polling, where frames are held back on the way; if they were not before, it may be only that nothing comes. */
-static void pump_turn_to_poll(struct pump *pump)
-{
-	if (pump->by_stream && !pump->is_late) {
-		pump->is_late = true;
-		exchange_fail(&pump->get, "no answer in %d s", FRAME_TIME);
-		return;
-	}
-	note("%s: streams are held back on the way: polling from now on", opt.relay->at.text);
-	pump->by_poll = true;
-	exchange_close(&pump->get);
-	pump->get.state = EXCHANGE_IDLE;
-}
-
-/* What an answer's body is for. */
-static bool pump_body(struct pump *pump, const struct exchange *exchange, const char *body, size_t length)
-{
-	if (exchange == &pump->get && exchange->is_marked && exchange->status == 200)
-		return pump_frames(pump, body, length);
-	if (exchange == &pump->put && exchange->is_marked) {
-		size_t room = sizeof pump->offset - pump->offset_length, part = length < room ? length : room;
-
-		memcpy(pump->offset + pump->offset_length, body, part);
-		pump->offset_length += part;
-	}
-	return true;
-}
-
 /* The answer of an exchange has come to its end. */
 static void pump_answer(struct pump *pump, struct exchange *exchange)
 {
@@ -5058,6 +5057,20 @@ static void pump_answer(struct pump *pump, struct exchange *exchange)
 	} else {
 		pump_fail(exchange);
 	}
+}
+
+/* What an answer's body is for. */
+static bool pump_body(struct pump *pump, const struct exchange *exchange, const char *body, size_t length)
+{
+	if (exchange == &pump->get && exchange->is_marked && exchange->status == 200)
+		return pump_frames(pump, body, length);
+	if (exchange == &pump->put && exchange->is_marked) {
+		size_t room = sizeof pump->offset - pump->offset_length, part = length < room ? length : room;
+
+		memcpy(pump->offset + pump->offset_length, body, part);
+		pump->offset_length += part;
+	}
+	return true;
 }
 
 /* Reads on in an answer's body, as far as there is room for what may be in it. */
@@ -5090,6 +5103,8 @@ static void pump_read(struct pump *pump, struct exchange *exchange)
 		exchange_fail(exchange, "an answer was cut");
 	}
 }
+
+/* --- turns: what is due, and what has come, until the tunnel is over: pump_run -------------------------- */
 
 /* What an exchange waits for, at its socket. */
 static short pump_events(const struct pump *pump, const struct exchange *exchange)
@@ -5139,6 +5154,20 @@ static double pump_due(const struct pump *pump, const struct exchange *exchange)
 			return exchange->moved + FRAME_TIME;
 		return exchange->moved + SILENCE;
 	}
+}
+
+/* Turns to polling, where frames are held back on the way; if they were not before, it may be only that nothing comes. */
+static void pump_turn_to_poll(struct pump *pump)
+{
+	if (pump->by_stream && !pump->is_late) {
+		pump->is_late = true;
+		exchange_fail(&pump->get, "no answer in %d s", FRAME_TIME);
+		return;
+	}
+	note("%s: streams are held back on the way: polling from now on", opt.relay->at.text);
+	pump->by_poll = true;
+	exchange_close(&pump->get);
+	pump->get.state = EXCHANGE_IDLE;
 }
 
 /* That is due now. */
@@ -5303,6 +5332,8 @@ static _Noreturn void pump_run(struct pump *pump)
 	exit(*pump->broken ? EX_IOERR : EX_OK);
 }
 
+/* --- relay: the client's side of a tunnel without CONNECT: relay_open ----------------------------------- */
+
 /* Leaves the near end to the process that it belongs to. Its descriptors stay taken, as 0 and 1 are not to be anything else. */
 static void end_leave(const struct end *near)
 {
@@ -5439,7 +5470,7 @@ static int relay_open(const struct end *near, pid_t *child)
 	return ends[0];
 }
 
-/* --- ends: tunnel_open, and what main says of it ------------------------------------------------------------ */
+/* --- ends: the far end, and what main says of it: tunnel_open, tunnel_close ----------------------------- */
 
 /* What stands behind a tunnel, besides its far end. */
 struct behind {
@@ -5477,7 +5508,48 @@ static void signal_die(int signal_number)
 	raise(signal_number);
 }
 
-/* --- listener: a child for each client: listener_run ---------------------------------------------------------- */
+/* Waits for the end of a pump, which a signal to this process ends too; returns its wait status. */
+static int pump_wait(pid_t pump)
+{
+	int status;
+
+	handlers.children[handlers.child_count++] = pump;
+	children_guard();
+	while (waitpid(pump, &status, 0) == -1 && errno == EINTR)
+		continue;
+	child_forget(pump);
+	return status;
+}
+
+/* Says what became of the tunnel, and returns the program's status. A reader that left needs no words: it knows. */
+static int tunnel_close(const struct end *far, const struct lane *up, const struct lane *down, const struct behind *behind,
+                        double started)
+{
+	const struct command *openssl = &behind->openssl;
+	int status = 0;
+
+	const struct lane *broken = down->error ? down : up;
+
+	note("%s: %llu bytes up, %llu down, %.3f s", opt.destination.text, (unsigned long long)up->carried,
+	     (unsigned long long)down->carried, seconds_now() - started);
+	if (handlers.caught)
+		signal_die(handlers.caught);
+	if (lane_cut(down) && (down->error == 0 || down->error == EPIPE))
+		return EX_IOERR;
+	close(far->in);
+	if (behind->pump && (status = pump_wait(behind->pump)) != 0 && WIFEXITED(status))
+		return WEXITSTATUS(status); /* it has said why */
+	if (behind->pump && status != 0)
+		die(EX_IOERR, "%s: the tunnel to %s broke: the process that carries it was ended by signal %d", far->in_name,
+		    opt.destination.text, WTERMSIG(status));
+	if (openssl->pid && !lane_cut(down)) /* it left first and knows why; from here that looks like a reset or an orderly end */
+		openssl_check(openssl, down->carried > 0 ? EX_IOERR : EX_PROTOCOL);
+	if (broken->error)
+		die(EX_IOERR, "%s: the tunnel to %s broke: %s", broken->failed, opt.destination.text, strerror(broken->error));
+	return EX_OK;
+}
+
+/* --- crowd: the children of a listener: children_busy, children_evict ----------------------------------- */
 
 /* The children of a listener. */
 struct children {
@@ -5590,6 +5662,8 @@ static bool children_evict(struct children *children)
 	children_forget(children, oldest);
 	return true;
 }
+
+/* --- listener: a child for each client: listener_run, listener_next ------------------------------------- */
 
 /* The near end that is one connected socket: it is known by its address, where it has one. */
 static struct end end_client(int socket)
@@ -5803,7 +5877,7 @@ static bool listener_next(struct end *near, const struct end *far)
 	return true;
 }
 
-/* --- near: where the bytes come from, or the far end goes to: near_open, fdpass --------------------------------- */
+/* --- near: where the bytes come from, or the far end goes to: near_open, fdpass ------------------------- */
 
 /* inetd(8) gives the socket as stderr too: what is said there would get among the bytes. */
 static void stderr_leave(void)
@@ -5873,48 +5947,7 @@ static int fdpass(int fd)
 	return EX_OK;
 }
 
-/* Waits for the end of a pump, which a signal to this process ends too; returns its wait status. */
-static int pump_wait(pid_t pump)
-{
-	int status;
-
-	handlers.children[handlers.child_count++] = pump;
-	children_guard();
-	while (waitpid(pump, &status, 0) == -1 && errno == EINTR)
-		continue;
-	child_forget(pump);
-	return status;
-}
-
-/* Says what became of the tunnel, and returns the program's status. A reader that left needs no words: it knows. */
-static int tunnel_close(const struct end *far, const struct lane *up, const struct lane *down, const struct behind *behind,
-                        double started)
-{
-	const struct command *openssl = &behind->openssl;
-	int status = 0;
-
-	const struct lane *broken = down->error ? down : up;
-
-	note("%s: %llu bytes up, %llu down, %.3f s", opt.destination.text, (unsigned long long)up->carried,
-	     (unsigned long long)down->carried, seconds_now() - started);
-	if (handlers.caught)
-		signal_die(handlers.caught);
-	if (lane_cut(down) && (down->error == 0 || down->error == EPIPE))
-		return EX_IOERR;
-	close(far->in);
-	if (behind->pump && (status = pump_wait(behind->pump)) != 0 && WIFEXITED(status))
-		return WEXITSTATUS(status); /* it has said why */
-	if (behind->pump && status != 0)
-		die(EX_IOERR, "%s: the tunnel to %s broke: the process that carries it was ended by signal %d", far->in_name,
-		    opt.destination.text, WTERMSIG(status));
-	if (openssl->pid && !lane_cut(down)) /* it left first and knows why; from here that looks like a reset or an orderly end */
-		openssl_check(openssl, down->carried > 0 ? EX_IOERR : EX_PROTOCOL);
-	if (broken->error)
-		die(EX_IOERR, "%s: the tunnel to %s broke: %s", broken->failed, opt.destination.text, strerror(broken->error));
-	return EX_OK;
-}
-
-/* --- options: the command line and the environment ------------------------------------------------------------ */
+/* --- usage: the texts of -h: usage, help ---------------------------------------------------------------- */
 
 static const char usage[] =
 	"usage: proxytunnel [options] -d HOST:PORT\n"
@@ -5973,6 +6006,8 @@ static const char help[] =
 	"  -q, --quiet               say nothing\n"
 	"  -h, --help                this help\n"
 	"  -V, --version             the version\n";
+
+/* --- words: the command line, word by word: option, operands -------------------------------------------- */
 
 /* Options without a letter. */
 enum { OPTION_FDPASS = 256, OPTION_MAX_CLIENTS, OPTION_PROXY_COMMAND, OPTION_RELAY, OPTION_SERVE, OPTION_ALLOW, OPTION_TLS_ONLY };
@@ -6223,6 +6258,8 @@ static void operands(int count, char **operand, struct words *words)
 		die(EX_USAGE, "%s %s: %s", operand[0], operand[1], wrong);
 }
 
+/* --- sources: what the command line leaves open: hops_complete, credentials_complete -------------------- */
+
 static const char *const proxy_variables[] = {
 	"https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy", "HTTP_PROXY",
 };
@@ -6386,25 +6423,6 @@ static void credentials_complete(const char *path)
 		opt.relay->asked |= opt.listen || opt.inetd;
 }
 
-/* What does not go together, or not here. */
-static void options_check(void)
-{
-	if (opt.listen && opt.inetd)
-		die(EX_USAGE, "-a and -i: there is one near end");
-	if (opt.fdpass && (opt.listen || opt.inetd))
-		die(EX_USAGE, "--fdpass and -%c: there is one near end", opt.listen ? 'a' : 'i');
-	if (opt.fdpass && !fdpass_possible())
-		die(EX_USAGE, "--fdpass: standard output is no Unix socket (for ssh: ProxyUseFdpass yes)");
-	if (opt.inetd && fd_type(STDIN_FILENO) != S_IFSOCK)
-		die(EX_USAGE, "-i: standard input is no socket");
-	if (opt.hop_count == 1 && (opt.hops[1].credentials.user || opt.hops[1].tls))
-		die(EX_USAGE, "%s: there is no -r", opt.hops[1].tls ? "-X" : "-R");
-	if (opt.tls_key && !opt.tls_certificate)
-		die(EX_USAGE, "-k %s: there is no certificate, -c, for this key", opt.tls_key);
-	if (opt.hops[0].host && has_control(opt.hops[0].host))
-		die(EX_USAGE, "-o %s: a control character", opt.hops[0].host);
-}
-
 /* The accounts of a server: a line user:password each, made to strings behind each other. */
 static char *accounts_read(const char *path)
 {
@@ -6423,6 +6441,27 @@ static char *accounts_read(const char *path)
 		die(EX_NOINPUT, "%s: no user:password in it", path);
 	*to = '\0';
 	return content;
+}
+
+/* --- options: all of it together, and main: options ----------------------------------------------------- */
+
+/* What does not go together, or not here. */
+static void options_check(void)
+{
+	if (opt.listen && opt.inetd)
+		die(EX_USAGE, "-a and -i: there is one near end");
+	if (opt.fdpass && (opt.listen || opt.inetd))
+		die(EX_USAGE, "--fdpass and -%c: there is one near end", opt.listen ? 'a' : 'i');
+	if (opt.fdpass && !fdpass_possible())
+		die(EX_USAGE, "--fdpass: standard output is no Unix socket (for ssh: ProxyUseFdpass yes)");
+	if (opt.inetd && fd_type(STDIN_FILENO) != S_IFSOCK)
+		die(EX_USAGE, "-i: standard input is no socket");
+	if (opt.hop_count == 1 && (opt.hops[1].credentials.user || opt.hops[1].tls))
+		die(EX_USAGE, "%s: there is no -r", opt.hops[1].tls ? "-X" : "-R");
+	if (opt.tls_key && !opt.tls_certificate)
+		die(EX_USAGE, "-k %s: there is no certificate, -c, for this key", opt.tls_key);
+	if (opt.hops[0].host && has_control(opt.hops[0].host))
+		die(EX_USAGE, "-o %s: a control character", opt.hops[0].host);
 }
 
 /* What a server needs, and what it has no use for. */
