@@ -429,19 +429,35 @@ static struct timespec time_span(double seconds)
 
 /* --- text: numbers, host:port, URLs, no_proxy: authority_parse, proxy_parse, no_proxy_names ------------- */
 
+/* The number that a text of that length is, false if it is none or does not fit in 63 bits. */
+static bool offset_parse(uint64_t *number, const char *text, size_t length)
+{
+	*number = 0;
+	for (size_t i = 0; i < length; i++) {
+		if (text[i] < '0' || text[i] > '9' || *number > (UINT64_MAX >> 1) / 10 - 1)
+			return false;
+		*number = *number * 10 + (uint64_t)(text[i] - '0');
+	}
+	return length > 0;
+}
+
 /* The decimal number that text is, from low to high, or -1: no sign, no space, nothing behind it. */
 static long number_parse(const char *text, long low, long high)
 {
-	long number = 0;
+	uint64_t number;
 
-	if (!*text)
+	if (!offset_parse(&number, text, strlen(text)) || number < (uint64_t)low || number > (uint64_t)high)
 		return -1;
-	for (; *text; text++) {
-		if (*text < '0' || *text > '9' || number > high)
-			return -1;
-		number = number * 10 + (*text - '0');
-	}
-	return number < low || number > high ? -1 : number;
+	return (long)number;
+}
+
+static char *copy(const char *text)
+{
+	char *copied = strdup(text);
+
+	if (!copied)
+		die(EX_OSERR, "out of memory");
+	return copied;
 }
 
 static bool is_control(char character)
@@ -1079,12 +1095,10 @@ static int net_listen(const char *spec)
 		.ai_socktype = SOCK_STREAM,
 		.ai_flags = AI_PASSIVE | AI_NUMERICSERV,
 	};
-	char *copied = strdup(spec);
-	const char *port, *host = copied ? listen_split(copied, &port) : NULL;
+	char *copied = copy(spec);
+	const char *port, *host = listen_split(copied, &port);
 	int on = 1, off = 0;
 
-	if (!copied)
-		die(EX_OSERR, "out of memory");
 	if (number_parse(port, 0, 65535) == -1)
 		die(EX_USAGE, "-a %s: the port is not a number from 0 to 65535", spec);
 	if (!host && opt.family == AF_UNSPEC)
@@ -1676,7 +1690,8 @@ static bool header_given(const struct hop *hop, const char *name)
 	return false;
 }
 
-static void fields_add_credentials(struct text *fields, const char *name, const struct hop *hop)
+/* Adds what a hop is told beyond the rest: credentials in the field of that name, unless the user gave that, and the user's headers. */
+static void fields_add_hop(struct text *fields, const char *name, const struct hop *hop)
 {
 	const struct credentials *known = &hop->credentials;
 	char plain[2 * CREDENTIAL_MAX + 2], coded[BASE64_SIZE(sizeof plain)];
@@ -1694,26 +1709,16 @@ static void fields_add_credentials(struct text *fields, const char *name, const 
 /* Composes the request; what the user gave replaces the header of that name. */
 static void connect_compose(struct text *request, const struct hop *hop, const struct authority *to)
 {
-	const struct credentials *known = &hop->credentials;
-
 	request->length = 0;
 	text_add(request, "CONNECT %s HTTP/1.1\r\n", to->text);
 	if (!header_given(hop, "Host"))
 		text_add(request, "Host: %s\r\n", hop->host ? hop->host : to->text);
-	if (credentials_known(known) && !header_given(hop, "Proxy-Authorization")) {
-		char plain[2 * CREDENTIAL_MAX + 2], coded[BASE64_SIZE(sizeof plain)];
-		int length = snprintf(plain, sizeof plain, "%s:%s", known->user, known->password);
-
-		base64_encode(coded, plain, (size_t)length);
-		text_add(request, "Proxy-Authorization: Basic %s\r\n", coded);
-	}
-	for (const struct header *header = hop->headers; header; header = header->next)
-		text_add(request, "%s\r\n", header->line);
+	fields_add_hop(request, "Proxy-Authorization", hop);
 	text_add(request, "\r\n");
 }
 
 /* Shows a head under -v, line by line; of a request's fields nothing but Host has its value shown, as any may hold a secret. */
-static void head_note(const char *direction, const char *head, bool is_request)
+static void head_note(const char *direction, const char *head)
 {
 	const char *cursor = head, *line;
 	int length;
@@ -1721,7 +1726,7 @@ static void head_note(const char *direction, const char *head, bool is_request)
 	while ((line = http_line(&cursor, &length)) && length > 0) {
 		int name = (int)strcspn(line, ":");
 
-		if (is_request && line != head && name < length && strncasecmp(line, "Host:", 5) != 0)
+		if (*direction == '>' && line != head && name < length && strncasecmp(line, "Host:", 5) != 0)
 			note("%s %.*s: ***", direction, name, line);
 		else
 			note("%s %.*s", direction, length, line);
@@ -1807,7 +1812,7 @@ static int connect_reply(int socket, struct head *head, const struct hop *hop, c
 		status = http_status(head->bytes + head->start);
 		if (status == -1)
 			connect_fail(HEAD_FOREIGN, head, hop, to);
-		head_note("<", head->bytes + head->start, false);
+		head_note("<", head->bytes + head->start);
 	} while (status / 100 == 1);
 	return status;
 }
@@ -1921,6 +1926,16 @@ static _Noreturn void connect_refuse(int socket, int status, const char *head, c
 	    length < REASON_SHOWN ? length : REASON_SHOWN, reason, hint);
 }
 
+/* Whether the user has just given the credentials that a proxy's answer asks for. */
+static bool refusal_ask(struct hop *hop, int status, const char *head)
+{
+	char schemes[128];
+
+	schemes_list(schemes, sizeof schemes, head);
+	return status == 407 && schemes_offer(schemes, "Basic") && !hop->credentials.user &&
+	       !header_given(hop, "Proxy-Authorization") && credentials_ask(hop);
+}
+
 /*
  * Opens the tunnel from a hop, to which the socket leads, to the next authority. The socket then stands at the
  * tunnel's first byte. False if the user has just given the credentials that lacked: a new try with them is due,
@@ -1933,7 +1948,7 @@ static bool connect_through(int socket, struct hop *hop, const struct authority 
 
 	deadline_stage("%s: no answer to CONNECT %s within %u s (-w)", hop->at.text, to->text, opt.timeout);
 	connect_compose(&request, hop, to);
-	head_note(">", request.bytes, true);
+	head_note(">", request.bytes);
 	if (!net_send(socket, request.bytes, request.length)) {
 		reply.length = reply.start = 0;
 		connect_fail(HEAD_FAILED, &reply, hop, to);
@@ -1941,13 +1956,10 @@ static bool connect_through(int socket, struct hop *hop, const struct authority 
 
 	int status = connect_reply(socket, &reply, hop, to);
 	const char *head = reply.bytes + reply.start;
-	char schemes[128];
 
 	if (status / 100 == 2)
 		return true; /* RFC 9110 9.3.6: whatever Content-Length and Transfer-Encoding say */
-	schemes_list(schemes, sizeof schemes, head);
-	if (status == 407 && schemes_offer(schemes, "Basic") && !hop->credentials.user &&
-	    !header_given(hop, "Proxy-Authorization") && credentials_ask(hop))
+	if (refusal_ask(hop, status, head))
 		return false;
 	connect_refuse(socket, status, head, hop, to);
 }
@@ -2370,11 +2382,11 @@ static int ring_pieces(const struct ring *ring, uint64_t offset, size_t length, 
 }
 
 /* Receives up to length bytes, no more than there is room for, without waiting; returns what recvmsg(2) does. */
-static ssize_t ring_receive(struct ring *ring, int socket, size_t length)
+static ssize_t ring_receive(struct ring *ring, int socket, uint64_t length)
 {
 	struct iovec pieces[2];
 	size_t room = ring_room(ring);
-	int count = ring_pieces(ring, ring->stop, length < room ? length : room, pieces);
+	int count = ring_pieces(ring, ring->stop, length < room ? (size_t)length : room, pieces);
 	struct msghdr message = { .msg_iov = pieces, .msg_iovlen = (size_t)count };
 	ssize_t got = recvmsg(socket, &message, MSG_DONTWAIT);
 
@@ -2499,9 +2511,7 @@ static int tls_start(int stream, const struct authority *peer, struct command *o
 	const char *line;
 
 	openssl->peer = peer->text;
-	openssl->said = calloc(1, COMPLAINT_MAX + 1);
-	if (!openssl->said)
-		die(EX_OSERR, "out of memory");
+	openssl->said = memory_map(COMPLAINT_MAX + 1);
 	deadline_stage("%s: no TLS handshake within %u s (-w)", peer->text, opt.timeout);
 	pid_t bridge = child_fork();
 	if (bridge == 0) {
@@ -2544,6 +2554,9 @@ struct visit {
 	int returns;			/* where a connection goes whose further requests are for others; -1: nowhere */
 	struct head head;		/* its request */
 };
+
+/* To a client that sends the body of its request only then. */
+static const char proceed[] = "HTTP/1.1 100 Continue\r\n\r\n";
 
 /* A request's head, taken apart in place. */
 struct request {
@@ -2883,18 +2896,6 @@ struct ask {
 	int status;			/* that says so */
 };
 
-/* The number that a text of that length is, false if it is none or does not fit in 63 bits. */
-static bool offset_parse(uint64_t *number, const char *text, size_t length)
-{
-	*number = 0;
-	for (size_t i = 0; i < length; i++) {
-		if (text[i] < '0' || text[i] > '9' || *number > (UINT64_MAX >> 1) / 10 - 1)
-			return false;
-		*number = *number * 10 + (uint64_t)(text[i] - '0');
-	}
-	return length > 0;
-}
-
 static bool is_session_word(const char *text, size_t length)
 {
 	return length == SESSION_WORD && strspn(text, "0123456789abcdef") >= length;
@@ -3026,7 +3027,7 @@ struct place {
 /* In memory that the listener and all its children have. */
 struct crowd {
 	atomic_long waiting;		/* children that wait, less the clients on their way to one */
-	struct place places[];		/* twice as many as clients may be: see children_limit */
+	struct place places[];		/* twice as many as clients may be: see crowd_places */
 };
 
 /* What goes with a client to a child that waits. */
@@ -3046,6 +3047,15 @@ struct seat {
 	size_t said;			/* bytes of what that holds */
 	sigset_t deadly;		/* signals that end it while it has no tunnel */
 };
+
+/*
+ * While there are sessions, as many connections again as there may be clients are let in, as they may be for a session:
+ * it is to go on whatever else stands.
+ */
+static long crowd_places(void)
+{
+	return 2 * opt.clients_max;
+}
 
 /* Ends the program, unless a client is on its way. The listener is not to count it off again. */
 static void seat_leave(const struct seat *seat)
@@ -3088,7 +3098,7 @@ static bool seat_stand(const struct seat *seat, enum stage stage)
 	long standing = 0;
 
 	atomic_store(&seat->place->stage, stage);
-	for (long i = 0; i < 2 * opt.clients_max; i++)
+	for (long i = 0; i < crowd_places(); i++)
 		standing += atomic_load(&seat->crowd->places[i].stage) >= STAGE_TUNNEL;
 	if (standing > opt.clients_max)
 		atomic_store(&seat->place->stage, STAGE_ASKED);
@@ -3557,7 +3567,7 @@ static void link_take(struct session *session, struct link *link)
 		if (known > 0)
 			got = recv(link->fd, dropped, length < *left ? length : (size_t)*left, MSG_DONTWAIT);
 		else
-			got = ring_receive(&session->up, link->fd, *left < SIZE_MAX ? (size_t)*left : SIZE_MAX);
+			got = ring_receive(&session->up, link->fd, *left);
 		if (is_nothing(got))
 			return;
 		if (got <= 0) {
@@ -3574,7 +3584,6 @@ static void link_take(struct session *session, struct link *link)
 /* Upstream bytes. Where they begin beyond what is expected, or behind the end, the answer tells. */
 static void link_put(struct session *session, struct link *link)
 {
-	static const char proceed[] = "HTTP/1.1 100 Continue\r\n\r\n";
 	struct ask *ask = &link->ask;
 
 	if (ask->ack > session->sent) {
@@ -3600,9 +3609,8 @@ static void link_put(struct session *session, struct link *link)
 /* A request to open what stands already. */
 static void link_open(struct session *session, struct link *link)
 {
-	size_t head = http_head_end(link->head.bytes, 0, link->head.length);
+	const char *body = link->head.bytes + http_head_end(link->head.bytes, 0, link->head.length);
 	struct authority to;
-	const char *body = head ? link->head.bytes + head : "";
 
 	link->ask.length = 0;
 	if (target_parse(&to, body) || strcmp(to.text, session->visit->to.text) != 0)
@@ -3853,7 +3861,7 @@ static void link_expire(struct session *session, struct link *link)
 			link_answer_put(session, link);
 	} else if (link->state == LINK_STREAM && !link_has_unsent(link)) {
 		link_send(session, link);
-	} else if (link->state != LINK_FREE) {
+	} else {
 		link_close(session, link);
 	}
 }
@@ -3868,34 +3876,46 @@ static bool session_is_over(const struct session *session)
 	return session->is_closed && (!is_busy || seconds_now() - session->asked >= LINGER / 1e3);
 }
 
-/* Polls everything, until something happens or is due; then goes on with it. False once the session has been left alone for too long. */
-static bool session_turn(struct session *session, const sigset_t *waiting)
+/* Until when a ClientHello may come; NEVER if none is waited for. */
+static double session_hello_due(const struct session *session)
 {
-	struct pollfd set[2 + LINKS_MAX] = { { .fd = session->meeting, .events = POLLIN } };
-	bool is_readable = !session->error && !session->down_ended && session->is_hello && ring_room(&session->down) > 0;
-	double due = session->is_closed ? session->asked + LINGER / 1e3 : session->asked + SESSION_TIME, now;
+	return !session->is_hello && !session->error && opt.timeout > 0 ? session->begun + opt.timeout : NEVER;
+}
 
-	set[1] = (struct pollfd){ .fd = session->error ? -1 : session->target, .events = (short)((is_readable ? POLLIN : 0) |
-	                          (session->is_hello && !session->refusal && ring_held(&session->up) > 0 ? POLLOUT : 0)) };
-	if (!set[1].events)
-		set[1].fd = -1; /* or its end both ways would be reported for ever */
-	if (!session->is_hello && !session->error && opt.timeout > 0 && session->begun + opt.timeout < due)
-		due = session->begun + opt.timeout;
+/* Says what the session waits for: its socket, its target, its links; returns until when. */
+static double session_want(const struct session *session, struct pollfd set[2 + LINKS_MAX])
+{
+	bool reads = !session->error && !session->down_ended && session->is_hello && ring_room(&session->down) > 0;
+	bool writes = !session->error && !session->refusal && session->is_hello && ring_held(&session->up) > 0;
+	double due = session->asked + (session->is_closed ? LINGER / 1e3 : SESSION_TIME), hello = session_hello_due(session);
+
+	set[0] = (struct pollfd){ .fd = session->meeting, .events = POLLIN };
+	set[1] = (struct pollfd){ .fd = reads || writes ? session->target : -1, /* or its end both ways would be reported for ever */
+	                          .events = (short)((reads ? POLLIN : 0) | (writes ? POLLOUT : 0)) };
+	due = hello < due ? hello : due;
 	for (int i = 0; i < LINKS_MAX; i++) {
 		const struct link *link = &session->links[i];
 		short events = link_events(session, link);
+		double one = link_due(session, link);
 
 		set[2 + i] = (struct pollfd){ .fd = events ? link->fd : -1, .events = events }; /* else a reset would be reported for ever */
-		if (link->state != LINK_FREE && link_due(session, link) < due)
-			due = link_due(session, link);
+		due = one < due ? one : due;
 	}
-	now = seconds_now();
+	return due;
+}
+
+/* Polls everything, until something happens or is due; then goes on with it. False once the session has been left alone for too long. */
+static bool session_turn(struct session *session, const sigset_t *waiting)
+{
+	struct pollfd set[2 + LINKS_MAX];
+	double due = session_want(session, set), now = seconds_now();
 	struct timespec wait = time_span(due > now ? due - now + 1e-3 : 0);
+
 	if (ppoll(set, 2 + LINKS_MAX, &wait, waiting) == -1)
 		return errno == EINTR;
 
 	now = seconds_now();
-	if (!session->is_hello && !session->error && opt.timeout > 0 && now - session->begun >= opt.timeout)
+	if (session_hello_due(session) <= now)
 		session_break(session, "cut, as no TLS ClientHello came in time");
 	session_move(session, set[1].revents & ~POLLOUT);
 	if (set[0].revents)
@@ -3917,7 +3937,6 @@ static _Noreturn void session_run(const struct visit *visit, int meeting, int ta
 {
 	struct session *session = memory_map(sizeof *session);
 	sigset_t awaited, waiting;
-	double started = seconds_now();
 	bool is_asked = true;
 
 	alarm(0);
@@ -3928,8 +3947,8 @@ static _Noreturn void session_run(const struct visit *visit, int meeting, int ta
 	session->up = (struct ring){ .size = UP_SIZE, .bytes = memory_map(UP_SIZE) };
 	session->down = (struct ring){ .size = DOWN_SIZE, .bytes = memory_map(DOWN_SIZE) };
 	session->is_hello = !opt.tls_only;
-	session->begun = session->asked = started;
-	session->links[0] = (struct link){ .fd = visit->socket, .ask = *ask, .begun = started, .moved = started };
+	session->begun = session->asked = seconds_now();
+	session->links[0] = (struct link){ .fd = visit->socket, .ask = *ask, .begun = session->begun, .moved = session->begun };
 	session->links[0].ask.length = 0;
 	session->links[0].ask.expects = false;
 	fcntl(target, F_SETFL, O_NONBLOCK);
@@ -3953,7 +3972,7 @@ static _Noreturn void session_run(const struct visit *visit, int meeting, int ta
 	else if (!is_asked)
 		strcpy(outcome, "left by its client");
 	warn("%s to %s: %s, %" PRIu64 " bytes up, %" PRIu64 " down, %.3f s", visit->client, visit->to.text, outcome,
-	     session->up.start, session->sent, seconds_now() - started);
+	     session->up.start, session->sent, seconds_now() - session->begun);
 	if (session->is_closed)
 		session_bury(session->path);
 	exit(EX_OK);
@@ -4075,7 +4094,6 @@ static size_t visit_require_hello(const struct visit *visit, int far)
 /* Reads what a session is to lead to, and says if it may. */
 static void visit_read_target(struct visit *visit)
 {
-	static const char proceed[] = "HTTP/1.1 100 Continue\r\n\r\n";
 	char *body = visit->head.bytes + visit->head.length;
 	size_t length = 0;
 	const char *wrong;
@@ -4237,24 +4255,16 @@ static void privileges_drop(void)
 
 /* --- way: a stream to where the tunnel, or its requests, go: way_open ----------------------------------- */
 
-/* A stream to the first host on the way. */
-static int first_reach(const struct authority *first)
-{
-	if (opt.proxy_command)
-		return command_reach(&opt.hops[0]);
-	return net_reach(first);
-}
-
 /* Where the way ends: at the destination, or at the relay that leads there. */
 static const struct authority *way_end(void)
 {
 	return opt.relay ? &opt.relay->at : &opt.destination;
 }
 
-/* Where the tunnel of a hop leads to. */
-static const struct authority *hop_next(size_t i)
+/* The stations of the way, from 0: the hops, and behind them its end. */
+static const struct authority *way_station(size_t i)
 {
-	return i + 1 < opt.hop_count ? &opt.hops[i + 1].at : way_end();
+	return i < opt.hop_count ? &opt.hops[i].at : way_end();
 }
 
 /* Through how many hops a tunnel leads: the last one before a relay is asked for its pages in plain, unless they come by TLS. */
@@ -4264,7 +4274,7 @@ static size_t way_tunnels(void)
 }
 
 /* The proxy that requests are addressed to; NULL if they go to the relay itself. */
-static const struct hop *relay_proxy(void)
+static struct hop *relay_proxy(void)
 {
 	return way_tunnels() < opt.hop_count ? &opt.hops[opt.hop_count - 1] : NULL;
 }
@@ -4286,7 +4296,7 @@ static int hops_pass(int fd)
 	for (size_t i = 0; i < way_tunnels(); i++) {
 		if (opt.hops[i].tls)
 			fd = tls_start(fd, &opt.hops[i].at, &opt.hops[i].command);
-		if (!connect_through(fd, &opt.hops[i], hop_next(i))) {
+		if (!connect_through(fd, &opt.hops[i], way_station(i + 1))) {
 			close(fd);
 			children_end();
 			return -1;
@@ -4301,7 +4311,7 @@ static int way_open(struct command *openssl)
 	size_t tunnels = way_tunnels();
 	int fd;
 
-	while ((fd = hops_pass(first_reach(opt.hop_count > 0 ? &opt.hops[0].at : way_end()))) == -1)
+	while ((fd = hops_pass(opt.proxy_command ? command_reach(&opt.hops[0]) : net_reach(way_station(0)))) == -1)
 		continue;
 	for (size_t i = 0; i < tunnels; i++)
 		if (opt.hops[i].tls)
@@ -4330,6 +4340,7 @@ enum body {
 	BODY_LENGTH,			/* so many bytes */
 	BODY_CHUNK,			/* so many bytes of a chunk */
 	BODY_CHUNK_SIZE,		/* the line before a chunk */
+	BODY_CHUNK_EXTENSION,		/* what may stand in it behind the size */
 	BODY_CHUNK_END,			/* the line end behind it */
 	BODY_TRAILER,			/* lines up to an empty one */
 	BODY_TO_END,			/* all up to the end of the stream */
@@ -4348,14 +4359,13 @@ struct exchange {
 	struct text request;
 	size_t sent;			/* of the request's head */
 	const struct ring *ring;	/* of its body */
-	uint64_t from, to;		/* the body's bytes, and those of them that are not sent yet */
+	uint64_t from, to;		/* the body's bytes that are not sent yet */
 	struct head answer;
 	int status;
 	bool is_marked;			/* by the relay */
 	enum body body;
 	uint64_t left;			/* bytes of the body, or of the chunk */
 	bool has_size;			/* a digit of the chunk's size has come */
-	bool is_size_over;		/* no more of them can come */
 	bool line_empty;		/* nothing stands in the line of the trailer yet */
 	bool may_keep;			/* the connection may serve another request */
 	double begun, moved;		/* when it was last started, and when it last sent or received */
@@ -4366,6 +4376,7 @@ struct exchange {
 	char said[256];			/* by the process that makes the connection */
 };
 
+/* Leaves no request, and no connection. */
 static void exchange_close(struct exchange *exchange)
 {
 	if (exchange->fd != -1)
@@ -4380,6 +4391,7 @@ static void exchange_close(struct exchange *exchange)
 	exchange->child = 0;
 	exchange->fd = exchange->maker = -1;
 	exchange->is_used = false;
+	exchange->state = EXCHANGE_IDLE;
 }
 
 /* The try has failed: another is due, after a while that doubles. Gives up, and ends the program, once none has done any good for long. */
@@ -4430,6 +4442,8 @@ static bool exchange_start(struct exchange *exchange)
 	exchange->sent = 0;
 	exchange->answer.start = exchange->answer.length = 0;
 	exchange->is_used = exchange_usable(exchange);
+	if (!exchange->is_used)
+		exchange_close(exchange);
 	exchange->state = exchange->is_used ? EXCHANGE_SEND : EXCHANGE_CONNECT;
 	exchange->moved = exchange->begun;
 	return exchange->is_used;
@@ -4498,7 +4512,7 @@ static void exchange_read_fields(struct exchange *exchange)
 
 	exchange->is_marked = field_lists(fields, "Tunnel-Relay", "1");
 	exchange->left = 0;
-	exchange->is_size_over = exchange->has_size = false;
+	exchange->has_size = false;
 	exchange->line_empty = true;
 	if (exchange->status == 204 || exchange->status == 304)
 		exchange->body = BODY_WHOLE;
@@ -4542,19 +4556,21 @@ static bool chunk_take(struct exchange *exchange, char byte)
 
 	switch (exchange->body) {
 	case BODY_CHUNK_SIZE:
-		if (digit != -1 && !exchange->is_size_over)
-			exchange->left = exchange->left << 4 | (uint64_t)digit, exchange->has_size = true;
-		else if (!exchange->has_size)
+		if (digit != -1) {
+			exchange->left = exchange->left << 4 | (uint64_t)digit;
+			exchange->has_size = true;
+			return exchange->left >> 56 == 0;
+		}
+		exchange->body = BODY_CHUNK_EXTENSION;
+		if (!exchange->has_size || !memchr("\r\n; \t", byte, 5))
 			return false;
-		else if (byte != '\n' && !exchange->is_size_over && byte != '\r' && byte != ';' && byte != ' ' && byte != '\t')
-			return false;
-		else if (byte != '\n')
-			exchange->is_size_over = true; /* by CR, or an extension */
-		else
+		/* fall through */
+	case BODY_CHUNK_EXTENSION:
+		if (byte == '\n')
 			exchange->body = exchange->left > 0 ? BODY_CHUNK : BODY_TRAILER;
-		return exchange->left >> 56 == 0;
+		return true;
 	case BODY_CHUNK_END:
-		exchange->is_size_over = exchange->has_size = false;
+		exchange->has_size = false;
 		if (byte == '\n')
 			exchange->body = BODY_CHUNK_SIZE;
 		return byte == '\n' || byte == '\r';
@@ -4628,10 +4644,14 @@ struct pump {
 	double gone;			/* when it was seen to be, or what it has left last made headway */
 	uint64_t acknowledged;		/* downstream, as far as the relay was told */
 	double told;			/* when a request that tells so was last begun */
-	struct exchange put, ack, get;
+	union {
+		struct {
+			struct exchange put, ack, get;
+		};
+		struct exchange exchanges[3];
+	};
 	size_t body_max, body_limit;	/* of a PUT, as things stand, and at all */
-	uint64_t put_from, put_to;	/* of the PUT under way */
-	bool put_end;			/* it says that the upstream ends behind it */
+	bool put_end;			/* the PUT under way says that the upstream ends behind it */
 	char offset[24];		/* what a PUT is answered */
 	size_t offset_length;
 	bool by_post;			/* PUT and DELETE are refused on the way */
@@ -4674,9 +4694,9 @@ static void pump_fields(struct pump *pump)
 	if (!header_given(opt.relay, "Host") && !(proxy && header_given(proxy, "Host")))
 		text_add(&pump->fields, "Host: %s\r\n", proxy && proxy->host ? proxy->host : relay_host());
 	text_add(&pump->fields, "Tunnel-Key: %s\r\n", pump->words + SESSION_WORD + 1);
-	fields_add_credentials(&pump->fields, "Authorization", opt.relay);
+	fields_add_hop(&pump->fields, "Authorization", opt.relay);
 	if (proxy)
-		fields_add_credentials(&pump->fields, "Proxy-Authorization", proxy);
+		fields_add_hop(&pump->fields, "Proxy-Authorization", proxy);
 }
 
 /* Composes a request for the session; suffix is what stands behind its id. A body's length of -1: it has none. */
@@ -4703,17 +4723,41 @@ static void pump_compose(const struct pump *pump, struct exchange *exchange, con
 }
 
 /*
- * Makes a connection in a process of its own, which passes it on, or else says why not: so nothing waits for it, and all
- * that leads to a host works as it does for CONNECT. Where commands stand on the way, it stays and ends with them.
+ * Makes a connection, and passes it on over a socket, or else says there why not; ends the process. Where commands stand on
+ * the way, it stays and ends with them.
  */
-static void pump_connect(struct pump *pump, struct exchange *exchange)
+static _Noreturn void pump_make(struct pump *pump, int over)
 {
-	struct exchange *exchanges[] = { &pump->put, &pump->ack, &pump->get };
 	struct command openssl = { .pid = 0 };
-	int ends[2];
 	char end;
 
-	exchange_close(exchange);
+	signal(SIGTERM, SIG_DFL); /* by which exchange_close ends it, ignored or not before */
+	children_guard();
+	close(pump->tunnel);
+	for (int i = 0; i < 3; i++) {
+		pump->exchanges[i].child = 0;
+		exchange_close(&pump->exchanges[i]);
+	}
+	words_to = over;
+	if (opt.timeout == 0 || opt.timeout > SILENCE)
+		opt.timeout = SILENCE; /* after which nobody waits for it any more */
+	deadline_start();
+	int fd = way_open(&openssl);
+	alarm(0);
+	if (!fd_send(over, fd, "", 1))
+		exit(EX_IOERR);
+	close(fd);
+	if (handlers.child_count > 0)
+		while (read(over, &end, 1) == -1 && errno == EINTR)
+			continue;
+	exit(EX_OK);
+}
+
+/* Has a process of its own make a connection: so nothing waits for it, and all that leads to a host works as it does for CONNECT. */
+static void pump_connect(struct pump *pump, struct exchange *exchange)
+{
+	int ends[2];
+
 	*exchange->said = '\0';
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1) {
 		exchange_fail(exchange, "cannot make a pair of sockets: %s", strerror(errno));
@@ -4721,27 +4765,8 @@ static void pump_connect(struct pump *pump, struct exchange *exchange)
 	}
 	pid_t child = fork();
 	if (child == 0) {
-		signal(SIGTERM, SIG_DFL); /* by which exchange_close ends it, ignored or not before */
-		children_guard();
 		close(ends[0]);
-		close(pump->tunnel);
-		for (int i = 0; i < 3; i++) {
-			exchanges[i]->child = 0;
-			exchange_close(exchanges[i]);
-		}
-		words_to = ends[1];
-		if (opt.timeout == 0 || opt.timeout > SILENCE)
-			opt.timeout = SILENCE; /* after which nobody waits for it any more */
-		deadline_start();
-		int fd = way_open(&openssl);
-		alarm(0);
-		if (!fd_send(ends[1], fd, "", 1))
-			exit(EX_IOERR);
-		close(fd);
-		if (handlers.child_count > 0)
-			while (read(ends[1], &end, 1) == -1 && errno == EINTR)
-				continue;
-		exit(EX_OK);
+		pump_make(pump, ends[1]);
 	}
 	close(ends[1]);
 	exchange->maker = ends[0];
@@ -4753,7 +4778,7 @@ static void pump_connect(struct pump *pump, struct exchange *exchange)
 static void pump_start(struct pump *pump, struct exchange *exchange)
 {
 	text_add(&exchange->request, "\r\n");
-	head_note(">", exchange->request.bytes, true);
+	head_note(">", exchange->request.bytes);
 	if (!exchange_start(exchange))
 		pump_connect(pump, exchange);
 }
@@ -4776,11 +4801,9 @@ static void pump_start_put(struct pump *pump)
 {
 	size_t held = ring_held(&pump->up), length = held < pump->body_max ? held : pump->body_max;
 
-	pump->put_from = pump->up.start;
-	pump->put_to = pump->up.start + length;
 	pump->put_end = pump->up_ended && length == held;
 	pump->offset_length = 0;
-	pump_put(pump, &pump->put, pump->put_from, pump->put_to, pump->put_end);
+	pump_put(pump, &pump->put, pump->up.start, pump->up.start + length, pump->put_end);
 }
 
 static void pump_start_get(struct pump *pump)
@@ -4800,7 +4823,6 @@ static void pump_start_get(struct pump *pump)
 __attribute__((format(printf, 2, 3)))
 static void pump_break(struct pump *pump, const char *format, ...)
 {
-	struct exchange *exchanges[] = { &pump->put, &pump->ack, &pump->get };
 	va_list words;
 
 	if (*pump->broken)
@@ -4808,10 +4830,8 @@ static void pump_break(struct pump *pump, const char *format, ...)
 	va_start(words, format);
 	vsnprintf(pump->broken, sizeof pump->broken, format, words);
 	va_end(words);
-	for (int i = 0; i < 3; i++) {
-		exchange_close(exchanges[i]);
-		exchanges[i]->state = EXCHANGE_IDLE;
-	}
+	for (int i = 0; i < 3; i++)
+		exchange_close(&pump->exchanges[i]);
 }
 
 /* --- frames: the downstream, as the relay frames it: pump_frames ---------------------------------------- */
@@ -4927,7 +4947,7 @@ static bool pump_turn_to_post(struct pump *pump, const struct exchange *exchange
 /* Takes less into a body where one was too large; false if it can hardly be less. */
 static bool pump_shrink(struct pump *pump, const struct exchange *exchange)
 {
-	size_t length = (size_t)(pump->put_to - pump->put_from);
+	size_t length = (size_t)(exchange->to - pump->up.start);
 
 	if (exchange->status != 413 || length <= BODY_LEAST)
 		return false;
@@ -4941,9 +4961,9 @@ static void pump_accept(struct pump *pump, uint64_t expected)
 {
 	struct exchange *put = &pump->put;
 	double now = seconds_now();
-	uint64_t length = pump->put_to - pump->put_from, taken = expected - pump->put_from;
+	uint64_t length = put->to - pump->up.start, taken = expected - pump->up.start;
 
-	if (expected < pump->put_from || expected > pump->up.stop) { /* a longer body before may have come, and its answer not */
+	if (expected < pump->up.start || expected > pump->up.stop) { /* a longer body before may have come, and its answer not */
 		pump_break(pump, "the relay wants to go on at a wrong offset");
 		return;
 	}
@@ -4954,7 +4974,7 @@ static void pump_accept(struct pump *pump, uint64_t expected)
 	if (taken > 0)
 		pump->gone = now;
 	pump->up.start = expected;
-	pump->up_done = pump->put_end && expected == pump->put_to;
+	pump->up_done = pump->put_end && expected == put->to;
 	if (taken == length && length == pump->body_max && now - put->begun < 1)
 		pump->body_max = 2 * pump->body_max < pump->body_limit ? 2 * pump->body_max : pump->body_limit;
 	if (taken < length && pump->body_max > BODY_FIRST)
@@ -4979,7 +4999,6 @@ static void pump_answer_put(struct pump *pump)
 		pump_accept(pump, expected);
 	} else if (pump_turn_to_post(pump, put) || pump_shrink(pump, put)) {
 		exchange_close(put); /* squid hangs on a connection on which it has refused a body */
-		put->state = EXCHANGE_IDLE;
 	} else {
 		pump_fail(put);
 	}
@@ -4997,7 +5016,6 @@ static void pump_answer_ack(struct pump *pump)
 		exchange_finish(ack);
 	} else if (pump_turn_to_post(pump, ack)) {
 		exchange_close(ack);
-		ack->state = EXCHANGE_IDLE;
 		pump->told = 0;
 	} else {
 		pump_fail(ack);
@@ -5027,7 +5045,7 @@ static void pump_end_get(struct pump *pump, const char *why)
 		get->failing = 0;
 	if (came >= BODY_FIRST || lasted >= GOOD_TIME || (in_order && came > 0) || pump->down_ended)
 		get->delay = 0;
-	if (in_order && get->delay == 0 && (came > 0 || lasted >= GOOD_TIME || pump->down_ended)) {
+	if (in_order && (came > 0 || lasted >= GOOD_TIME || pump->down_ended)) {
 		exchange_finish(get);
 		return;
 	}
@@ -5038,10 +5056,9 @@ static void pump_end_get(struct pump *pump, const char *why)
 /* The answer of an exchange has come to its end. */
 static void pump_answer(struct pump *pump, struct exchange *exchange)
 {
-	if (exchange == &pump->put && pump->closing > 0 && (exchange->is_marked || pump_turn_to_post(pump, exchange))) {
+	if (pump->closing > 0 && (exchange->is_marked || pump_turn_to_post(pump, exchange))) {
 		pump->is_closed = exchange->is_marked;
 		exchange_close(exchange);
-		exchange->state = EXCHANGE_IDLE;
 	} else if (pump->closing > 0) {
 		pump_fail(exchange);
 	} else if (exchange == &pump->put) {
@@ -5167,7 +5184,6 @@ static void pump_turn_to_poll(struct pump *pump)
 	note("%s: streams are held back on the way: polling from now on", opt.relay->at.text);
 	pump->by_poll = true;
 	exchange_close(&pump->get);
-	pump->get.state = EXCHANGE_IDLE;
 }
 
 /* That is due now. */
@@ -5235,7 +5251,6 @@ static void pump_move_tunnel(struct pump *pump, short events)
 		pump->is_gone = true;
 		pump->gone = seconds_now();
 		exchange_close(&pump->get);
-		pump->get.state = EXCHANGE_IDLE;
 	}
 	if (pump->down_ended && !pump->down_done && !pump->is_gone && ring_held(&pump->down) == 0) {
 		pump->down_done = true;
@@ -5258,10 +5273,8 @@ static void pump_close(struct pump *pump)
 	pump->closing = seconds_now();
 	if (pump->put.state != EXCHANGE_IDLE)
 		exchange_close(&pump->put);
-	pump->put.state = EXCHANGE_IDLE;
 	exchange_close(&pump->get);
 	exchange_close(&pump->ack);
-	pump->get.state = pump->ack.state = EXCHANGE_IDLE;
 }
 
 /* Until when the session is to be closed; who waits for the outcome of a tunnel that broke is not to wait for long. */
@@ -5273,13 +5286,12 @@ static double pump_closed_by(const struct pump *pump)
 /* Polls everything until something happens or is due, then goes on with it. */
 static void pump_turn(struct pump *pump)
 {
-	struct exchange *exchanges[] = { &pump->put, &pump->ack, &pump->get };
 	struct pollfd set[4];
 	bool takes = !pump->up_ended && ring_room(&pump->up) > 0, gives = !pump->is_gone && ring_held(&pump->down) > 0;
 	double due = pump->closing > 0 ? pump_closed_by(pump) : pump->is_gone ? pump->gone + GONE_TIME : NEVER, now;
 
 	for (int i = 0; i < 3; i++) {
-		struct exchange *exchange = exchanges[i];
+		struct exchange *exchange = &pump->exchanges[i];
 		double one = pump_due(pump, exchange);
 		short events = pump_events(pump, exchange);
 		int fd = exchange->state == EXCHANGE_CONNECT ? exchange->maker : exchange->fd;
@@ -5298,7 +5310,7 @@ static void pump_turn(struct pump *pump)
 	now = seconds_now();
 	pump_move_tunnel(pump, set[3].revents);
 	for (int i = 0; i < 3; i++) {
-		struct exchange *exchange = exchanges[i];
+		struct exchange *exchange = &pump->exchanges[i];
 
 		if (exchange->state == EXCHANGE_IDLE || exchange->state == EXCHANGE_LATER)
 			continue;
@@ -5316,8 +5328,7 @@ static _Noreturn void pump_run(struct pump *pump)
 {
 	pump->up = (struct ring){ .size = CLIENT_UP_SIZE, .bytes = memory_map(CLIENT_UP_SIZE) };
 	pump->down = (struct ring){ .size = CLIENT_DOWN_SIZE, .bytes = memory_map(CLIENT_DOWN_SIZE) };
-	memset(&pump->put, 0, offsetof(struct exchange, request)); /* it has opened the session */
-	exchange_succeed(&pump->put);
+	exchange_succeed(&pump->put); /* it has opened the session */
 	pump->put.fd = pump->ack.fd = pump->get.fd = pump->put.maker = pump->ack.maker = pump->get.maker = -1;
 	pump->body_max = BODY_FIRST;
 	pump->body_limit = BODY_MAX;
@@ -5348,13 +5359,12 @@ static void end_leave(const struct end *near)
 static _Noreturn void relay_refuse(const struct exchange *exchange)
 {
 	const struct hop *proxy = relay_proxy();
-	const char *head = exchange->answer.bytes + exchange->answer.start, *cursor = head, *at = opt.relay->at.text;
-	const char *reason;
+	const char *head = exchange->answer.bytes + exchange->answer.start, *at = opt.relay->at.text;
 	char hint[512] = "";
 	int length;
+	const char *reason = exchange_reason(exchange, &length);
 
 	alarm(0);
-	reason = exchange_reason(exchange, &length);
 	body_note(exchange->fd);
 	if (exchange->is_marked && exchange->status == 401)
 		die(EX_NOPERM, "%s: %s refused by the relay: %.*s (%s)", at, opt.destination.text, length, reason,
@@ -5364,7 +5374,7 @@ static _Noreturn void relay_refuse(const struct exchange *exchange)
 	if (exchange->status / 100 == 2)
 		die(EX_PROTOCOL, "%s: what answers there is no relay: %.*s", at, length, reason);
 	if (exchange->status == 407 || exchange->status / 100 == 3)
-		refusal_hint(hint, sizeof hint, exchange->status, cursor, proxy ? proxy : opt.relay, &opt.relay->at);
+		refusal_hint(hint, sizeof hint, exchange->status, head, proxy ? proxy : opt.relay, &opt.relay->at);
 	die(refusal_exit(exchange->status), "%s: POST for %s refused, not by the relay: %.*s%s", proxy ? proxy->at.text : at, opt.destination.text, length,
 	    reason, hint);
 }
@@ -5372,15 +5382,11 @@ static _Noreturn void relay_refuse(const struct exchange *exchange)
 /* Whether the user has just given the credentials that an answer asks for. */
 static bool relay_ask(const struct exchange *exchange)
 {
-	struct hop *proxy = relay_proxy() ? &opt.hops[opt.hop_count - 1] : NULL;
-	const char *head = exchange->answer.bytes + exchange->answer.start;
-	char schemes[128];
+	struct hop *proxy = relay_proxy();
 
 	if (exchange->is_marked && exchange->status == 401)
 		return !opt.relay->credentials.user && !header_given(opt.relay, "Authorization") && credentials_ask(opt.relay);
-	schemes_list(schemes, sizeof schemes, head);
-	return exchange->status == 407 && schemes_offer(schemes, "Basic") && proxy && !proxy->credentials.user &&
-	       !header_given(proxy, "Proxy-Authorization") && credentials_ask(proxy);
+	return proxy && refusal_ask(proxy, exchange->status, exchange->answer.bytes + exchange->answer.start);
 }
 
 /* Sends the request that opens the session, and waits for its answer; false if a new try is due. */
@@ -5395,10 +5401,9 @@ static bool relay_try(struct pump *pump)
 	open->fd = way_open(&openssl);
 	open->maker = -1;
 	deadline_stage("%s: no answer to POST for %s within %u s (-w)", opt.relay->at.text, opt.destination.text, opt.timeout);
-	head_note(">", open->request.bytes, true);
+	head_note(">", open->request.bytes);
 	open->sent = 0;
 	open->answer.start = open->answer.length = 0;
-	open->is_used = false;
 	fcntl(open->fd, F_SETFL, O_NONBLOCK);
 	open->state = EXCHANGE_SEND;
 	while (open->state == EXCHANGE_SEND || open->state == EXCHANGE_HEAD) {
@@ -5431,7 +5436,7 @@ static void relay_stand(struct pump *pump)
 			nanosleep(&pause, NULL);
 			continue;
 		}
-		head_note("<", open->answer.bytes + open->answer.start, false);
+		head_note("<", open->answer.bytes + open->answer.start);
 		bool stands = open->is_marked && (open->status == 200 || open->status == 201);
 		if (!stands && !relay_ask(open))
 			relay_refuse(open);
@@ -5481,7 +5486,7 @@ struct behind {
 /* The far end: a socket at the first byte of the tunnel to the destination. */
 static struct end tunnel_open(const struct end *near, struct behind *behind)
 {
-	const char *name = opt.hop_count > 0 ? opt.hops[0].at.text : way_end()->text;
+	const char *name = way_station(0)->text;
 	int fd;
 
 	if (!opt.relay) {
@@ -5561,19 +5566,10 @@ struct children {
 	bool shortage;			/* said already */
 };
 
-/*
- * While there are sessions, as many connections again as there may be clients are let in, as they may be for a session:
- * it is to go on whatever else stands.
- */
-static long children_places(void)
-{
-	return 2 * opt.clients_max;
-}
-
 static void children_init(struct children *children)
 {
 	const struct timeval patience = { .tv_sec = WAITING_TIME };
-	size_t size = sizeof *children->crowd + (size_t)children_places() * sizeof *children->crowd->places;
+	size_t size = sizeof *children->crowd + (size_t)crowd_places() * sizeof *children->crowd->places;
 
 	children->crowd = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (children->crowd == MAP_FAILED || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, children->queue) == -1 ||
@@ -5598,7 +5594,7 @@ static void children_reap(struct children *children)
 	pid_t child;
 
 	while ((child = waitpid(-1, NULL, WNOHANG)) > 0)
-		for (long i = 0; i < children_places(); i++)
+		for (long i = 0; i < crowd_places(); i++)
 			if (children->crowd->places[i].child == child)
 				children_forget(children, &children->crowd->places[i]);
 }
@@ -5622,9 +5618,9 @@ static bool children_busy(const struct children *children)
 
 	if (busy < opt.clients_max)
 		return false;
-	for (long i = 0; i < children_places(); i++)
+	for (long i = 0; i < crowd_places(); i++)
 		has_session |= atomic_load(&children->crowd->places[i].stage) == STAGE_SESSION;
-	return !has_session || busy >= children_places();
+	return !has_session || busy >= crowd_places();
 }
 
 /* Waits a moment for the children that a client is on the way to, as it is not known which that are. */
@@ -5635,7 +5631,7 @@ static void children_settle(const struct children *children)
 	for (int i = 0; i < 100; i++) {
 		long expected = atomic_load(&children->crowd->waiting), found = 0;
 
-		for (long place = 0; place < children_places(); place++)
+		for (long place = 0; place < crowd_places(); place++)
 			found += atomic_load(&children->crowd->places[place].stage) == STAGE_WAITING;
 		if (found <= expected)
 			return;
@@ -5649,7 +5645,7 @@ static bool children_evict(struct children *children)
 	struct place *oldest = NULL;
 
 	children_settle(children);
-	for (long i = 0; i < children_places(); i++) {
+	for (long i = 0; i < crowd_places(); i++) {
 		struct place *place = &children->crowd->places[i];
 
 		if (atomic_load(&place->stage) == STAGE_ASKED && (!oldest || place->number < oldest->number))
@@ -5785,7 +5781,7 @@ static _Noreturn void listener_end(const struct children *children)
 	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
 	pid_t left = 0;
 
-	for (long i = 0; i < children_places(); i++)
+	for (long i = 0; i < crowd_places(); i++)
 		if (atomic_load(&children->crowd->places[i].stage) != STAGE_FREE)
 			kill(children->crowd->places[i].child, SIGTERM);
 	/* As process 1 of a container this would take them along before each has said how it ended. */
@@ -5803,11 +5799,9 @@ static _Noreturn void listener_end(const struct children *children)
 /* The client that a child takes next. Until its tunnel stands, or while there is none, a signal ends the child at once. */
 static struct end client_take(struct seat *seat)
 {
-	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
-
-	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
-		if (sigismember(&seat->deadly, signals[i]))
-			signal(signals[i], SIG_DFL);
+	for (int i = 1; i < NSIG; i++)
+		if (sigismember(&seat->deadly, i) == 1)
+			signal(i, SIG_DFL);
 	sigprocmask(SIG_UNBLOCK, &seat->deadly, NULL);
 	struct end client = end_client(seat_take(seat));
 	client.own = true;
@@ -5823,7 +5817,6 @@ static struct end listener_run(const char *spec)
 {
 	static struct arrival arrival;
 	static struct seat seat = { .client = -1 };
-	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
 	const struct sigaction reap = { .sa_handler = signal_noted };
 	struct children children = { .count = 0 };
 	struct pollfd set[2] = { { .fd = -1, .events = POLLIN }, { .fd = net_listen(spec), .events = POLLIN } };
@@ -5838,8 +5831,9 @@ static struct end listener_run(const char *spec)
 	sigemptyset(&awaited);
 	sigaddset(&awaited, SIGCHLD);
 	sigaction(SIGCHLD, &reap, NULL);
-	for (int i = 0; signals[i] != SIGCHLD; i++)
-		signal_await(signals[i], &awaited);
+	signal_await(SIGTERM, &awaited);
+	signal_await(SIGINT, &awaited);
+	signal_await(SIGHUP, &awaited);
 	sigprocmask(SIG_BLOCK, &awaited, &waiting);
 	sigdelset(&waiting, SIGCHLD);
 	seat.arrival = &arrival;
@@ -6052,15 +6046,6 @@ struct words {
 	char *destination, *passfile;
 	struct hop *last;		/* the hop named last */
 };
-
-static char *copy(const char *text)
-{
-	char *copied = strdup(text);
-
-	if (!copied)
-		die(EX_OSERR, "out of memory");
-	return copied;
-}
 
 /* A copy of an argument, of which everything from start to end is wiped from the process list. */
 static char *secret_take(char *argument, char *start, const char *end)
@@ -6331,8 +6316,7 @@ static void hops_complete(void)
 		relay_parse();
 	for (size_t i = 1; i < opt.hop_count; i++)
 		hop_parse(&opt.hops[i], "-r", url_host(opt.hops[i].url));
-	if (!first->url && !*first->at.text && variable && !opt.proxy_command &&
-	    !is_exempt(opt.hop_count > 1 ? first[1].at.host : way_end()->host))
+	if (!first->url && !*first->at.text && variable && !opt.proxy_command && !is_exempt(way_station(1)->host))
 		first->url = copy(getenv(variable));
 
 	if (first->url) {
@@ -6389,6 +6373,7 @@ static void credentials_gather(struct hop *hop, const struct credentials *file, 
 	credentials_add(known, environment->user, environment->password);
 	if (known->user && !known->password && !credentials_ask(hop))
 		die(EX_USAGE, "%s: no password for %.64s, and no answer to the question for it (try -F)", hop->at.text, known->user);
+	hop->asked |= opt.listen || opt.inetd; /* nobody sits there to be asked later */
 }
 
 /* The first proxy has its sources of credentials, the last -r has its own, and those between have their URLs. */
@@ -6415,12 +6400,9 @@ static void credentials_complete(const char *path)
 			credentials_gather(hop, &file.remproxy, &last);
 		else
 			credentials_gather(hop, &none, &none);
-		hop->asked |= opt.listen || opt.inetd; /* nobody sits there to be asked later */
 	}
 	if (opt.relay)
 		credentials_gather(opt.relay, &file.relay, &relay);
-	if (opt.relay)
-		opt.relay->asked |= opt.listen || opt.inetd;
 }
 
 /* The accounts of a server: a line user:password each, made to strings behind each other. */
@@ -6517,7 +6499,7 @@ static void options(int argc, char **argv)
 	if (opt.proxy_command)
 		free(command_expand(opt.proxy_command, &opt.hops[0].at));
 	for (size_t i = 0; i < way_tunnels(); i++)
-		connect_compose(&request, &opt.hops[i], hop_next(i)); /* or the end: too large a request is never sent */
+		connect_compose(&request, &opt.hops[i], way_station(i + 1)); /* or the end: too large a request is never sent */
 }
 
 /* A descriptor of 0 to 2 that came closed would be taken by the next socket, and mistaken for the near end. */
@@ -6543,8 +6525,8 @@ int main(int argc, char **argv)
 	struct end near = near_open(), far;
 	int status;
 
+	deadline_start();
 	do {
-		deadline_start();
 		far = opt.serve ? serve_open(&near) : tunnel_open(&near, &behind);
 		alarm(0);
 		status = EX_OK;

@@ -384,7 +384,7 @@ authorization() {
 }
 
 @test "?end ends the upstream behind its body, once that is there; it may be repeated, and nothing comes behind it" {
-	start_far accept 'expect abcdef' eof 'touch ended' 'send far' 'pause 1000' close
+	start_far accept 'expect abcdef' eof 'touch ended' 'send far' 'await over'
 	relays
 	stands
 	puts 0 abc 3
@@ -1407,12 +1407,10 @@ abandoned_begin() {
 
 @test "a PUT whose bytes the target does not take for 10 s is told how far it came; meanwhile an empty one is answered, and bytes come down" {
 	start_far -r 65536 accept 'send far' 'await on' 'check 16M' 'eof 9000'
-	RELAY=$HASTY_RELAY
-	stands 9999
-	start stuck "$PEER" -c "$RELAY" -t 4 'log stuck' "$(request PUT /0 'Content-Length: 16777216\r\nConnection: close\r\n')" 'pattern 16M' sink
-	sleep 0.2
-	asks PUT /0 '' ''
-	answered 200
+	relays
+	stands
+	start stuck "$PEER" -c "$RELAY" -t 60 'log stuck' "$(request PUT /0 'Content-Length: 16777216\r\nConnection: close\r\n')" 'pattern 16M' sink
+	await has_begun
 	asks GET '/0?1&poll=9'
 	answered 200
 	body | grep -qa 'D...far'
@@ -1431,6 +1429,10 @@ abandoned_begin() {
 	done
 	puts '16777216?end' '' 16777216
 	finished far
+}
+
+has_begun() {
+	[ "$(upstream)" -gt 0 ]
 }
 
 @test "a target that takes bytes slowly holds up no PUT: it is told how far it came after 10 s" {

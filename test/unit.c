@@ -2084,8 +2084,8 @@ static void accept_group(void)
 		struct pump *pump = pump_fresh();
 		char known[32];
 
-		pump->up.start = pump->put_from = 100;
-		pump->put_to = 200;
+		pump->up.start = 100;
+		pump->put.to = 200;
 		pump->up.stop = cases[i].is_last ? 200 : 300;
 		pump->up.size = 1000;
 		pump->put_end = pump->up_ended = cases[i].is_last;
