@@ -72,6 +72,9 @@
 #include <strings.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#ifndef PORTABLE
+#include <sys/prctl.h>
+#endif
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -148,6 +151,7 @@ enum {
 };
 
 /* s */
+#define RETURN_TIME 0.01
 #define RETRY_FIRST 0.05
 #define RETRY_MOST 2.0
 #define NEVER 1e18
@@ -172,6 +176,7 @@ struct header {
 /* A command behind one of our sockets. */
 struct command {
 	pid_t pid;			/* 0: there is none */
+	pid_t bridge;			/* between an openssl and the stream that it is on; 0: there is none */
 	int complaints;			/* where an openssl complains; -1 for any other, which does so on our stderr */
 	char *said;			/* what it has said there up to now, with room for COMPLAINT_MAX + 1 */
 	const char *peer;		/* whom it speaks TLS with */
@@ -341,12 +346,15 @@ static void deadline_stage(const char *format, ...)
 
 static void meeting_remove(void)
 {
+	char path[MEETING_SIZE];
+
 	if (!*handlers.meeting)
 		return;
-	unlink(handlers.meeting);
-	*strrchr(handlers.meeting, '/') = '\0';
-	rmdir(handlers.meeting);
-	*handlers.meeting = '\0';
+	strcpy(path, handlers.meeting);
+	*handlers.meeting = '\0'; /* a signal may come in between */
+	unlink(path);
+	*strrchr(path, '/') = '\0';
+	rmdir(path);
 }
 
 /* Ends the processes that stand behind a tunnel, and removes what was made for them. A proxy command, the first, must not meet a broken pipe before. */
@@ -1220,6 +1228,15 @@ static int fd_error(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : EPIPE;
 }
 
+/* Has a descriptor lead nowhere from now on. It stays taken, so that nothing else comes to its number. */
+static void fd_leave(int fd)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	dup2(null, fd);
+	close(null);
+}
+
 /* --- commands: programs behind a socket: command_start, command_reach ----------------------------------- */
 
 /* Lets no signal end this process, unless it is ignored, without its children. */
@@ -1278,6 +1295,17 @@ static void child_forget(pid_t child)
 			handlers.children[i] = handlers.children[--handlers.child_count];
 }
 
+/* In a child: it ends also where its parent is killed; not for --fdpass, where that leaves first. */
+static void child_bind(pid_t parent)
+{
+#ifdef PORTABLE
+	(void)parent;
+#else
+	if (!opt.fdpass && (prctl(PR_SET_PDEATHSIG, SIGTERM) == -1 || getppid() != parent))
+		_exit(EX_OSERR);
+#endif
+}
+
 /*
  * Starts a command with a socket for its stdin and stdout, and complaints (-1: ours) for its stderr; returns its pid,
  * and the socket's other end in *fd. It ends with this process.
@@ -1289,8 +1317,9 @@ static pid_t command_start(const char *const argv[], int complaints, int *fd)
 	children_prepare();
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1)
 		die(EX_OSERR, "%s: %s", argv[0], strerror(errno));
-	pid_t child = child_fork();
+	pid_t parent = getpid(), child = child_fork();
 	if (child == 0) {
+		child_bind(parent);
 		signal(SIGPIPE, SIG_DFL);
 		signal(SIGINT, SIG_IGN); /* as for ourselves, once the tunnel stands */
 		dup2(ends[1], STDIN_FILENO);
@@ -1597,10 +1626,8 @@ static bool askpass_read(const char *program, const char *question, char *answer
 		return false;
 	pid_t child = fork();
 	if (child == 0) {
-		int null = open("/dev/null", O_RDONLY);
-
 		signal(SIGPIPE, SIG_DFL);
-		dup2(null, STDIN_FILENO); /* stdin holds the tunnel's bytes */
+		fd_leave(STDIN_FILENO); /* it holds the tunnel's bytes */
 		dup2(ends[1], STDOUT_FILENO);
 		execlp(program, program, question, (char *)NULL);
 		warn("%s: %s", program, strerror(errno));
@@ -1971,6 +1998,7 @@ struct end {
 	int in, out;
 	const char *in_name, *out_name;
 	bool own;			/* a socket that only this process has: its flags may change */
+	bool patient;			/* it knows by itself how long bytes may wait there */
 	uint64_t given;			/* bytes that it has been sent ahead of the shuttle */
 	struct seat *seat;		/* of the client of a listener, or NULL */
 };
@@ -2308,7 +2336,8 @@ static void shuttle(const struct end *near, const struct end *far, struct lane *
 		lane_want(down, set + 2);
 		if (set[1].fd == set[2].fd && !set[1].events)
 			set[1].fd = -1; /* down learns of it as well */
-		int ready = ppoll(set, 4, down->out == -1 ? &linger : NULL, &waiting);
+		bool is_lingering = down->out == -1 && !(far->patient && lane_holds(up));
+		int ready = ppoll(set, 4, is_lingering ? &linger : NULL, &waiting);
 		if (ready == 0 && lane_holds(up)) {
 			errno = ETIMEDOUT; /* bytes are left that the far end, itself at its end, does not take */
 			lane_fail(up, up->out_name);
@@ -2346,6 +2375,7 @@ static _Noreturn void bridge_run(int one, int other)
 /* What lies between two offsets of a stream. */
 struct ring {
 	uint64_t start, stop;
+	uint64_t rested;		/* where it stopped when its memory was last given back */
 	size_t size;
 	char *bytes;			/* of that size; the byte of an offset is at its remainder */
 };
@@ -2424,6 +2454,16 @@ static ssize_t ring_drain(struct ring *ring, int socket)
 	if (sent > 0)
 		ring->start += (uint64_t)sent;
 	return sent;
+}
+
+/* Gives back the memory of a ring that is empty and not much in use; it takes some again when it is. */
+static void ring_rest(struct ring *ring)
+{
+	if (ring_held(ring) > 0 || ring->rested == ring->stop)
+		return;
+	if (mmap(ring->bytes, ring->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+		die(EX_OSERR, "out of memory");
+	ring->rested = ring->stop;
 }
 
 /* --- tls: openssl(1) on a stream that stands already: tls_start ----------------------------------------- */
@@ -2536,9 +2576,24 @@ static int tls_start(int stream, const struct authority *peer, struct command *o
 			tls_fail(openssl);
 	for (const char *cursor = openssl->said; (line = http_line(&cursor, &length));)
 		note("%s: %.*s", peer->text, length, line);
+	openssl->bridge = bridge;
 	child_forget(bridge); /* it ends with openssl, and not before all is delivered */
 	meeting_remove();
 	return plain;
+}
+
+/* Ends an openssl that has done its work, if there is one, and its bridge; else they stay as zombies as long as we do. */
+static void tls_end(struct command *openssl)
+{
+	const pid_t ended[] = { openssl->pid, openssl->bridge };
+
+	for (int i = 0; openssl->bridge && i < 2; i++) {
+		kill(ended[i], SIGKILL);
+		while (waitpid(ended[i], NULL, 0) == -1 && errno == EINTR)
+			continue;
+		child_forget(ended[i]);
+	}
+	openssl->bridge = 0;
 }
 
 /* --- requests: what a client of a server asks for, and how it is refused: request_split, visit_refuse --- */
@@ -3081,6 +3136,8 @@ static int seat_take(struct seat *seat)
 	if (fd != -1)
 		return fd;
 	while ((fd = fd_receive(seat->queue, arrival, &length, 0)) == -1) {
+		if (length > 0)
+			atomic_store(&seat->place->stage, STAGE_ASKED); /* it waits no more, as the listener reckons already */
 		if (length > 0 || errno != EAGAIN)
 			exit(EX_OSERR); /* there is no descriptor left for the client, or no listener any more */
 		seat_leave(seat);
@@ -3282,6 +3339,7 @@ enum link_state {
 	LINK_WAIT,			/* for a downstream byte, to be answered */
 	LINK_STREAM,			/* frames go out as they arise */
 	LINK_LINGER,			/* all is sent, and may not be read yet */
+	LINK_RETURN,			/* its request is for another, and there is no room yet to hand it back */
 };
 
 /* A connection that a session holds. */
@@ -3574,7 +3632,7 @@ static void link_take(struct session *session, struct link *link)
 			link_close(session, link);
 			return;
 		}
-		link->moved = seconds_now();
+		session->asked = link->moved = seconds_now();
 		link->at += (uint64_t)got;
 		*left -= (uint64_t)got;
 	}
@@ -3592,6 +3650,8 @@ static void link_put(struct session *session, struct link *link)
 	}
 	if (ask->ack > session->down.start)
 		session->down.start = ask->ack;
+	else if (ask->length == 0)
+		ring_rest(&session->down); /* the client only lets itself be heard of */
 	link->at = ask->offset;
 	if (session->up_ended && ask->offset + ask->length > session->up.stop) {
 		link_answer(link, 416, "the upstream has ended before that");
@@ -3641,6 +3701,19 @@ static void link_do(struct session *session, struct link *link)
 		link_send(session, link);
 }
 
+/* Hands a connection back to the listener, with its request; that may have its hands full, and is tried again then. */
+static void link_return(struct session *session, struct link *link)
+{
+	bool is_handed = link_hand(session->visit->returns, link->fd, &link->head);
+
+	link->moved = seconds_now();
+	if (link->state != LINK_RETURN)
+		link->begun = link->moved;
+	link->state = LINK_RETURN;
+	if (is_handed || errno != EAGAIN || link->moved - link->begun >= LINK_TIME)
+		link_close(session, link);
+}
+
 /*
  * A request has come, in the link's head: one of this session is done. Any other goes back to the listener, as proxies
  * mix those of several clients on one connection.
@@ -3660,8 +3733,7 @@ static void link_request(struct session *session, struct link *link)
 		link_do(session, link);
 		return;
 	}
-	link_hand(session->visit->returns, link->fd, &link->head);
-	link_close(session, link);
+	link_return(session, link);
 }
 
 /* Reads the next head of a connection, as far as it has come. */
@@ -3808,7 +3880,7 @@ static bool link_has_unsent(const struct link *link)
 static short link_events(const struct session *session, const struct link *link)
 {
 	switch (link->state) {
-	case LINK_FREE: return 0;
+	case LINK_FREE: case LINK_RETURN: return 0;
 	case LINK_BODY: return ring_room(&session->up) > 0 ? POLLIN : 0;
 	case LINK_ANSWER: return POLLOUT;
 	case LINK_WAIT: return link->is_read ? 0 : POLLIN;
@@ -3844,6 +3916,7 @@ static double link_due(const struct session *session, const struct link *link)
 	case LINK_BODY: return ring_room(&session->up) > 0 ? link->moved + LINK_TIME : link->begun + STALL_TIME;
 	case LINK_WAIT: return has_news ? 0 : link->begun + (double)link->ask.poll;
 	case LINK_LINGER: return link->moved + 2 * LINGER / 1e3;
+	case LINK_RETURN: return link->moved + RETURN_TIME;
 	case LINK_STREAM: return link_has_unsent(link) ? link->moved + LINK_TIME : has_news ? 0 : link->moved + HEARTBEAT;
 	default: return link->moved + LINK_TIME;
 	}
@@ -3861,6 +3934,8 @@ static void link_expire(struct session *session, struct link *link)
 			link_answer_put(session, link);
 	} else if (link->state == LINK_STREAM && !link_has_unsent(link)) {
 		link_send(session, link);
+	} else if (link->state == LINK_RETURN) {
+		link_return(session, link);
 	} else {
 		link_close(session, link);
 	}
@@ -3872,7 +3947,7 @@ static bool session_is_over(const struct session *session)
 	bool is_busy = false;
 
 	for (const struct link *link = session->links; link < session->links + LINKS_MAX; link++)
-		is_busy |= link->state == LINK_DROP || link->state == LINK_ANSWER || link->state == LINK_LINGER;
+		is_busy |= link->state == LINK_DROP || link->state == LINK_ANSWER || link->state == LINK_LINGER || link->state == LINK_RETURN;
 	return session->is_closed && (!is_busy || seconds_now() - session->asked >= LINGER / 1e3);
 }
 
@@ -3911,9 +3986,12 @@ static bool session_turn(struct session *session, const sigset_t *waiting)
 	double due = session_want(session, set), now = seconds_now();
 	struct timespec wait = time_span(due > now ? due - now + 1e-3 : 0);
 
-	if (ppoll(set, 2 + LINKS_MAX, &wait, waiting) == -1)
-		return errno == EINTR;
-
+	if (ppoll(set, 2 + LINKS_MAX, &wait, waiting) == -1) {
+		if (errno != EINTR)
+			die(EX_OSERR, "%s to %s: cannot wait for the session: %s", session->visit->client, session->visit->to.text,
+			    strerror(errno));
+		return true;
+	}
 	now = seconds_now();
 	if (session_hello_due(session) <= now)
 		session_break(session, "cut, as no TLS ClientHello came in time");
@@ -4290,6 +4368,16 @@ static const char *relay_host(void)
 	return host;
 }
 
+/* Ends all that stands on the way. */
+static void way_close(void)
+{
+	for (size_t i = 0; i < opt.hop_count; i++)
+		tls_end(&opt.hops[i].command);
+	if (opt.relay)
+		tls_end(&opt.relay->command);
+	children_end();
+}
+
 /* Goes through all tunnels, on a stream to the first hop; returns the stream behind them, or -1 if a new try is due. */
 static int hops_pass(int fd)
 {
@@ -4298,7 +4386,7 @@ static int hops_pass(int fd)
 			fd = tls_start(fd, &opt.hops[i].at, &opt.hops[i].command);
 		if (!connect_through(fd, &opt.hops[i], way_station(i + 1))) {
 			close(fd);
-			children_end();
+			way_close();
 			return -1;
 		}
 	}
@@ -4313,13 +4401,17 @@ static int way_open(struct command *openssl)
 
 	while ((fd = hops_pass(opt.proxy_command ? command_reach(&opt.hops[0]) : net_reach(way_station(0)))) == -1)
 		continue;
-	for (size_t i = 0; i < tunnels; i++)
+	if (tunnels < opt.hop_count && opt.hops[tunnels].tls)
+		fd = tls_start(fd, &opt.hops[tunnels].at, &opt.hops[tunnels].command);
+	for (size_t i = 0; i < opt.hop_count; i++)
 		if (opt.hops[i].tls)
 			*openssl = opt.hops[i].command;
-	if (tunnels < opt.hop_count && opt.hops[tunnels].tls)
-		fd = tls_start(fd, &opt.hops[tunnels].at, openssl);
-	if (opt.relay ? opt.relay->tls : opt.destination_tls)
-		fd = tls_start(fd, way_end(), openssl);
+	if (opt.relay && opt.relay->tls) {
+		fd = tls_start(fd, &opt.relay->at, &opt.relay->command);
+		*openssl = opt.relay->command;
+	} else if (!opt.relay && opt.destination_tls) {
+		fd = tls_start(fd, &opt.destination, openssl);
+	}
 	return fd;
 }
 
@@ -4354,6 +4446,7 @@ struct exchange {
 	int fd;				/* the connection; -1: none */
 	pid_t child;			/* that makes or made it, and has the commands behind it; 0: none */
 	int maker;			/* where it passes it; -1: nowhere */
+	bool maker_leaves;		/* as soon as it has done so */
 	bool is_used;			/* it has served a request before */
 	bool is_single;			/* connections have been found closed when they were used again */
 	struct text request;
@@ -4377,18 +4470,23 @@ struct exchange {
 };
 
 /* Leaves no request, and no connection. */
+/* Waits for the end of the process that made the connection. */
+static void exchange_reap(struct exchange *exchange)
+{
+	while (exchange->child > 0 && waitpid(exchange->child, NULL, 0) == -1 && errno == EINTR)
+		continue;
+	exchange->child = 0;
+}
+
 static void exchange_close(struct exchange *exchange)
 {
 	if (exchange->fd != -1)
 		close(exchange->fd);
 	if (exchange->maker != -1)
 		close(exchange->maker);
-	if (exchange->child > 0) {
+	if (exchange->child > 0)
 		kill(exchange->child, SIGTERM);
-		while (waitpid(exchange->child, NULL, 0) == -1 && errno == EINTR)
-			continue;
-	}
-	exchange->child = 0;
+	exchange_reap(exchange);
 	exchange->fd = exchange->maker = -1;
 	exchange->is_used = false;
 	exchange->state = EXCHANGE_IDLE;
@@ -4463,6 +4561,7 @@ static void exchange_take_connection(struct exchange *exchange)
 		words_tell(words, length);
 	if (fd != -1) {
 		exchange->fd = fd;
+		exchange->maker_leaves = words[length] == '-';
 		fcntl(fd, F_SETFL, O_NONBLOCK);
 		exchange->state = EXCHANGE_SEND;
 		exchange->begun = exchange->moved = seconds_now();
@@ -4501,6 +4600,8 @@ static void exchange_send(struct exchange *exchange)
 		exchange->from += (uint64_t)sent - text;
 	}
 	exchange->state = EXCHANGE_HEAD;
+	if (exchange->maker_leaves)
+		exchange_reap(exchange); /* not before, as it takes a moment */
 }
 
 /* Sees how the body of an answer comes, and whether the connection stays. */
@@ -4634,6 +4735,7 @@ static const char *exchange_reason(const struct exchange *exchange, int *length)
 /* What the process between the tunnel and its requests knows. */
 struct pump {
 	int tunnel;			/* a socket; what it reads goes upstream */
+	pid_t parent;			/* that has its other end; 0: nobody knows who */
 	char words[2 * SESSION_WORD + 2];	/* the session's id, and its key behind a NUL */
 	struct text fields;		/* that all requests bear */
 	struct ring up, down;		/* up.start: acknowledged; down.start: written; down.stop: received */
@@ -4744,7 +4846,7 @@ static _Noreturn void pump_make(struct pump *pump, int over)
 	deadline_start();
 	int fd = way_open(&openssl);
 	alarm(0);
-	if (!fd_send(over, fd, "", 1))
+	if (!fd_send(over, fd, handlers.child_count > 0 ? "+" : "-", 1))
 		exit(EX_IOERR);
 	close(fd);
 	if (handlers.child_count > 0)
@@ -5147,6 +5249,8 @@ static void pump_move(struct pump *pump, struct exchange *exchange, short events
 		exchange_read_head(exchange);
 	if (exchange == &pump->get && was_awaited && exchange->state == EXCHANGE_LATER)
 		pump_shorten(pump);
+	if (exchange->state == EXCHANGE_BODY && !exchange->is_marked)
+		exchange->state = EXCHANGE_DONE; /* what answers in the relay's place may do so without end */
 	if (events & ~POLLOUT && exchange->state == EXCHANGE_BODY && pump_events(pump, exchange))
 		pump_read(pump, exchange);
 	if (exchange->state == EXCHANGE_DONE)
@@ -5225,6 +5329,10 @@ static void pump_begin(struct pump *pump)
 	}
 	if (pump->closing > 0)
 		return;
+	if (ack->state == EXCHANGE_IDLE && is_due[1]) {
+		ring_rest(&pump->up);
+		ring_rest(&pump->down);
+	}
 	if (ack->state == EXCHANGE_IDLE ? is_due[1] || must_tell : ack->state == EXCHANGE_LATER && is_due[1])
 		pump_put(pump, ack, pump->up.start, pump->up.start, false);
 	if (!pump->down_ended && !pump->is_gone && ring_room(&pump->down) > 0 && (get->state == EXCHANGE_IDLE || (get->state == EXCHANGE_LATER && is_due[2])))
@@ -5234,6 +5342,7 @@ static void pump_begin(struct pump *pump)
 /* Goes on with the tunnel, whose socket polled so. */
 static void pump_move_tunnel(struct pump *pump, short events)
 {
+	bool is_left = pump->down_done && pump->parent && getppid() != pump->parent; /* its end both ways would look like that */
 	ssize_t moved = 1;
 
 	if (events & ~POLLOUT && !pump->up_ended && ring_room(&pump->up) > 0) {
@@ -5247,7 +5356,7 @@ static void pump_move_tunnel(struct pump *pump, short events)
 		if (moved == -1 && !is_nothing(moved))
 			events |= POLLERR;
 	}
-	if (events & (POLLHUP | POLLERR) && !pump->is_gone && !pump->down_done) {
+	if (!pump->is_gone && (is_left || (events & (POLLHUP | POLLERR) && !pump->down_done))) {
 		pump->is_gone = true;
 		pump->gone = seconds_now();
 		exchange_close(&pump->get);
@@ -5345,16 +5454,6 @@ static _Noreturn void pump_run(struct pump *pump)
 
 /* --- relay: the client's side of a tunnel without CONNECT: relay_open ----------------------------------- */
 
-/* Leaves the near end to the process that it belongs to. Its descriptors stay taken, as 0 and 1 are not to be anything else. */
-static void end_leave(const struct end *near)
-{
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	dup2(null, near->in);
-	dup2(null, near->out);
-	close(null);
-}
-
 /* Ends the program: the relay, or something on the way, said no. */
 static _Noreturn void relay_refuse(const struct exchange *exchange)
 {
@@ -5429,10 +5528,11 @@ static void relay_stand(struct pump *pump)
 		if (!relay_try(pump)) {
 			const struct timespec pause = time_span(open->delay);
 
-			if (open->answer.length > 0)
+			if (open->answer.length > open->answer.start)
 				die(EX_PROTOCOL, "%s: POST for %s: %s", opt.relay->at.text, opt.destination.text, open->seen);
 			if (++tries == OPEN_TRIES)
 				die(EX_UNAVAILABLE, "%s: POST for %s: %s", opt.relay->at.text, opt.destination.text, open->seen);
+			way_close();
 			nanosleep(&pause, NULL);
 			continue;
 		}
@@ -5441,7 +5541,7 @@ static void relay_stand(struct pump *pump)
 		if (!stands && !relay_ask(open))
 			relay_refuse(open);
 		exchange_close(open);
-		children_end();
+		way_close();
 		if (stands)
 			return;
 	}
@@ -5461,13 +5561,15 @@ static int relay_open(const struct end *near, pid_t *child)
 		die(EX_OSERR, "cannot make a pair of sockets: %s", strerror(errno));
 	for (size_t i = 0; i < opt.hop_count; i++)
 		opt.hops[i].asked = true; /* nobody expects to be asked later */
+	pump->parent = opt.fdpass ? 0 : getpid();
 	*child = fork();
 	if (*child == -1)
 		die(EX_OSERR, "cannot start a process: %s", strerror(errno));
 	if (*child == 0) {
 		alarm(0);
 		close(ends[0]);
-		end_leave(near);
+		fd_leave(near->in); /* which belong to the other */
+		fd_leave(near->out);
 		pump->tunnel = ends[1];
 		pump_run(pump);
 	}
@@ -5497,7 +5599,7 @@ static struct end tunnel_open(const struct end *near, struct behind *behind)
 		if (opt.destination_tls)
 			fd = tls_start(fd, &opt.destination, &behind->openssl);
 	}
-	return (struct end){ .in = fd, .out = fd, .in_name = name, .out_name = name, .own = true };
+	return (struct end){ .in = fd, .out = fd, .in_name = name, .out_name = name, .own = true, .patient = behind->pump };
 }
 
 /* Ends the program as a signal would have. */
@@ -5733,6 +5835,11 @@ static bool client_place(struct children *children, int client, size_t said, str
 		}
 		atomic_fetch_add(&children->crowd->waiting, 1);
 	}
+	if (children->count == crowd_places()) { /* with those that wait, and do not come to what is queued for them */
+		client_turn_away(client);
+		close(client);
+		return false;
+	}
 	seat->said = said;
 	return child_start(children, client, number, seat);
 }
@@ -5790,7 +5897,9 @@ static _Noreturn void listener_end(const struct children *children)
 		if (left == 0)
 			nanosleep(&pause, NULL);
 	}
-	sessions_remove();
+	close(children->queue[0]);
+	close(children->returned[0]);
+	sessions_remove(); /* which takes a descriptor */
 	if (handlers.caught != SIGTERM)
 		signal_die(handlers.caught);
 	exit(EX_OK);
@@ -5823,11 +5932,11 @@ static struct end listener_run(const char *spec)
 	sigset_t awaited, waiting;
 	bool is_child = false;
 
+	children_init(&children);
 	if (opt.serve) {
 		privileges_drop();
 		sessions_enter();
 	}
-	children_init(&children);
 	sigemptyset(&awaited);
 	sigaddset(&awaited, SIGCHLD);
 	sigaction(SIGCHLD, &reap, NULL);
@@ -5880,7 +5989,15 @@ static void stderr_leave(void)
 
 	if (fstat(STDIN_FILENO, &in) == 0 && fstat(STDERR_FILENO, &error) == 0 && S_ISSOCK(in.st_mode) &&
 	    in.st_dev == error.st_dev && in.st_ino == error.st_ino)
-		dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDERR_FILENO);
+		fd_leave(STDERR_FILENO);
+}
+
+/* The near end of -i: the socket on stdin. inetd(8) gives it as stdout too, which would keep it open after its end. */
+static struct end inetd_open(void)
+{
+	fd_leave(STDOUT_FILENO);
+	net_tune(STDIN_FILENO);
+	return end_client(STDIN_FILENO);
 }
 
 /* The near end. A listener returns here in each of its children. */
@@ -5895,8 +6012,7 @@ static struct end near_open(void)
 			privileges_drop();
 			sessions_enter();
 		}
-		near = end_client(STDIN_FILENO);
-		net_tune(STDIN_FILENO);
+		near = inetd_open();
 	}
 	return near;
 }

@@ -343,6 +343,13 @@ breaks() {
 	breaks 'GET refused on the way: 407 Who' "send $(unmarked '407 Who' 'Proxy-Authenticate: Basic realm=x')" gone
 }
 
+@test "in mid session, what is not the relay's is known by its head, though its body goes on without end" {
+	start_peer relay accept head 'expect host:22' "send $STANDS" accept 'expect GET ' head 'send HTTP/1.1 200 OK\r\n\r\n' \
+		'trickle 100 forever x &' accept 'expect GET ' head "send ${STREAM}D\0\0\x03abc" hold
+	between 'expect abc' 'signal TERM' 'status 143'
+	ours_end
+}
+
 @test "in mid session, any other answer to a GET is no end: it is asked for again, and nothing is said" {
 	local answer
 
@@ -706,6 +713,23 @@ closed_are() {
 	finished target
 	[ ! -s log ]
 	closed
+}
+
+@test "-i: the process that speaks with the relay has nothing of the client's, whose connection ends with the program" {
+	local pump
+
+	target accept 'send far' gone
+	start_listener listener socat -dd TCP-LISTEN:0,bind=127.0.0.1,fork \
+		"EXEC:$PROXYTUNNEL -i --relay http\://127.0.0.1\:$RELAY/t -d 127.0.0.1\:$TARGET,nofork"
+	start near "$PEER" -c "$PORT" 'expect far' 'touch up' 'gone 4000'
+	await test -e up
+	pump=$(pump)
+	kill -STOP "$pump"
+	kill -KILL "$(awk '/^PPid/ { print $2 }' "/proc/$pump/status")"
+	finished near
+	kill -CONT "$pump"
+	closed
+	stop target
 }
 
 @test "--fdpass: the parent leaves at once, a child carries all, each end reaches the other side, and the session is closed" {
@@ -1167,6 +1191,13 @@ lines() {
 	done
 }
 
+@test "a signal ends it when the target has ended and the relay has gone, and what tries to close the session is soon gone too" {
+	start_peer relay accept head 'expect host:22' "send $STANDS" accept 'expect GET ' head "send ${STREAM}D\0\0\x03abc$END" close
+	between 'expect abc' eof 'signal TERM' 'status 143'
+	finished relay
+	await_for 30 ours_gone
+}
+
 @test "a signal ends it while it waits for its session to be closed, and nothing is left" {
 	local name
 
@@ -1212,6 +1243,53 @@ lines() {
 	client 'pattern 1M' half-close 'check 1M 1' eof 'status 0'
 	finished target
 	closed
+}
+
+# While the way is cut, more is sent than this side holds.
+@test "what a target that has ended its side has still to take is delivered, however long the way there is cut" {
+	own way start_haproxy "$RELAY"
+	route_to "$PORT"
+	target accept half-close 'check 1M' 'touch some' 'check 31M 1' eof
+	start_client client eof 'pattern 1M' 'await cut' 'pattern 31M 1 &' 'pause 2000' 'touch waits' join half-close 'status 0'
+	await test -e some
+	server_kill "${OWN[way]}"
+	touch cut
+	await test -e waits
+	server_again "${OWN[way]}"
+	OWN[way]=$PID
+	finished client
+	finished target
+	closed
+}
+
+# zombies: those among the program, and what it has started, of which start NAME is the peer that started it.
+zombies() {
+	cat /proc/[0-9]*/stat 2>/dev/null | awk -v top="${PIDS[$1]}" '
+		{ pid = $1; sub(/.*\) /, ""); parent[pid] = $2; state[pid] = $1 }
+		END {
+			for (pid in parent) {
+				for (up = pid; up > 1 && up != top; up = parent[up]) ;
+				if (up == top && state[pid] == "Z") print pid
+			}
+		}'
+}
+
+@test "no process that has ended stays as a zombie of a tunnel that stands, be the relay http:// or https://" {
+	local url
+
+	for url in "http://127.0.0.1:$RELAY/t" "https://localhost:$TLS_RELAY/t"; do
+		ROUTE=(--relay "$url" "${CA[@]}")
+		target accept 'expect up' 'send far' gone
+		start_client near 'send up' 'expect far' 'touch up' 'await seen' close 'status 74'
+		await test -e up
+		await eval '[ -z "$(zombies near)" ]'
+		rm up
+		touch seen
+		finished near
+		finished target
+		closed
+		rm seen
+	done
 }
 
 @test "the process that speaks with the relay is killed: 74, and one line" {

@@ -358,6 +358,13 @@ drive_tls() {
 	done
 }
 
+@test "SIGKILL leaves no openssl behind either" {
+	start_far 'send some' hold
+	drive_tls 'expect some' 'signal KILL' 'status 137'
+	await ours_gone
+	finished far
+}
+
 @test "a Ctrl-C to the process group does not end a tunnel that stands within TLS" {
 	local pid
 
