@@ -5932,11 +5932,11 @@ static struct end listener_run(const char *spec)
 	sigset_t awaited, waiting;
 	bool is_child = false;
 
-	children_init(&children);
-	if (opt.serve) {
+	if (opt.serve)
 		privileges_drop();
+	children_init(&children);
+	if (opt.serve)
 		sessions_enter();
-	}
 	sigemptyset(&awaited);
 	sigaddset(&awaited, SIGCHLD);
 	sigaction(SIGCHLD, &reap, NULL);

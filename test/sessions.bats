@@ -23,6 +23,7 @@ setup_file() {
 	idle_begin
 	unheard_begin
 	vanished_begin
+	slow_begin
 	abandoned_begin
 }
 
@@ -567,6 +568,27 @@ grown() {
 	[ "$(wc -c <stream)" -ge 4194304 ]
 }
 
+@test "a session that has been busy holds little memory once its client has only itself to be heard of" {
+	start_far loop 'echo 64K'
+	relays
+	stands
+	start stream "$PEER" -c "$RELAY" "$(request GET '/0?1')" sink
+	ask "$(request PUT /0 'Content-Length: 1048576\r\nConnection: close\r\n')" 'pattern 1M'
+	answered 200 1048576
+	await puts 1048576 '' 1048576 'Tunnel-Ack: 1048576\r\n'
+	[ "$(anonymous)" -gt 1000 ] || [ -n "$SANITIZED" ]
+	puts 1048576 '' 1048576 'Tunnel-Ack: 1048576\r\n'
+	[ "$(anonymous)" -lt 500 ] || [ -n "$SANITIZED" ]
+	SEQUENCE=9
+	puts 1048576 more 1048580
+	gets 1048576 "$(frame O 1048580)" "$(frame D more)"
+}
+
+# anonymous: the KiB of the session's own memory, of the only one that has any of note.
+anonymous() {
+	children | sed 's|.*|/proc/&/status|' | xargs awk '/^RssAnon:/ && $2 > most { most = $2 } END { print most }'
+}
+
 @test "a stream goes on with another after 64 MiB, and not a byte is lost" {
 	relays
 	ROUTE+=(-v)
@@ -867,6 +889,36 @@ all_refused() {
 	ask "${sent[@]}" "${told[@]}" half-close
 }
 
+@test "a request for another session, on a connection that this one has, waits while the listener has its hands full" {
+	local big n
+
+	start_far loop 'echo 64K'
+	relays
+	stands 2
+	stands 1
+	session 99
+	big=$(request PUT /0 "X: $(printf 'x%.0s' {1..64500})\r\n" '')
+	session 1
+	for n in 1 2 3 4 5 6; do
+		start "fills$n" "$PEER" -c "$RELAY" "$(request PUT /0 '' '')" head 'expect 0' "touch kept$n" 'await stopped' "$big" "touch sent$n" 'expect HTTP/1.1 410 '
+	done
+	set -- "$(request PUT /0 '' '')" head 'expect 0' 'touch kept' 'await full'
+	session 2
+	start other "$PEER" -c "$RELAY" "$@" "$(request PUT /0 '' up)" 'touch asked' head 'expect 2'
+	await eval '[ "$(ls kept* | wc -l)" -eq 7 ]'
+	kill -STOP "${PIDS[relay]}"
+	touch stopped
+	await eval '[ "$(ls sent* | wc -l)" -eq 6 ]'
+	touch full
+	await test -e asked
+	sleep 0.2
+	kill -CONT "${PIDS[relay]}"
+	finished other
+	for n in 1 2 3 4 5 6; do
+		finished "fills$n"
+	done
+}
+
 # --- how many ----------------------------------------------------------------------------
 
 @test "when as many sessions stand as may be, a further one, and CONNECT, are told 503; those go on, and one that ends makes room" {
@@ -951,6 +1003,34 @@ opens_many() {
 	"$PEER" -c "$RELAY" -t 60 "${steps[@]}"
 	session 1001
 	refuses 503 POST '' '' "127.0.0.1:$FAR"
+}
+
+# Four heads of 64 KiB fill what the listener has for children that wait; and at most 16 are there for 8 clients.
+@test "clients that children which wait do not come for are told 503, and none of it lasts" {
+	local session waiting big pid
+
+	start_far loop 'echo 64K'
+	relays --max-clients 8
+	stands
+	session=$(children)
+	session 99
+	big=$(request PUT /0 "X: $(printf 'x%.0s' {1..64500})\r\n" '')
+	session 1
+	start crowd "$PEER" -c "$RELAY" -t 60 'crowd 14' "send PUT /t/$ID/0 HTTP/1.1\r\nHost: a\r\nTunnel-Key: $KEY\r\nContent-Length: 0\r\n" \
+		'meet begun' 'send \r\n' head 'expect 0' 'meet kept' 'await stopped' "$big" 'meet asked' 'expect HTTP/1.1 '
+	await test -e kept
+	waiting=$(children | grep -vx "$session")
+	for pid in $waiting; do kill -STOP "$pid"; done
+	touch stopped
+	await_for 10 grep -q 'to -: 503, too many clients' relay.err
+	for pid in $waiting; do kill -CONT "$pid"; done
+	finished crowd
+	asks DELETE ''
+	answered 204
+	await_for 30 eval '[ -z "$(children)" ]'
+	for pid in 1 2 3; do
+		ask "send CONNECT 127.0.0.1:$FAR HTTP/1.1\r\nHost: a\r\n\r\nup" 'expect HTTP/1.1 200 Connection established\r\n\r\nup' half-close
+	done
 }
 
 # --- none touches another ----------------------------------------------------------------
@@ -1268,6 +1348,25 @@ all_ended() {
 	ask "send CONNECT 127.0.0.1:$FAR HTTP/1.1\r\nHost: a\r\n\r\nup" 'expect HTTP/1.1 200 Connection established\r\n\r\nfar' half-close
 }
 
+@test "with next to no descriptors a server says so, or serves what it can, and leaves no folder behind" {
+	local n
+
+	for n in {7..20}; do
+		start few sh -c 'ulimit -Sn "$0" && exec "$@"' "$n" env TMPDIR="$FOLDER" "$PROXYTUNNEL" --serve -a 0 --allow '*:22'
+		await says_or_ended few 'listening on'
+		kill -TERM "${PIDS[few]}" 2>/dev/null || true
+		if grep -q 'listening on' few.err; then finished few; else finished few 71; fi
+		[ -z "$(ls -A "$FOLDER")" ]
+	done
+	start_far loop 'echo 64K'
+	start_listener relay sh -c 'ulimit -Sn 17 && exec "$@"' sh env TMPDIR="$FOLDER" "$PROXYTUNNEL" --serve -a 0 --allow '127.0.0.1:*'
+	RELAY=$PORT
+	session 1
+	asks POST '' '' "127.0.0.1:$FAR"
+	logs "127.0.0.1:* session $ID to 127.0.0.1:$FAR: cannot wait for the session: *"
+	await is_gone
+}
+
 # inetd: a server for each connection, as a child of socat has it; on RELAY.
 inetd() {
 	free_port
@@ -1293,6 +1392,23 @@ port_taken() {
 	asks DELETE ''
 	await none_meet
 	rm -r "$FOLDER"/proxytunnel.*
+}
+
+@test "with -i a session does not keep the connection that opened it" {
+	inetd
+	start_far loop 'echo 64K'
+	stands
+	await has_let_it_go
+	puts 0 up 2
+	asks DELETE ''
+	answered 204
+	await none_meet
+	rm -r "$FOLDER"/proxytunnel.*
+}
+
+# It was on descriptors 0 and 1.
+has_let_it_go() {
+	[ -z "$(find "/proc/$(children socat)/fd" -name '[01]' -lname 'socket:*')" ]
 }
 
 @test "with -i a folder that others may enter, or have made, is not taken for sessions" {
@@ -1374,6 +1490,18 @@ unheard_begin() {
 	RELAY=$HASTY_RELAY
 	session 1
 	is_gone
+}
+
+# A body that comes so slowly that it takes longer than a session may be without a request; its bytes count too.
+slow_begin() {
+	beside_far slow_far accept sink
+	session 2
+	beside slow "$PEER" -c "$RELAY" -t 600 "$(opens)" head 'expect it stands' "$(request PUT /0 'Content-Length: 80\r\n')" 'trickle 100 80 x' \
+		head 'expect 80' 'touch passed'
+}
+
+@test "a session stays while a body comes, however slowly" {
+	await_for 60 test -e "$SERVERS/slow/passed"
 }
 
 # A client that is killed, and the process behind it with it, while bytes come.
