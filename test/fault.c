@@ -14,7 +14,8 @@
  *	-p  where the port goes on which it listens (stdout)	-t  give up after so long (120 s)
  *	-s  seed of what is random (1)
  *
- * The faults come in turn, shuffled, each where it is possible next; one that is not for long becomes another:
+ * The faults come in turn, shuffled, each where it is possible next; one that is not for long becomes another
+ * that cuts too, or that does not either. The first six cut:
  *
  *	before	the client is reset before its request is forwarded
  *	after	both are cut once it is forwarded, before there is an answer
@@ -32,8 +33,8 @@
  * answer from PORT), or a status of three digits, in an answer of our own.
  *
  * Bodies of requests need a Content-Length, answers one or the end of their connection. SIGTERM ends it, and
- * what it counted is then on stdout, a name and a number a line: each kind of fault, "faults" and "requests";
- * with -c "requests", "connections", and the most requests within any one "second" and any one "minute".
+ * what it counted is then on stdout, a name and a number a line: each kind of fault, "faults", of these "cuts",
+ * and "requests"; with -c "requests", "connections", and the most requests within any one "second" and any one "minute".
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -70,7 +71,11 @@ static const char * const names[KINDS] = {
 	"before", "after", "lost", "body", "fin", "rst", "twice", "again", "replay", "held", "stalled",
 };
 
-enum { IN_ANSWER = 1 << FIN | 1 << RST | 1 << STALLED };
+enum {
+	ALL = (1 << KINDS) - 1,
+	IN_ANSWER = 1 << FIN | 1 << RST | 1 << STALLED,
+	CUTS = 1 << BEFORE | 1 << AFTER | 1 << LOST | 1 << BODY | 1 << FIN | 1 << RST,
+};
 
 /* What all processes share. */
 static struct shared {
@@ -500,12 +505,16 @@ static void plan_make(void)
 /* Whether this one is now to happen, of these kinds, and as which of them. */
 static bool fault_due(unsigned long number, unsigned kinds, unsigned long bytes, enum kind *kind)
 {
+	unsigned likes;
+
 	*kind = plan[number].kind;
 	if (atomic_load(&shared->happened[number]) || bytes < plan[number].at)
 		return false;
-	if (bytes > plan[number].at + PATIENCE * every)		/* there may be no chance for its own kind */
-		while ((kinds >> *kind & 1) == 0)
+	if (bytes > plan[number].at + PATIENCE * every) {	/* there may be no chance for its own kind */
+		likes = CUTS >> *kind & 1 ? CUTS : ALL - CUTS;
+		while (((kinds & likes) >> *kind & 1) == 0)
 			*kind = (enum kind)random_below(KINDS);
+	}
 	return kinds >> *kind & 1;
 }
 
@@ -589,7 +598,7 @@ static void replay_send(struct link *l)
 /* Which faults a request may have. */
 static unsigned request_kinds(const struct link *l)
 {
-	unsigned kinds = (1U << KINDS) - 1 - IN_ANSWER;
+	unsigned kinds = ALL - IN_ANSWER;
 
 	if (l->size == l->head)
 		kinds &= ~(1U << BODY);
@@ -653,14 +662,16 @@ static void client_fault(int client)
 
 static void report_faults(void)
 {
-	unsigned long all = 0, n;
+	unsigned long all = 0, cuts = 0, n;
 
 	for (int i = 0; i < KINDS; i++) {
 		n = atomic_load(&shared->counts[i]);
 		printf("%s %lu\n", names[i], n);
 		all += n;
+		if (CUTS >> i & 1)
+			cuts += n;
 	}
-	printf("faults %lu\nrequests %lu\n", all, atomic_load(&shared->requests));
+	printf("faults %lu\ncuts %lu\nrequests %lu\n", all, cuts, atomic_load(&shared->requests));
 }
 
 /* --- one thing to do with every request ------------------------------ */

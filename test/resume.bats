@@ -12,10 +12,10 @@ setup_file() {
 	servers_begin
 	start_proxytunnel --allow '127.0.0.1:*'
 	export RELAY=$PORT RELAY_LOG=$SERVER_DIR/log
-	for seed in 1 2 3; do
+	for seed in 1 2; do
 		faults_begin up "$seed"
-		faults_begin down "$((seed + 3))"
-		faults_begin both "$((seed + 6))"
+		faults_begin down "$((seed + 2))"
+		faults_begin both "$((seed + 4))"
 	done
 }
 
@@ -112,25 +112,22 @@ restarted() {
 
 # --- connections that fail in every way ------------------------------------------------------------
 
-@test "50 requests or answers are cut, reset, doubled, replayed, held or lost within 64 MiB up, which are exact" {
+@test "connections are cut or reset 50 times, and requests doubled, replayed and held besides, within 64 MiB up, which are exact" {
 	faults_end up 1
 	faults_end up 2
-	faults_end up 3
 }
 
-@test "50 requests or answers are cut, reset, doubled, replayed, held or lost within 64 MiB down, which are exact" {
+@test "connections are cut or reset 50 times, and requests doubled, replayed and held besides, within 64 MiB down, which are exact" {
+	faults_end down 3
 	faults_end down 4
-	faults_end down 5
-	faults_end down 6
 }
 
-@test "50 requests or answers are cut, reset, doubled, replayed, held or lost within 64 MiB both ways, which are exact" {
-	faults_end both 7
-	faults_end both 8
-	faults_end both 9
+@test "connections are cut or reset 50 times, and requests doubled, replayed and held besides, within 64 MiB both ways, which are exact" {
+	faults_end both 5
+	faults_end both 6
 }
 
 @test "of all these sessions none is left, and the relay's log has a line for each that says so" {
-	await_for 10 eval '[ "$(grep -c " session .*: done, " "$RELAY_LOG")" -eq 9 ]'
-	[ "$(grep -c ' session ' "$RELAY_LOG")" -eq 9 ]
+	await_for 10 eval '[ "$(grep -c " session .*: done, " "$RELAY_LOG")" -eq 6 ]'
+	[ "$(grep -c ' session ' "$RELAY_LOG")" -eq 6 ]
 }
