@@ -2,7 +2,7 @@
 #
 #	ways_begin [WAY...]	in setup_file: a relay for all tests, on RELAY, its log RELAY_LOG, and the proxies of
 #				these ways to it; by default all, which are: direct squid tinyproxy privoxy apache
-#				chain (tinyproxy, then squid) nginx haproxy
+#				chain (tinyproxy, then squid) nginx haproxy front (apache)
 #	ways_end		in teardown_file
 #	way WAY			sets the words ROUTE that lead a client this way
 #	route_to PORT [PROXY]	sets them to the relay on PORT, or what stands before it, through the proxy on PROXY
@@ -35,7 +35,7 @@
 #	flood_ends WHAT [opening]	it tried, but not more than 120 times in any minute
 
 FAULT=${FAULT:-$ROOT/test/bin/fault}
-WAYS='direct squid tinyproxy privoxy apache chain nginx haproxy'
+WAYS='direct squid tinyproxy privoxy apache chain nginx haproxy front'
 declare -gA OWN COUNTS
 
 teardown() {
@@ -61,6 +61,7 @@ ways_begin() {
 			UPSTREAM=$PORT start_tinyproxy
 			;;
 		nginx | haproxy) "start_$name" "$RELAY" ;;
+		front) FRONT=$RELAY start_apache ;;
 		*) "start_$name" ;;
 		esac
 		export "WAY_$name=$PORT"
@@ -75,7 +76,7 @@ way() {
 	local port=WAY_$1
 
 	case $1 in
-	direct | nginx | haproxy) route_to "${!port}" ;;
+	direct | nginx | haproxy | front) route_to "${!port}" ;;
 	*) route_to "$RELAY" "${!port}" ;;
 	esac
 }

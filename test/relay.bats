@@ -199,6 +199,25 @@ works() {
 	works haproxy
 }
 
+# --- through apache in front of the relay -------------------------------------------------------
+
+@test "through apache in front of the relay, 64 MiB are exact up, down, and both ways at once, and no detour is taken" {
+	carries front
+}
+
+@test "through apache in front of the relay, 16 sessions at once are exact" {
+	way front
+	carries_crowd 16
+}
+
+@test "through apache in front of the relay, either end may end first, and a target that reads no more while it cannot write stalls nothing" {
+	half_closes front
+}
+
+@test "through apache in front of the relay, ssh runs a command, and git clones and pushes" {
+	works front
+}
+
 # --- the relay behind them all ---------------------------------------------------------------------
 
 # One that was closed leaves its folder for a while, which cannot be written to.

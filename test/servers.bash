@@ -9,7 +9,7 @@
 #   start_squid [USER:PASSWORD]       a proxy for every port from 1024 on; 403 for others, and behind
 #                                     METHODS='GET POST' for all methods but those; CLIENTS as above
 #   start_apache [USER:PASSWORD]      a proxy; 403 for CONNECT below port 1024; behind TLS=NAME it speaks TLS with
-#                                     that certificate
+#                                     that certificate; behind FRONT=PORT it is none, but stands in front of the relay there
 #   start_privoxy                     a proxy, as its package sets it up, filters and all
 #   start_nginx BACKEND...            in front of a web server on the port BACKEND, as its package sets it up;
 #                                     behind NGINX='DIRECTIVE;...' with those in the location
@@ -259,11 +259,12 @@ start_squid() {
 	END
 }
 
-# With mod_reqtimeout and mod_deflate as Debian has them.
+# With mod_reqtimeout and mod_deflate as Debian has them; in front of a relay as the manual has it.
 start_apache() {
-	local auth= tls= modules='mpm_event authn_core authn_file authz_core authz_user auth_basic proxy proxy_connect proxy_http'
+	local auth= tls= proxies='ProxyRequests On' modules='mpm_event authn_core authn_file authz_core authz_user auth_basic proxy proxy_connect proxy_http'
 	modules+=' reqtimeout filter deflate'
 	server_folder apache
+	[ -z "${FRONT:-}" ] || proxies="ProxyPass /t/ http://127.0.0.1:$FRONT/t/"
 	if [ -n "${TLS:-}" ]; then
 		cp "$TLS_DIR/$TLS.pem" "$SERVER_DIR"
 		modules+=' ssl'
@@ -292,7 +293,7 @@ start_apache() {
 		ThreadsPerChild 50
 		RequestReadTimeout header=20-40,minrate=500 body=10,minrate=500
 		AddOutputFilterByType DEFLATE text/html text/plain text/xml text/css application/javascript
-		ProxyRequests On
+		$proxies
 		AllowCONNECT 1024-65535
 		<Proxy "*">
 		$auth
