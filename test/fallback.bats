@@ -38,37 +38,7 @@ setup_file() {
 }
 
 teardown_file() {
-	kill $(cat "$SERVERS"/*/beside) 2>/dev/null || true
 	ways_end
-}
-
-# beside NAME COMMAND...: begins it, in a folder of its own, beside the tests.
-beside() {
-	mkdir "$SERVERS/$1"
-	(
-		trap - ERR DEBUG	# those of bats
-		trap 'echo $? >status' EXIT
-		trap exit TERM
-		cd "$SERVERS/$1"
-		DIR=$PWD
-		echo "$BASHPID" >beside
-		set -e
-		"${@:2}"
-	) </dev/null >"$SERVERS/$1/log" 2>&1 3>&- &
-}
-
-# ended SECONDS NAME...: each of them comes to its end within that time, and to a good one.
-ended() {
-	local name seconds=$1 failed=0
-
-	shift
-	for name; do
-		await_for "$seconds" test -s "$SERVERS/$name/status" && [ "$(<"$SERVERS/$name/status")" -eq 0 ] || {
-			failed=1
-			tail -n 20 "$SERVERS/$name/log" "$SERVERS/$name"/*.err | grep -v '^fault: '
-		}
-	done
-	return "$failed"
 }
 
 # --- what begins beside the tests ------------------------------------------------------

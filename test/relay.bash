@@ -13,6 +13,9 @@
 #	own_fault NAME OPTION...	likewise a fault, see fault.c
 #	fault_ends NAME		ends it, and sets what it counted in COUNTS
 #
+#	beside NAME COMMAND...	in setup_file after ways_begin: begins it, in a folder of its own, beside the tests
+#	ended SECONDS NAME...	each of them comes to its end within that time, and to a good one
+#
 #	target STEP...		the peer that sessions go to, on TARGET, for CLIENT_LIMIT (60) seconds at most
 #	client STEP... [-- OPTION...]	the program as a client on ROUTE, between the pipes of a peer; its stderr is in err
 #	start_client NAME ...	the same beside the test, its stderr in NAME.err
@@ -69,6 +72,7 @@ ways_begin() {
 }
 
 ways_end() {
+	kill $(cat "$SERVERS"/*/beside 2>/dev/null) 2>/dev/null || true
 	servers_end
 }
 
@@ -180,6 +184,35 @@ await_for() {
 		fi
 		sleep 0.01
 	done
+}
+
+# --- what takes a minute or two, beside the tests --------------------------------------
+
+beside() {
+	mkdir "$SERVERS/$1"
+	(
+		trap - ERR DEBUG	# those of bats
+		trap 'echo $? >status' EXIT
+		trap exit TERM
+		cd "$SERVERS/$1"
+		DIR=$PWD
+		echo "$BASHPID" >beside
+		set -e
+		"${@:2}"
+	) </dev/null >"$SERVERS/$1/log" 2>&1 3>&- &
+}
+
+ended() {
+	local name seconds=$1 failed=0
+
+	shift
+	for name; do
+		await_for "$seconds" test -s "$SERVERS/$name/status" && [ "$(<"$SERVERS/$name/status")" -eq 0 ] || {
+			failed=1
+			tail -n 20 "$SERVERS/$name/log" "$SERVERS/$name"/*.err | grep -v '^fault: '
+		}
+	done
+	return "$failed"
 }
 
 # --- what goes through ------------------------------------------------------------

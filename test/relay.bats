@@ -6,10 +6,15 @@ load servers
 load relay
 
 setup_file() {
+	local name
+
 	export RELAY_FOLDER
 	RELAY_FOLDER=$(mktemp -d /tmp/proxytunnel.XXXXXX)
 	chmod 1777 "$RELAY_FOLDER"
 	TMPDIR=$RELAY_FOLDER ways_begin
+	for name in $WAYS; do
+		beside "idle_$name" idles "$name"
+	done
 	start_sshd
 }
 
@@ -17,6 +22,19 @@ setup_file() {
 teardown_file() {
 	ways_end
 	rmdir "$RELAY_FOLDER"
+}
+
+# idles WAY: nothing is sent for longer than a proxy on the way leaves a connection alone (haproxy 50 s, nginx 60 s); then what
+# comes down comes by the stream that was there before, and what goes up arrives too.
+idles() {
+	way "$1"
+	CLIENT_LIMIT=200 target accept 'expect up' 'send down' 'pause 65000' 'send idled' 'expect more' eof close
+	CLIENT_LIMIT=200 start_client client 'send up' 'expect down' 'expect idled' 'send more' half-close eof 'status 0' -- -v
+	finished client
+	finished target
+	grep -e '> GET ' -e 'from now on' client.err
+	[ "$(grep -c '> GET ' client.err)" -eq 1 ]
+	! grep 'from now on' client.err || false
 }
 
 # carries WAY [NOTE]: 64 MiB up, down, and both ways at once; on the way nothing was in the program's way but what has that note.
@@ -216,6 +234,17 @@ works() {
 
 @test "through apache in front of the relay, ssh runs a command, and git clones and pushes" {
 	works front
+}
+
+# --- what began beside these ----------------------------------------------------------------------
+
+@test "by each of these ways, a tunnel through which nothing goes for 65 s stands, by the one stream that it began with" {
+	local name names=()
+
+	for name in $WAYS; do
+		names+=("idle_$name")
+	done
+	ended 90 "${names[@]}"
 }
 
 # --- the relay behind them all ---------------------------------------------------------------------
