@@ -20,6 +20,7 @@ setup_file() {
 	local what
 
 	ways_begin
+	certificates_make
 	for what in $FAULTS; do
 		beside "flood_$what" floods "$what"
 	done
@@ -29,6 +30,10 @@ setup_file() {
 	beside flood_polling floods_polling
 	beside flood_go_on floods_answers "$(GO_ON)"
 	beside flood_nothing floods_answers "$(NOTHING)" polling
+	beside flood_byte floods_answers "$(BYTE)"
+	beside flood_gone floods_gone
+	beside flood_tls floods_tls
+	beside flood_connect floods_connect
 	beside giving_up_502 gives_up 502 'something on the way answered 502 Whatever'
 	beside giving_up_close gives_up close 'the connection was closed without an answer'
 	beside giving_up_gone gives_up gone '127.0.0.1:'
@@ -67,6 +72,57 @@ floods_polling() {
 	[ "${COUNTS[minute]}" -le 120 ]
 }
 
+# goes_wrong COMMAND...: that happens to a client on ROUTE that has a session and sends. Within a minute it tries, but not
+# more than twice a second; sets TRIES.
+goes_wrong() {
+	CLIENT_LIMIT=300 start_client client 'trickle 100 20 x' 'touch sent' 'trickle 100 forever x' -- -v -w 0
+	await_for 20 test -e sent
+	"$@"
+	sleep 62
+	TRIES=$(grep -c ': again in ' client.err)
+	echo "$TRIES tries"
+	[ "$TRIES" -ge 10 ]
+	[ "$TRIES" -le 120 ]
+}
+
+# Nobody listens any more.
+floods_gone() {
+	CLIENT_LIMIT=300 target loop sink
+	own_fault fault -t 300 -d 0 "$RELAY"
+	route_to "$PORT"
+	goes_wrong stop fault
+	stop client
+	grep 'onnection refused: again in ' client.err
+}
+
+# Nobody listens behind stunnel, which takes connections as before, so that each try starts an openssl.
+floods_tls() {
+	CLIENT_LIMIT=300 target loop sink
+	own_fault fault -t 300 -d 0 "$RELAY"
+	start_stunnel localhost "$PORT"
+	ROUTE=(--relay "https://localhost:$PORT/t" -C "$TLS_DIR/ca.crt")
+	goes_wrong stop fault
+	[ "$(grep -c 'accepted connection' "$SERVER_DIR/log")" -ge 10 ]
+	[ "$(grep -c 'accepted connection' "$SERVER_DIR/log")" -le 150 ]
+	stop client
+}
+
+# A proxy gives no connection to the next one any more. Without -v, under which the client waits for the refusal's words.
+floods_connect() {
+	CLIENT_LIMIT=300 target loop sink
+	own_fault fault -t 300 -c 502 -w now "$WAY_squid"
+	route_to "$RELAY" "$PORT"
+	ROUTE+=(-r "127.0.0.1:$WAY_tinyproxy")
+	CLIENT_LIMIT=300 start_client client 'trickle 100 20 x' 'touch sent' 'trickle 100 forever x' -- -w 0
+	await_for 20 test -e sent
+	touch now
+	sleep 62
+	fault_ends fault
+	stop client
+	[ "${COUNTS[requests]}" -ge 10 ]
+	[ "${COUNTS[minute]}" -le 120 ]
+}
+
 # A stream that is over at once, with nothing in it, though another is to follow; and such a poll.
 GO_ON() {
 	printf %s "${STREAM}B\0\0\0"
@@ -74,6 +130,11 @@ GO_ON() {
 
 NOTHING() {
 	printf %s "HTTP/1.1 200 OK\r\n${MARK}Content-Length: 5\r\n\r\nO\0\0\x010"
+}
+
+# And one that is cut behind a byte.
+BYTE() {
+	printf %s "${STREAM}D\0\0\x01x"
 }
 
 # floods_answers ANSWER [polling]: that is what each GET gets, or each poll.
@@ -380,6 +441,22 @@ needs_only() {
 
 @test "answers that are whole, and bring nothing, make no more than 2 requests a second: streams, polls" {
 	ended 90 flood_go_on flood_nothing
+}
+
+@test "a stream that is cut whenever it has brought a byte makes no more than 2 requests a second" {
+	ended 90 flood_byte
+}
+
+@test "a relay whose port is gone within a session is not asked for more than twice a second" {
+	ended 90 flood_gone
+}
+
+@test "an https:// relay that is gone behind its stunnel makes no more than 2 openssl a second" {
+	ended 90 flood_tls
+}
+
+@test "a proxy that gives no connection to the next one any more, 502, gets no more than 2 requests a second" {
+	ended 90 flood_connect
 }
 
 @test "what is held back behind a beginning that came at once comes all the same" {

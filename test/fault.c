@@ -7,7 +7,7 @@
  *		way, on average one for so many bytes (1M) that pass
  *	fault -c WHAT [-w FILE] [-p FILE] [-t SECS] [PORT]
  *		does the same with every request, and counts; with -w once that file is there, and
- *		forwards to PORT as long as it is not
+ *		forwards to PORT as long as it is not, what follows CONNECT too
  *	fault -d MS [-p FILE] [-t SECS] PORT
  *		lets every byte take so long, each way, however many are under way
  *
@@ -468,14 +468,42 @@ static bool answer_pass(struct link *l)
 	return !head_last(answer, head);
 }
 
+/* What follows CONNECT, both ways, until one end has gone or what is watched for is there. */
+static void tunnel_pass(const struct link *l)
+{
+	struct pollfd p[2] = {
+		{ .fd = l->client, .events = POLLIN },
+		{ .fd = l->relay, .events = POLLIN },
+	};
+	ssize_t n;
+
+	while (!watch_over()) {
+		if (poll(p, 2, LOOK_MS) <= 0)
+			continue;
+		for (int i = 0; i < 2; i++) {
+			if (p[i].revents == 0)
+				continue;
+			n = recv(p[i].fd, block, sizeof block, 0);
+			if (n <= 0 || !stream_write(p[!i].fd, block, (size_t)n))
+				return;
+		}
+	}
+}
+
 /* Forwards the request, and the answer back; whether the connections serve for another. */
 static bool request_pass(struct link *l)
 {
+	size_t head, size;
 	bool sent;
 
 	if (l->relay == -1 && (l->relay = relay_connect()) == -1)
 		return false;
 	sent = request_write(l, request, l->size);
+	if (memcmp(request, "CONNECT ", 8) == 0) {
+		if (answer_head(l, &head, &size) && stream_write(l->client, answer, size))
+			tunnel_pass(l);
+		return false;
+	}
 	return answer_pass(l) && sent && !head_last(request, l->head);
 }
 
