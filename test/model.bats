@@ -13,7 +13,7 @@ search() {
 	cp "$ROOT/test/model/relay.pml" .
 	limited spin -a "${names[@]}" relay.pml
 	LIMIT=30 limited cc "-O$level" -DNP -DMEMLIM=900 -o pan pan.c
-	LIMIT=60 limited ./pan -l -m10000 -w22 >found 2>&1 || true
+	LIMIT=300 limited ./pan -l -m10000 -w22 >found 2>&1 || true
 	head -n 30 found
 }
 
@@ -60,6 +60,10 @@ DOWN_MISSING='((got==[0-9]*)&&down_done)'
 	right ECHO
 }
 
+@test "nor does it when a request or an answer is lost, cut or late" {
+	right ECHO FAULT
+}
+
 @test "a near end that reads nothing before all that it wrote was taken stalls nothing" {
 	right LATE_READER
 }
@@ -72,10 +76,18 @@ DOWN_MISSING='((got==[0-9]*)&&down_done)'
 	right DOWNSTREAM SAME_SEQ_REFUSED SERVED_BEHIND
 }
 
+@test "a client may go by the highest upstream offset of all that it is told, in O and in answers to acks too" {
+	right BOTH HIGHEST_COUNTS
+}
+
 # --- its rules: without any one of them, spin finds how it fails -------------------------
 
 @test "without a connection of their own for acks, an echo stalls" {
 	wrong "$DOWN_MISSING" ECHO ACKS_RIDE
+}
+
+@test "so it does where a fault may set it free" {
+	wrong "$DOWN_MISSING" ECHO FAULT ACKS_RIDE
 }
 
 @test "acks rarer than the relay's window stall the target" {
