@@ -5,6 +5,8 @@ load helper
 load servers
 load relay
 
+HASTY=${HASTY:-$ROOT/test/bin/hasty}
+
 OK='HTTP/1.1 200 OK\r\n\r\n'	# to a CONNECT
 
 # What a relay says; offset N is its answer to a PUT.
@@ -497,9 +499,10 @@ hold_less() {
 
 	[ -z "$SANITIZED" ] || return 0
 	for pid in $(ours); do
-		held=$(awk '/^VmHWM/ { print $2 }' "/proc/$pid/status")
+		# One that has just ended holds nothing.
+		held=$(awk '/^VmHWM/ { print $2 }' "/proc/$pid/status" || true)
 		echo "$pid held $held KiB"
-		[ "$held" -lt "$1" ]
+		[ "${held:-0}" -lt "$1" ]
 	done
 }
 
@@ -621,6 +624,60 @@ do_nothing() {
 	sleep 2
 	[ "$(stat -c %s calls)" -eq "$before" ]
 	ours_end
+}
+
+# --- which connection the next request takes ---------------------------------------------------------
+
+@test "a connection that idled for less than 3 s takes the next request, one that idled for longer does not" {
+	start_relay "${GOES[@]}" accept 'expect PUT ' head 'expect a' "send $(offset 1)" 'touch a' \
+		'expect PUT ' head 'expect b' "send $(offset 2)" 'touch b' gone \
+		accept 'expect PUT ' head 'expect c' "send $(offset 3)" 'touch c' hold
+	start_between near 'expect go' 'send a' 'await a' 'pause 1000' 'send b' 'await b' 'pause 4000' 'send c' 'await c' close 'status 74'
+	finished near
+	ours_end
+	finished relay
+}
+
+@test "a connection on which a PUT was refused on the way takes no request any more: the POST in its place comes on another" {
+	local refusal
+
+	for refusal in '403 Forbidden' '405 Method Not Allowed' '501 Not Implemented'; do
+		echo "$refusal"
+		start_relay "${GOES[@]}" accept 'expect PUT ' head 'expect up' "send $(unmarked "$refusal" 'Connection: keep-alive')" gone \
+			accept 'expect POST ' head 'expect up' "send $(offset 2)" 'touch over' hold
+		start_between near 'expect go' 'send up' 'await over' close 'status 74'
+		finished near
+		ours_end
+		finished relay
+		rm over
+	done
+}
+
+# So much is sent before the first PUT is answered that the next has a full body.
+@test "a connection on which a body was too large takes no request any more: half of it comes on another" {
+	start_relay "${GOES[@]}" accept 'expect PUT ' head 'expect a' 'touch first' 'await sent' "send $(offset 1)" \
+		'expect PUT ' 'log large' head 'check 64K 1' "send $(unmarked '413 Too Large' 'Connection: keep-alive')" gone \
+		accept 'expect PUT ' 'log small' head 'check 32K 1' "send $(offset 32769)" 'touch over' hold
+	start_between near 'expect go' 'send a' 'await first' 'pattern 4M 1' 'touch sent' 'await over' close 'status 74'
+	finished near
+	ours_end
+	finished relay
+	grep -qa $'^Content-Length: 65536\r$' large
+	grep -qa $'^Content-Length: 32768\r$' small
+}
+
+# A clock 20 times as fast: 40 s are 2, and the 3 s that a first frame may take are so few that on a slow machine the client may
+# turn to polls. So the relay gives each request the same: the bytes, and then silence.
+@test "a stream that is silent for 40 s is dead, and asked for again from the next byte on" {
+	PROXYTUNNEL=$HASTY
+	start_relay loop head "send ${STREAM}D\0\0\x03abc" hold
+	start_between near 'expect abc' 'quiet 1000' 'expect abc' close 'status 74' -- -v
+	finished near
+	ours_end
+	stop relay
+	grep -q '^proxytunnel: GET: silence: again in ' near.err
+	grep -qE '^proxytunnel: > GET /t/[0-9a-f]{32}/0[?]1' near.err
+	grep -qE '^proxytunnel: > GET /t/[0-9a-f]{32}/3[?]' near.err
 }
 
 # --- the near ends, by a real relay ------------------------------------------------------------------
