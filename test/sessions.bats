@@ -18,6 +18,8 @@ setup_file() {
 	folder_make
 	PROXYTUNNEL=$HASTY TMPDIR=$FOLDER start_proxytunnel --max-clients 1100 --allow '127.0.0.1:*'
 	export HASTY_RELAY=$PORT HASTY_PID=$PID HASTY_LOG=$SERVER_DIR/log HASTY_FOLDER=$FOLDER
+	HASTY_DESCRIPTORS=$(descriptors "$HASTY_PID")
+	export HASTY_DESCRIPTORS
 	RELAY=$PORT
 	route_to "$RELAY"
 	idle_begin
@@ -441,12 +443,20 @@ authorization() {
 	"$PEER" -c "$RELAY" -t 5 "$(expects POST '' 3000)" 'expect HTTP/1.1 400 '
 }
 
-@test "an answer waits for the rest of a body that is refused, up to 2 MiB, so that proxies hear it" {
+@test "an answer waits for the rest of a body that is refused, up to 4 MiB, so that proxies hear it; of a larger one it waits for none" {
+	local fields refusal
+
+	start_far loop 'echo 64K'
 	relays
-	session 1
-	ask "$(request PUT /0 'Content-Length: 2097152\r\nConnection: close\r\n')" 'pattern 1M' 'quiet 100' 'pattern 1M'
-	answered 410
-	"$PEER" -c "$RELAY" "$(request PUT /0 'Content-Length: 4000000000\r\n')" 'expect HTTP/1.1 410 '
+	stands
+	# By the session, and by the process that found none.
+	for refusal in '416 Tunnel-Ack: 9\r\n' 410; do
+		[ "$refusal" != 410 ] || session 2
+		fields=${refusal:4}
+		ask "$(request PUT /0 "${fields}Content-Length: 4194304\r\nConnection: close\r\n")" 'pattern 2M' 'quiet 100' 'pattern 2097151' 'quiet 100' 'send x'
+		answered "${refusal:0:3}"
+		"$PEER" -c "$RELAY" "$(request PUT /0 "${fields}Content-Length: 4194305\r\n")" "expect HTTP/1.1 ${refusal:0:3} "
+	done
 }
 
 # --- downstream --------------------------------------------------------------------------
@@ -970,6 +980,49 @@ all_refused() {
 	finished tunnels
 }
 
+# puts_held COUNT: beside the test, so many connections of the session each have a PUT under way, whose body ends once "over" is there.
+puts_held() {
+	start puts "$PEER" -c "$RELAY" -t 60 "crowd $1" "$(request PUT /0 'Expect: 100-continue\r\nContent-Length: 2\r\n')" \
+		'expect HTTP/1.1 100 Continue\r\n\r\n' 'meet held' 'await over' 'send up' head 'expect 2' half-close
+	start stream "$PEER" -c "$RELAY" -t 60 "$(request GET '/0?1')" head "expect $(frame O 0)" 'touch streams' 'await over' "expect $(frame D far)"
+	await test -e held
+	await test -e streams
+}
+
+@test "a session has 16 connections in use, and a further one is closed, whatever it asks; those go on" {
+	start_far accept 'expect up' 'send far' eof
+	relays
+	stands
+	puts_held 15
+	for _ in 1 2; do
+		"$PEER" -c "$RELAY" "$(request PUT /0 '' '')" 'gone 9000'
+		"$PEER" -c "$RELAY" "$(request GET '/0?2')" 'gone 9000'
+	done
+	touch over
+	finished puts
+	finished stream
+	await puts 2 '' 2
+}
+
+@test "for a further connection a session closes the one that has waited longest for a request, and no other" {
+	start_far accept 'expect up' 'send far' eof
+	relays
+	stands
+	puts_held 13
+	start waits "$PEER" -c "$RELAY" -t 60 "$(request PUT /0 '' '')" head 'expect 0' 'touch waits' gone
+	await test -e waits
+	start later "$PEER" -c "$RELAY" -t 60 "$(request PUT /0 '' '')" head 'expect 0' 'touch later' 'await taken' "$(request PUT /0 '' '')" \
+		head 'expect 0' half-close
+	await test -e later
+	puts 0 '' 0
+	finished waits
+	touch taken
+	finished later
+	touch over
+	finished puts
+	finished stream
+}
+
 # opens_many COUNT [FIRST]: so many sessions, from that number on (1).
 opens_many() {
 	local n steps=()
@@ -982,16 +1035,45 @@ opens_many() {
 	"$PEER" -c "$RELAY" -t 60 "${steps[@]}" 3>&-
 }
 
-@test "1000 idle sessions stand at once, hold little memory, and each is there when it is asked for" {
-	local memory n steps=() pids
+# streams_hold COUNT: each of the sessions up to that number has a stream; then "streaming" is there. No process but this has them.
+streams_hold() {
+	local n stream told
+
+	for ((n = 1; n <= $1; n++)); do
+		session "$n"
+		exec {stream}<>"/dev/tcp/127.0.0.1/$RELAY"
+		printf 'GET /t/%s/0?1 HTTP/1.1\r\nHost: a\r\nTunnel-Key: %s\r\n\r\n' "$ID" "$KEY" >&"$stream"
+		read -r told <&"$stream"
+		[[ $told == 'HTTP/1.1 200 '* ]]
+	done
+	: >streaming
+	# There is a heartbeat each 15 s.
+	while read -r -N 1 -t 60 <&"$stream"; do :; done
+}
+
+# descriptors PID: so many has a process. descriptors_are COUNT PID: to be awaited, as it may have a client at the moment.
+descriptors() {
+	find "/proc/$1/fd" -mindepth 1 | wc -l
+}
+
+descriptors_are() {
+	[ "$(descriptors "$2")" -eq "$1" ]
+}
+
+@test "1000 idle sessions stand at once, each with a stream, hold little memory, none in the listener, and each is there when it is asked for" {
+	local before memory n steps=() pids
 
 	start_far -b 1100 hold
 	relays --max-clients 1000
+	before=$(descriptors "${PIDS[relay]}")
 	opens_many 1000
+	start streams streams_hold 1000
+	await_for 60 test -e streaming
 	# shellcheck disable=SC2207
 	pids=($(children | sed "s|^|/proc/|"))
 	[ "${#pids[@]}" -ge 1000 ]
 	await connections_are 1000 "$FAR"
+	await descriptors_are "$before" "${PIDS[relay]}"
 	# In KiB; some of it they have in common.
 	memory=$(cat "${pids[@]/%//status}" 2>/dev/null | awk '/^RssAnon:/ { print $2 }' | sort -n | tail -n 1)
 	echo "$memory KiB"
@@ -1003,6 +1085,7 @@ opens_many() {
 	"$PEER" -c "$RELAY" -t 60 "${steps[@]}"
 	session 1001
 	refuses 503 POST '' '' "127.0.0.1:$FAR"
+	kill -0 "${PIDS[streams]}"
 }
 
 # Four heads of 64 KiB fill what the listener has for children that wait; and at most 16 are there for 8 clients.
@@ -1525,12 +1608,13 @@ abandoned_begin() {
 	opens_many 1000 $((16#a0000000))
 }
 
-@test "1000 sessions that were opened and abandoned leave no process, no file, and no connection to the target" {
+@test "1000 sessions that were opened and abandoned leave no process, no file, no descriptor, and no connection to the target" {
 	ended_in_time 1000 "$(<"$SERVERS/abandoned_far/port")"
 	await_for 60 eval '[ -z "$(find "$HASTY_FOLDER"/*/ -name "*a0000???")" ]'
 	PIDS[relay]=$HASTY_PID
 	await_for 30 eval '[ -z "$(children)" ]'
 	unset "PIDS[relay]"
+	await descriptors_are "$HASTY_DESCRIPTORS" "$HASTY_PID"
 }
 
 @test "a PUT whose bytes the target does not take for 10 s is told how far it came; meanwhile an empty one is answered, and bytes come down" {
