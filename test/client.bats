@@ -2,7 +2,6 @@
 # --relay: what the client makes of each answer, of a relay or of what stands in its place; every near end, and every way.
 
 load helper
-load servers
 load relay
 
 HASTY=${HASTY:-$ROOT/test/bin/hasty}

@@ -2,7 +2,6 @@
 # --fdpass: the connection itself is handed to the parent, as ssh has it with ProxyUseFdpass.
 
 load helper
-load servers
 
 OK='HTTP/1.1 200 OK\r\n\r\n'
 

@@ -14,6 +14,8 @@ PROXYTUNNEL=${PROXYTUNNEL:-$ROOT/proxytunnel}
 PEER=${PEER:-$ROOT/test/bin/peer}
 SANITIZED=${SANITIZED:-$(grep -qa __asan_init "$PROXYTUNNEL" && echo 1)} || true
 declare -gA PIDS PORTS	# -g, as load sources this within a function
+# shellcheck source=test/servers.bash
+. "$BATS_TEST_DIRNAME/servers.bash"
 
 setup() {
 	test_begin
@@ -155,7 +157,7 @@ finished() {
 }
 
 stop() {
-	kill "${PIDS[$1]}" 2>/dev/null || true
+	! is_child "${PIDS[$1]}" || kill "${PIDS[$1]}"
 	wait "${PIDS[$1]}" 2>/dev/null || true
 	unset "PIDS[$1]"
 }

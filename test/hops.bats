@@ -2,7 +2,6 @@
 # Several proxies in a row, what each of them is told and what not, and the first reached by a command.
 
 load helper
-load servers
 
 OK='HTTP/1.1 200 OK\r\n\r\n'
 

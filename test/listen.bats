@@ -2,7 +2,6 @@
 # A listener with a tunnel for each of its clients, and the socket that inetd or systemd hands over.
 
 load helper
-load servers
 
 OK='HTTP/1.1 200 OK\r\n\r\n'
 
@@ -210,7 +209,7 @@ listens_on() {
 	start_peer nobody -l 127.0.0.9 hold
 	listen -q
 	remember
-	client -t 60 'knock 10000'
+	client -t 200 'knock 10000'
 	# Behind them all, one is still heard.
 	client -t 60 eof
 	is_as_it_was

@@ -2,7 +2,6 @@
 # The real parts: ssh, scp, rsync and git through tinyproxy, squid and apache, and what their user sees.
 
 load helper
-load servers
 
 setup_file() {
 	servers_begin

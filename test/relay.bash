@@ -72,7 +72,11 @@ ways_begin() {
 }
 
 ways_end() {
-	kill $(cat "$SERVERS"/*/beside 2>/dev/null) 2>/dev/null || true
+	local pid
+
+	for pid in $(cat "$SERVERS"/*/beside 2>/dev/null); do
+		! is_child "$pid" || kill "$pid"
+	done
 	servers_end
 }
 

@@ -2,7 +2,6 @@
 # A tunnel in ordinary requests, by every way to a relay: all bytes come through, whoever sends and whoever stops.
 
 load helper
-load servers
 load relay
 
 setup_file() {

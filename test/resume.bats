@@ -2,7 +2,6 @@
 # What is between a client and its relay fails in the middle of a transfer, and not a byte is lost, doubled or reordered.
 
 load helper
-load servers
 load relay
 
 # Faults leave the machine much time for others, so they happen beside the restarts.

@@ -17,7 +17,7 @@
 #   start_proxytunnel OPTION...       this program, as a server
 #   certificates_make                 the folder TLS_DIR with all that TLS takes, see there
 #   start_stunnel NAME TO [CA]        TLS with that certificate in front of the port TO; with CA for its clients only
-#   server_stop PID...                stops one or more
+#   server_stop PID...                stops one or more that this shell has started
 #   server_kill PID                   kills all processes of one at once, as a crash would
 #   server_again PID                  starts what was killed again, on the same port, and sets PID anew
 #   server_restart PID                both
@@ -52,18 +52,30 @@ squid_names() {
 }
 
 server_stop() {
-	local pid tries
-	# The session's group, as squid's helpers and apache's workers are in it.
-	for pid; do kill -TERM -- "-$pid" 2>/dev/null || :; done
+	local pid tries ours=()
 	for pid; do
+		! is_child "$pid" || ours+=("$pid")
+		rm -f "$SERVERS/pids/$pid"
+	done
+	# The session's group, as squid's helpers and apache's workers are in it.
+	for pid in "${ours[@]}"; do kill -TERM -- "-$pid" 2>/dev/null || :; done
+	for pid in "${ours[@]}"; do
 		for ((tries = 0; tries < 50; tries++)); do
 			server_runs "$pid" || break
 			sleep 0.02
 		done
 		kill -KILL -- "-$pid" 2>/dev/null || :
 		wait "$pid" 2>/dev/null || :
-		rm -f "$SERVERS/pids/$pid"
 	done
+}
+
+# is_child PID: this shell has started it, and it is there; else its number may be that of a stranger by now.
+is_child() {
+	local stat
+	{ read -r stat <"/proc/$1/stat"; } 2>/dev/null || return
+	stat=${stat##*) }
+	stat=${stat#* }
+	[ "${stat%% *}" = "$BASHPID" ]
 }
 
 # A zombie that another shell has not waited for yet runs no more.

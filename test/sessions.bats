@@ -2,7 +2,6 @@
 # The relay's side of a session: what it answers, to whom, how many there may be, and that none touches another.
 
 load helper
-load servers
 load relay
 
 NAMED=${NAMED:-$ROOT/test/bin/named}
@@ -1072,8 +1071,8 @@ descriptors_are() {
 	# shellcheck disable=SC2207
 	pids=($(children | sed "s|^|/proc/|"))
 	[ "${#pids[@]}" -ge 1000 ]
-	await connections_are 1000 "$FAR"
-	await descriptors_are "$before" "${PIDS[relay]}"
+	await_for 60 connections_are 1000 "$FAR"
+	await_for 60 descriptors_are "$before" "${PIDS[relay]}"
 	# In KiB; some of it they have in common.
 	memory=$(cat "${pids[@]/%//status}" 2>/dev/null | awk '/^RssAnon:/ { print $2 }' | sort -n | tail -n 1)
 	echo "$memory KiB"
@@ -1099,13 +1098,15 @@ descriptors_are() {
 	session 99
 	big=$(request PUT /0 "X: $(printf 'x%.0s' {1..64500})\r\n" '')
 	session 1
-	start crowd "$PEER" -c "$RELAY" -t 60 'crowd 14' "send PUT /t/$ID/0 HTTP/1.1\r\nHost: a\r\nTunnel-Key: $KEY\r\nContent-Length: 0\r\n" \
-		'meet begun' 'send \r\n' head 'expect 0' 'meet kept' 'await stopped' "$big" 'meet asked' 'expect HTTP/1.1 '
-	await test -e kept
+	start crowd "$PEER" -c "$RELAY" -t 90 'crowd 15' "send PUT /t/$ID/0 HTTP/1.1\r\nHost: a\r\nTunnel-Key: $KEY\r\nContent-Length: 0\r\n" \
+		'await go' 'send \r\n' head 'expect 0' 'meet kept' 'await stopped' "$big" 'expect HTTP/1.1 '
+	await_for 30 eval '[ "$(children | wc -l)" -eq 16 ]'
+	touch go
+	await_for 30 test -e kept
 	waiting=$(children | grep -vx "$session")
 	for pid in $waiting; do kill -STOP "$pid"; done
 	touch stopped
-	await_for 10 grep -q 'to -: 503, too many clients' relay.err
+	await_for 30 grep -q 'to -: 503, too many clients' relay.err
 	for pid in $waiting; do kill -CONT "$pid"; done
 	finished crowd
 	asks DELETE ''

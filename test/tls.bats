@@ -2,7 +2,6 @@
 # TLS to proxies and to the destination, by openssl(1): real servers, real ssh, a certificate authority of the tests' own.
 
 load helper
-load servers
 
 OK='HTTP/1.1 200 OK\r\n\r\n'
 
