@@ -4393,6 +4393,12 @@ static int hops_pass(int fd)
 	return fd;
 }
 
+/* Whether nothing but TCP leads to where requests go. */
+static bool way_is_plain(void)
+{
+	return way_tunnels() == 0 && !opt.proxy_command && !(opt.hop_count > 0 ? opt.hops[0].tls : opt.relay->tls);
+}
+
 /* A socket at the first byte of a stream to the end of the way, or to the hop that is asked for a relay's pages; and the openssl right behind it, if any. */
 static int way_open(struct command *openssl)
 {
@@ -4738,6 +4744,8 @@ struct pump {
 	pid_t parent;			/* that has its other end; 0: nobody knows who */
 	char words[2 * SESSION_WORD + 2];	/* the session's id, and its key behind a NUL */
 	struct text fields;		/* that all requests bear */
+	struct sockaddr_storage known;	/* where connections lead, if nothing but TCP is on the way */
+	socklen_t known_size;		/* 0: it is not known */
 	struct ring up, down;		/* up.start: acknowledged; down.start: written; down.stop: received */
 	bool up_ended, up_done;		/* the tunnel's end has been read, and acknowledged */
 	bool down_ended, down_done;	/* the downstream's end has come, and been written */
@@ -4855,11 +4863,40 @@ static _Noreturn void pump_make(struct pump *pump, int over)
 	exit(EX_OK);
 }
 
-/* Has a process of its own make a connection: so nothing waits for it, and all that leads to a host works as it does for CONNECT. */
+/* Notes where a connection leads, as the next can then be made without much ado. */
+static void pump_learn(struct pump *pump, int fd)
+{
+	pump->known_size = sizeof pump->known;
+	if (!way_is_plain() || getpeername(fd, (struct sockaddr *)&pump->known, &pump->known_size) == -1)
+		pump->known_size = 0;
+}
+
+/* A socket that is being connected to where the last one led; -1 if that is not known, or cannot be. */
+static int pump_dial(const struct pump *pump)
+{
+	int fd = pump->known_size > 0 ? socket(pump->known.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0) : -1;
+
+	if (fd == -1)
+		return -1;
+	net_tune(fd);
+	if (connect(fd, (const struct sockaddr *)&pump->known, pump->known_size) == 0 || errno == EINPROGRESS)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+/*
+ * Has a connection made: where the last one led, if all was well there, or else by a process of its own, so that nothing
+ * waits for it, and all that leads to a host works as it does for CONNECT.
+ */
 static void pump_connect(struct pump *pump, struct exchange *exchange)
 {
 	int ends[2];
 
+	if (exchange->failing == 0 && (exchange->fd = pump_dial(pump)) != -1) {
+		exchange->state = EXCHANGE_SEND;
+		return;
+	}
 	*exchange->said = '\0';
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1) {
 		exchange_fail(exchange, "cannot make a pair of sockets: %s", strerror(errno));
@@ -4881,7 +4918,9 @@ static void pump_start(struct pump *pump, struct exchange *exchange)
 {
 	text_add(&exchange->request, "\r\n");
 	head_note(">", exchange->request.bytes);
-	if (!exchange_start(exchange))
+	if (exchange_start(exchange))
+		exchange_send(exchange);
+	else
 		pump_connect(pump, exchange);
 }
 
@@ -5241,8 +5280,11 @@ static void pump_move(struct pump *pump, struct exchange *exchange, short events
 {
 	bool was_awaited = exchange->state == EXCHANGE_HEAD;
 
-	if (events && exchange->state == EXCHANGE_CONNECT)
+	if (events && exchange->state == EXCHANGE_CONNECT) {
 		exchange_take_connection(exchange);
+		if (exchange->state == EXCHANGE_SEND)
+			pump_learn(pump, exchange->fd);
+	}
 	if (exchange->state == EXCHANGE_SEND)
 		exchange_send(exchange);
 	if (events & ~POLLOUT && (exchange->state == EXCHANGE_SEND || exchange->state == EXCHANGE_HEAD))
@@ -5499,6 +5541,7 @@ static bool relay_try(struct pump *pump)
 	text_add(&open->request, "\r\n%s", opt.destination.text);
 	open->fd = way_open(&openssl);
 	open->maker = -1;
+	pump_learn(pump, open->fd);
 	deadline_stage("%s: no answer to POST for %s within %u s (-w)", opt.relay->at.text, opt.destination.text, opt.timeout);
 	head_note(">", open->request.bytes);
 	open->sent = 0;

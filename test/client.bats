@@ -6,6 +6,8 @@ load relay
 
 HASTY=${HASTY:-$ROOT/test/bin/hasty}
 
+NAMED=${NAMED:-$ROOT/test/bin/named}
+
 OK='HTTP/1.1 200 OK\r\n\r\n'	# to a CONNECT
 
 # What a relay says; offset N is its answer to a PUT.
@@ -1298,6 +1300,20 @@ lines() {
 	target accept 'check 1M' eof 'pattern 1M 1' close
 	client 'pattern 1M' half-close 'check 1M 1' eof 'status 0'
 	finished target
+	closed
+}
+
+@test "connections go to the address that answered, and to what else the name leads to once that does not" {
+	own one start_haproxy "$RELAY"
+	own two start_haproxy "$RELAY"
+	ROUTE=(--relay http://relay.test:1/t)
+	target accept 'echo 64K' close
+	export FAKE_ADDRESSES="127.0.0.1#${PORTS[one]} 127.0.0.1#${PORTS[two]}"
+	PROXYTUNNEL=$NAMED start_client client 'pattern 1M' 'check 1M' 'touch up' 'await cut' 'pattern 1M 1' 'check 1M 1' half-close eof 'status 0'
+	await_for 20 test -e up
+	server_kill "${OWN[one]}"
+	touch cut
+	finished client
 	closed
 }
 
