@@ -28,14 +28,15 @@
  * sessions     the relay's side of a tunnel without CONNECT: session_run
  * serving      what the near end asks for, if it may have it: serve_open
  * way          a stream to where the tunnel, or its requests, go: way_open
- * exchange     a request to the relay, and its answer: exchange_start, exchange_decode
+ * exchange     a request to the relay, and the head of its answer: exchange_start, exchange_send
+ * bodies       what is in the body of an answer, however it comes: exchange_decode
  * pump         a tunnel, and the requests that carry its bytes: pump_put, pump_start_get
  * frames       the downstream, as the relay frames it: pump_frames
  * answers      what an answer to a request means for the tunnel: pump_read
  * turns        what is due, and what has come, until the tunnel is over: pump_run
  * relay        the client's side of a tunnel without CONNECT: relay_open
  * ends         the far end, and what main says of it: tunnel_open, tunnel_close
- * crowd        the children of a listener: children_busy, children_evict
+ * crowd        the children of a listener: crowd_is_full, crowd_evict
  * listener     a child for each client: listener_run, listener_next
  * near         where the bytes come from, or the far end goes to: near_open, fdpass
  * usage        the texts of -h: usage, help
@@ -1665,7 +1666,7 @@ static const char *askpass_program(bool has_terminal)
 }
 
 /* Asks the user; returns the answer in memory of its own, or NULL if there is no one to ask or no answer. The clock stops meanwhile. */
-static char *ask(const char *question, bool hidden)
+static char *prompt_ask(const char *question, bool hidden)
 {
 	static char answer[CREDENTIAL_MAX + 2];
 	int terminal = prompt_terminal();
@@ -1694,11 +1695,11 @@ static bool credentials_ask(struct hop *hop)
 	hop->asked = true;
 	if (!known->user) {
 		snprintf(question, sizeof question, "User at %s: ", hop->at.text);
-		known->user = ask(question, false);
+		known->user = prompt_ask(question, false);
 	}
 	if (known->user && !known->password) {
 		snprintf(question, sizeof question, "Password for %s at %s: ", known->user, hop->at.text);
-		known->password = ask(question, true);
+		known->password = prompt_ask(question, true);
 	}
 	credentials_check(known, "the answer");
 	return credentials_known(known);
@@ -2004,10 +2005,10 @@ struct end {
 };
 
 /* How bytes get from one side to the other. */
-enum way {
-	WAY_BUFFER,
-	WAY_SPLICE,			/* a pipe on one side, a socket of our own on the other */
-	WAY_PIPE,			/* a socket of our own on both sides, and a pipe between them */
+enum transfer {
+	TRANSFER_COPY,			/* through a buffer */
+	TRANSFER_SPLICE,			/* a pipe on one side, a socket of our own on the other */
+	TRANSFER_PIPE,			/* a socket of our own on both sides, and a pipe between them */
 };
 
 /* One direction. in == -1: no more to come; out == -1: over. */
@@ -2015,7 +2016,7 @@ struct lane {
 	int in, out;
 	const char *in_name, *out_name;
 	mode_t in_type, out_type;	/* S_IFSOCK, S_IFIFO ... */
-	enum way way;
+	enum transfer transfer;
 	bool may_pipe;			/* once there is much to carry */
 	bool lacks_room;		/* the splice waits for out */
 	int pipe[2];
@@ -2057,7 +2058,7 @@ static void lane_init(struct lane *lane, const struct end *from, const struct en
 		.buffer = buffer,
 	};
 	if ((lane->in_type == S_IFIFO && to->own) || (from->own && lane->out_type == S_IFIFO)) {
-		lane->way = WAY_SPLICE;
+		lane->transfer = TRANSFER_SPLICE;
 		pipe_grow(lane->in_type == S_IFIFO ? from->in : to->out);
 	}
 	if (to->own)
@@ -2178,7 +2179,7 @@ static void lane_splice(struct lane *lane)
 		return;
 	if (moved == -1 && errno == EAGAIN) {
 		if (lane->lacks_room)
-			lane->way = WAY_BUFFER;
+			lane->transfer = TRANSFER_COPY;
 		lane->lacks_room = !lane->lacks_room;
 		return;
 	}
@@ -2188,7 +2189,7 @@ static void lane_splice(struct lane *lane)
 	} else if (moved == 0) {
 		lane->in = -1;
 	} else if (errno == EINVAL) {
-		lane->way = WAY_BUFFER;
+		lane->transfer = TRANSFER_COPY;
 	} else if (lane->in_type == S_IFSOCK && errno != EPIPE) {
 		lane_fail(lane, lane->in_name);
 		lane->in = -1;
@@ -2214,7 +2215,7 @@ static void lane_open_pipe(struct lane *lane)
 	if (pipe2(lane->pipe, O_CLOEXEC) == -1)
 		return;
 	if (pipe_grow(lane->pipe[0]) >= BUFFER_SIZE) {
-		lane->way = WAY_PIPE;
+		lane->transfer = TRANSFER_PIPE;
 		return;
 	}
 	lane_close_pipe(lane);
@@ -2230,7 +2231,7 @@ static void lane_fill_pipe(struct lane *lane)
 	} else if (got == 0) {
 		lane->in = -1;
 	} else if (errno == EAGAIN || errno == EINVAL) {
-		lane->way = WAY_BUFFER;
+		lane->transfer = TRANSFER_COPY;
 	} else if (errno != EINTR) {
 		lane_fail(lane, lane->in_name);
 		lane->in = -1;
@@ -2246,7 +2247,7 @@ static void lane_empty_pipe(struct lane *lane)
 		lane->piped -= (size_t)put;
 		lane->carried += (uint64_t)put;
 	} else if (errno == EINVAL) {
-		lane->way = WAY_BUFFER;
+		lane->transfer = TRANSFER_COPY;
 	} else if (!is_nothing(put)) {
 		lane_fail(lane, lane->out_name);
 		lane_break(lane);
@@ -2264,7 +2265,7 @@ static void lane_copy(struct lane *lane, const struct pollfd set[2])
 		lane_open_pipe(lane);
 }
 
-/* One transfer, of what poll found. A way that turns out not to serve leaves it to the buffer. */
+/* One transfer, of what poll found. A kind that turns out not to serve leaves it to the buffer. */
 static void lane_move(struct lane *lane, const struct pollfd set[2])
 {
 	if (lane->out == -1)
@@ -2276,13 +2277,13 @@ static void lane_move(struct lane *lane, const struct pollfd set[2])
 		lane_break(lane);
 		return;
 	}
-	if (lane->way == WAY_SPLICE && (set[0].revents || set[1].revents))
+	if (lane->transfer == TRANSFER_SPLICE && (set[0].revents || set[1].revents))
 		lane_splice(lane);
-	if (lane->way == WAY_PIPE && lane->piped == 0 && set[0].revents)
+	if (lane->transfer == TRANSFER_PIPE && lane->piped == 0 && set[0].revents)
 		lane_fill_pipe(lane);
-	if (lane->way == WAY_PIPE && lane->piped > 0)
+	if (lane->transfer == TRANSFER_PIPE && lane->piped > 0)
 		lane_empty_pipe(lane);
-	if (lane->way == WAY_BUFFER)
+	if (lane->transfer == TRANSFER_COPY)
 		lane_copy(lane, set);
 	if (lane->out != -1 && lane->in == -1 && !lane_holds(lane))
 		lane_finish(lane);
@@ -3395,7 +3396,7 @@ static size_t session_answer(char answer[ANSWER_SIZE], int status, const char *w
 }
 
 /* Adds the head of a frame to a text. */
-static void session_frame(char *text, size_t *length, char type, size_t payload)
+static void frame_add(char *text, size_t *length, char type, size_t payload)
 {
 	text[(*length)++] = type;
 	text[(*length)++] = (char)(payload >> 16 & 0xff);
@@ -3404,29 +3405,29 @@ static void session_frame(char *text, size_t *length, char type, size_t payload)
 }
 
 /* Adds a frame with a text in it. */
-static void session_frame_text(char *text, size_t *length, char type, const char *payload)
+static void frame_add_text(char *text, size_t *length, char type, const char *payload)
 {
-	session_frame(text, length, type, strlen(payload));
+	frame_add(text, length, type, strlen(payload));
 	memcpy(text + *length, payload, strlen(payload));
 	*length += strlen(payload);
 }
 
 /* What a GET is told first: the upstream offset expected. */
-static void session_frame_expected(const struct session *session, char *text, size_t *length)
+static void frame_add_expected(const struct session *session, char *text, size_t *length)
 {
 	char offset[24];
 
 	snprintf(offset, sizeof offset, "%" PRIu64, session->up.stop);
-	session_frame_text(text, length, 'O', offset);
+	frame_add_text(text, length, 'O', offset);
 }
 
 /* The last frame, where there is nothing behind what has been read. */
-static void session_frame_end(const struct session *session, char *text, size_t *length)
+static void frame_add_end(const struct session *session, char *text, size_t *length)
 {
 	if (session->error)
-		session_frame_text(text, length, 'X', session->error);
+		frame_add_text(text, length, 'X', session->error);
 	else
-		session_frame(text, length, 'E', 0);
+		frame_add(text, length, 'E', 0);
 }
 
 /* Whether a GET that waits can be answered with more than that nothing has come. */
@@ -3465,12 +3466,12 @@ static void link_answer_poll(const struct session *session, struct link *link)
 	size_t frames_length = 0;
 
 	link->tail_length = 0;
-	session_frame_expected(session, frames, &frames_length);
+	frame_add_expected(session, frames, &frames_length);
 	if (length > 0)
-		session_frame(frames, &frames_length, 'D', length);
+		frame_add(frames, &frames_length, 'D', length);
 	link->to = link->from + length;
 	if (length == held && (session->down_ended || session->error))
-		session_frame_end(session, link->tail, &link->tail_length);
+		frame_add_end(session, link->tail, &link->tail_length);
 	link->text_start = 0;
 	link->text_stop = (size_t)snprintf(link->text, sizeof link->text, RELAY_HEAD "Content-Length: %zu\r\n%s\r\n",
 	                                   frames_length + length + link->tail_length,
@@ -3489,19 +3490,19 @@ static bool link_next_frame(const struct session *session, struct link *link)
 		return false;
 	link->text_start = link->text_stop = 0;
 	if (link->streamed >= STREAM_MAX || now - link->begun >= STREAM_TIME) {
-		session_frame(link->text, &link->text_stop, 'B', 0);
+		frame_add(link->text, &link->text_stop, 'B', 0);
 		link->is_last = true;
 	} else if (link->from < session->down.stop) {
 		uint64_t held = session->down.stop - link->from;
 
 		link->to = link->from + (held < FRAME_MAX ? held : FRAME_MAX);
-		session_frame(link->text, &link->text_stop, 'D', (size_t)(link->to - link->from));
+		frame_add(link->text, &link->text_stop, 'D', (size_t)(link->to - link->from));
 		link->streamed += link->to - link->from;
 	} else if (session->down_ended || session->error) {
-		session_frame_end(session, link->text, &link->text_stop);
+		frame_add_end(session, link->text, &link->text_stop);
 		link->is_last = true;
 	} else if (now - link->moved >= HEARTBEAT) {
-		session_frame(link->text, &link->text_stop, 'H', 0);
+		frame_add(link->text, &link->text_stop, 'H', 0);
 	} else {
 		return false;
 	}
@@ -3590,7 +3591,7 @@ static void link_get(struct session *session, struct link *link)
 	link->ask.keep = false;
 	link->state = LINK_STREAM;
 	link->text_stop = (size_t)snprintf(link->text, sizeof link->text, RELAY_HEAD "X-Accel-Buffering: no\r\nConnection: close\r\n\r\n");
-	session_frame_expected(session, link->text, &link->text_stop);
+	frame_add_expected(session, link->text, &link->text_stop);
 	link_send(session, link);
 }
 
@@ -4421,7 +4422,7 @@ static int way_open(struct command *openssl)
 	return fd;
 }
 
-/* --- exchange: a request to the relay, and its answer: exchange_start, exchange_decode ------------------ */
+/* --- exchange: a request to the relay, and the head of its answer: exchange_start, exchange_send -------- */
 
 enum exchange_state {
 	EXCHANGE_IDLE,			/* there is none; the connection may still be there */
@@ -4656,6 +4657,27 @@ static void exchange_read_head(struct exchange *exchange)
 		exchange_fail(exchange, "an answer that is not HTTP");
 }
 
+/* The request is over; its connection stays if it can. */
+static void exchange_finish(struct exchange *exchange)
+{
+	exchange->state = EXCHANGE_IDLE;
+	exchange->moved = seconds_now();
+	if (!exchange->may_keep || exchange->is_single)
+		exchange_close(exchange);
+}
+
+/* The reason in the status line of an answer, and its length. */
+static const char *exchange_reason(const struct exchange *exchange, int *length)
+{
+	const char *reason = exchange->answer.bytes + exchange->answer.start + strlen("HTTP/1.x ");
+
+	*length = (int)strcspn(reason, "\r\n");
+	*length = *length < REASON_SHOWN ? *length : REASON_SHOWN;
+	return reason;
+}
+
+/* --- bodies: what is in the body of an answer, however it comes: exchange_decode ------------------------ */
+
 /* Takes a byte of what frames the chunks; false if it cannot stand there (RFC 9112 7.1). */
 static bool chunk_take(struct exchange *exchange, char byte)
 {
@@ -4717,25 +4739,6 @@ static ssize_t exchange_decode(struct exchange *exchange, const char **bytes, si
 	return 0;
 }
 
-/* The request is over; its connection stays if it can. */
-static void exchange_finish(struct exchange *exchange)
-{
-	exchange->state = EXCHANGE_IDLE;
-	exchange->moved = seconds_now();
-	if (!exchange->may_keep || exchange->is_single)
-		exchange_close(exchange);
-}
-
-/* The reason in the status line of an answer, and its length. */
-static const char *exchange_reason(const struct exchange *exchange, int *length)
-{
-	const char *reason = exchange->answer.bytes + exchange->answer.start + strlen("HTTP/1.x ");
-
-	*length = (int)strcspn(reason, "\r\n");
-	*length = *length < REASON_SHOWN ? *length : REASON_SHOWN;
-	return reason;
-}
-
 /* --- pump: a tunnel, and the requests that carry its bytes: pump_put, pump_start_get -------------------- */
 
 /* What the process between the tunnel and its requests knows. */
@@ -4779,7 +4782,7 @@ struct pump {
 	size_t frame_text_length;
 	bool is_answered;		/* a frame has come in this GET */
 	bool is_last;			/* and its last one */
-	uint64_t received;		/* bytes before this GET */
+	uint64_t get_from;		/* of the GET under way: its offset */
 	char broken[2 * REASON_SHOWN];	/* why the tunnel is over, once all that has come is written; empty: it is not */
 	char bytes[BUFFER_SIZE];	/* of an answer, as they come */
 };
@@ -4956,7 +4959,7 @@ static void pump_start_get(struct pump *pump)
 	pump_compose(pump, &pump->get, "GET", -1, "/%" PRIu64 "?%" PRIu64 "%s", pump->down.stop, ++pump->sequence, poll);
 	pump->frame_length = pump->frame_left = 0;
 	pump->is_answered = pump->is_last = false;
-	pump->received = pump->down.stop;
+	pump->get_from = pump->down.stop;
 	pump_start(pump, &pump->get);
 }
 
@@ -5053,7 +5056,7 @@ static void pump_fail(struct exchange *exchange)
 }
 
 /* Whether an answer is final, which then breaks the tunnel. */
-static bool pump_ends(struct pump *pump, struct exchange *exchange)
+static bool pump_take_final(struct pump *pump, struct exchange *exchange)
 {
 	int status = exchange->status, length;
 	const char *reason = exchange_reason(exchange, &length);
@@ -5134,7 +5137,7 @@ static void pump_answer_put(struct pump *pump)
 	struct exchange *put = &pump->put;
 	uint64_t expected;
 
-	if (pump_ends(pump, put))
+	if (pump_take_final(pump, put))
 		return;
 	if (put->is_marked && put->status == 200 && offset_parse(&expected, pump->offset, pump->offset_length)) {
 		pump_accept(pump, expected);
@@ -5150,7 +5153,7 @@ static void pump_answer_ack(struct pump *pump)
 {
 	struct exchange *ack = &pump->ack;
 
-	if (pump_ends(pump, ack))
+	if (pump_take_final(pump, ack))
 		return;
 	if (ack->is_marked && ack->status == 200) {
 		exchange_succeed(ack);
@@ -5179,7 +5182,7 @@ static void pump_end_get(struct pump *pump, const char *why)
 {
 	struct exchange *get = &pump->get;
 	double lasted = seconds_now() - get->begun;
-	uint64_t came = pump->down.stop - pump->received;
+	uint64_t came = pump->down.stop - pump->get_from;
 	bool in_order = pump->is_last || (pump->by_poll && pump->is_answered && get->body == BODY_WHOLE);
 
 	if (pump->is_answered)
@@ -5208,7 +5211,7 @@ static void pump_answer(struct pump *pump, struct exchange *exchange)
 		pump_answer_ack(pump);
 	} else if (exchange->is_marked && exchange->status == 200) {
 		pump_end_get(pump, "the stream was cut");
-	} else if (pump_ends(pump, exchange)) {
+	} else if (pump_take_final(pump, exchange)) {
 		return;
 	} else if (pump->by_poll && !exchange->is_marked) {
 		pump_end_get(pump, "something on the way answered in the relay's place");
@@ -5699,7 +5702,7 @@ static int tunnel_close(const struct end *far, const struct lane *up, const stru
 	return EX_OK;
 }
 
-/* --- crowd: the children of a listener: children_busy, children_evict ----------------------------------- */
+/* --- crowd: the children of a listener: crowd_is_full, crowd_evict -------------------------------------- */
 
 /* The children of a listener. */
 struct children {
@@ -5711,7 +5714,7 @@ struct children {
 	bool shortage;			/* said already */
 };
 
-static void children_init(struct children *children)
+static void crowd_init(struct children *children)
 {
 	const struct timeval patience = { .tv_sec = WAITING_TIME };
 	size_t size = sizeof *children->crowd + (size_t)crowd_places() * sizeof *children->crowd->places;
@@ -5725,7 +5728,7 @@ static void children_init(struct children *children)
 }
 
 /* The child at a place has ended. */
-static void children_forget(struct children *children, struct place *place)
+static void crowd_forget(struct children *children, struct place *place)
 {
 	if (atomic_load(&place->stage) == STAGE_WAITING)
 		atomic_fetch_sub(&children->crowd->waiting, 1);
@@ -5734,18 +5737,18 @@ static void children_forget(struct children *children, struct place *place)
 	children->count--;
 }
 
-static void children_reap(struct children *children)
+static void crowd_reap(struct children *children)
 {
 	pid_t child;
 
 	while ((child = waitpid(-1, NULL, WNOHANG)) > 0)
 		for (long i = 0; i < crowd_places(); i++)
 			if (children->crowd->places[i].child == child)
-				children_forget(children, &children->crowd->places[i]);
+				crowd_forget(children, &children->crowd->places[i]);
 }
 
 /* Nothing that a client does, and no shortage, ends the listener: says it once, and waits for better times. */
-static void children_shortage(struct children *children, const char *what)
+static void crowd_shortage(struct children *children, const char *what)
 {
 	const struct timespec pause = { .tv_nsec = 100 * 1000 * 1000 };
 
@@ -5756,7 +5759,7 @@ static void children_shortage(struct children *children, const char *what)
 }
 
 /* Whether there are as many clients as there may be. */
-static bool children_busy(const struct children *children)
+static bool crowd_is_full(const struct children *children)
 {
 	long waiting = atomic_load(&children->crowd->waiting), busy = children->count - (waiting > 0 ? waiting : 0);
 	bool has_session = false;
@@ -5769,7 +5772,7 @@ static bool children_busy(const struct children *children)
 }
 
 /* Waits a moment for the children that a client is on the way to, as it is not known which that are. */
-static void children_settle(const struct children *children)
+static void crowd_settle(const struct children *children)
 {
 	const struct timespec pause = { .tv_nsec = 1000 * 1000 };
 
@@ -5785,11 +5788,11 @@ static void children_settle(const struct children *children)
 }
 
 /* Makes room by ending the oldest client that has not asked for anything it may have; false if there is none. */
-static bool children_evict(struct children *children)
+static bool crowd_evict(struct children *children)
 {
 	struct place *oldest = NULL;
 
-	children_settle(children);
+	crowd_settle(children);
 	for (long i = 0; i < crowd_places(); i++) {
 		struct place *place = &children->crowd->places[i];
 
@@ -5800,7 +5803,7 @@ static bool children_evict(struct children *children)
 		return false;
 	kill(oldest->child, SIGKILL);
 	waitpid(oldest->child, NULL, 0);
-	children_forget(children, oldest);
+	crowd_forget(children, oldest);
 	return true;
 }
 
@@ -5851,7 +5854,7 @@ static bool child_start(struct children *children, int client, unsigned long num
 	close(client);
 	if (child == -1) {
 		atomic_store(&place->stage, STAGE_FREE);
-		children_shortage(children, "cannot start a process for a connection");
+		crowd_shortage(children, "cannot start a process for a connection");
 		return false;
 	}
 	place->child = child;
@@ -5864,7 +5867,7 @@ static bool client_place(struct children *children, int client, size_t said, str
 {
 	unsigned long number = children->numbers++;
 
-	if (children_busy(children) && !children_evict(children)) {
+	if (crowd_is_full(children) && !crowd_evict(children)) {
 		client_turn_away(client);
 		close(client);
 		return false;
@@ -5895,7 +5898,7 @@ static bool client_accept(struct children *children, int listening, struct seat 
 	if (fd != -1)
 		return client_place(children, fd, 0, seat);
 	if (is_shortage(errno))
-		children_shortage(children, "cannot accept a connection");
+		crowd_shortage(children, "cannot accept a connection");
 	return false; /* any other error is that of a client which has gone: accept(2) */
 }
 
@@ -5977,7 +5980,7 @@ static struct end listener_run(const char *spec)
 
 	if (opt.serve)
 		privileges_drop();
-	children_init(&children);
+	crowd_init(&children);
 	if (opt.serve)
 		sessions_enter();
 	sigemptyset(&awaited);
@@ -5995,9 +5998,9 @@ static struct end listener_run(const char *spec)
 	while (!is_child && !handlers.caught) {
 		sigprocmask(SIG_SETMASK, &waiting, NULL); /* ppoll(2) lets none in while there is always a client */
 		sigprocmask(SIG_BLOCK, &awaited, NULL);
-		children_reap(&children);
+		crowd_reap(&children);
 		is_child = client_take_back(&children, &seat);
-		if (is_child || ppoll(set, opt.serve || !children_busy(&children) ? 2 : 1, NULL, &waiting) <= 0)
+		if (is_child || ppoll(set, opt.serve || !crowd_is_full(&children) ? 2 : 1, NULL, &waiting) <= 0)
 			continue;
 		if (set[0].revents)
 			is_child = client_return(&children, &seat);

@@ -1953,7 +1953,7 @@ static size_t frames_compose(char *frames, const char *text)
 	while (*text) {
 		size_t payload = strcspn(text + 1, "|");
 
-		session_frame(frames, &length, *text, payload);
+		frame_add(frames, &length, *text, payload);
 		memcpy(frames + length, text + 1, payload);
 		length += payload;
 		text += payload + 2;
@@ -2044,7 +2044,7 @@ static void frame_head_group(void)
 			char head[4];
 			size_t length = 0;
 
-			session_frame(head, &length, *type, sizes[i]);
+			frame_add(head, &length, *type, sizes[i]);
 			expect(length == sizeof head, __LINE__, "a head of %zu bytes", length);
 			for (size_t j = 0; j < sizeof head; j++)
 				expect(pump_frame_head(pump, head[j]), __LINE__, "%c of %zu bytes is wrong at byte %zu", *type, sizes[i], j);
