@@ -352,10 +352,10 @@ static void meeting_remove(void)
 	if (!*handlers.meeting)
 		return;
 	strcpy(path, handlers.meeting);
-	*handlers.meeting = '\0'; /* a signal may come in between */
 	unlink(path);
 	*strrchr(path, '/') = '\0';
 	rmdir(path);
+	*handlers.meeting = '\0'; /* only now, as a signal that comes before does it all again */
 }
 
 /* Ends the processes that stand behind a tunnel, and removes what was made for them. A proxy command, the first, must not meet a broken pipe before. */
@@ -1322,6 +1322,7 @@ static pid_t command_start(const char *const argv[], int complaints, int *fd)
 	if (child == 0) {
 		child_bind(parent);
 		signal(SIGPIPE, SIG_DFL);
+		signal(SIGTERM, SIG_DFL); /* by which we end it, ignored or not before */
 		signal(SIGINT, SIG_IGN); /* as for ourselves, once the tunnel stands */
 		dup2(ends[1], STDIN_FILENO);
 		dup2(ends[1], STDOUT_FILENO);
@@ -2588,12 +2589,17 @@ static void tls_end(struct command *openssl)
 {
 	const pid_t ended[] = { openssl->pid, openssl->bridge };
 
-	for (int i = 0; openssl->bridge && i < 2; i++) {
+	if (!openssl->bridge)
+		return;
+	for (int i = 0; i < 2; i++) {
+		child_forget(ended[i]);
+		if (waitpid(ended[i], NULL, WNOHANG) != 0)
+			continue; /* it has ended already, and been waited for */
 		kill(ended[i], SIGKILL);
 		while (waitpid(ended[i], NULL, 0) == -1 && errno == EINTR)
 			continue;
-		child_forget(ended[i]);
 	}
+	close(openssl->complaints);
 	openssl->bridge = 0;
 }
 
@@ -4372,11 +4378,11 @@ static const char *relay_host(void)
 /* Ends all that stands on the way. */
 static void way_close(void)
 {
+	children_end();
 	for (size_t i = 0; i < opt.hop_count; i++)
 		tls_end(&opt.hops[i].command);
 	if (opt.relay)
 		tls_end(&opt.relay->command);
-	children_end();
 }
 
 /* Goes through all tunnels, on a stream to the first hop; returns the stream behind them, or -1 if a new try is due. */
@@ -4894,9 +4900,10 @@ static int pump_dial(const struct pump *pump)
  */
 static void pump_connect(struct pump *pump, struct exchange *exchange)
 {
+	bool is_well = pump->put.failing == 0 && pump->ack.failing == 0 && pump->get.failing == 0;
 	int ends[2];
 
-	if (exchange->failing == 0 && (exchange->fd = pump_dial(pump)) != -1) {
+	if (is_well && (exchange->fd = pump_dial(pump)) != -1) {
 		exchange->state = EXCHANGE_SEND;
 		return;
 	}
@@ -5457,6 +5464,8 @@ static void pump_turn(struct pump *pump)
 	if (pump->down_done || pump->is_gone)
 		set[3].fd = takes ? pump->tunnel : -1; /* or its end would be reported for ever */
 	now = seconds_now();
+	if (pump->down_done && !takes && !pump->is_gone && due > now + 1)
+		due = now + 1; /* that nobody is there any more is known by asking only */
 	double left = due - now;
 	if (poll(set, 4, left > 1e6 ? -1 : left > 0 ? (int)(left * 1e3) + 1 : 0) == -1 && errno != EINTR)
 		die(EX_OSERR, "cannot wait for the relay: %s", strerror(errno));

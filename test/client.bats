@@ -481,13 +481,20 @@ ours() {
 	done
 }
 
-# The one that speaks with the relay: its parent is the program too.
+# The one that speaks with the relay: its parent is the program too, and the parent of that is not.
 pump() {
-	local pid
+	local pid all parent
 
-	for pid in $(ours); do
-		! ours | grep -qx "$(awk '/^PPid/ { print $2 }' "/proc/$pid/status")" || echo "$pid"
+	all=" $(ours | tr '\n' ' ') "
+	for pid in $all; do
+		parent=$(parent_of "$pid")
+		[[ $all != *" ${parent:-none} "* || $all == *" $(parent_of "$parent") "* ]] || echo "$pid"
 	done
+}
+
+# Nothing, if it has just ended.
+parent_of() {
+	awk '/^PPid/ { print $2 }' "/proc/$1/status" 2>/dev/null || true
 }
 
 ours_are() {
@@ -781,9 +788,10 @@ closed_are() {
 		"EXEC:$PROXYTUNNEL -i --relay http\://127.0.0.1\:$RELAY/t -d 127.0.0.1\:$TARGET,nofork"
 	start near "$PEER" -c "$PORT" 'expect far' 'touch up' 'gone 4000'
 	await test -e up
+	await eval '[ -n "$(pump)" ]'
 	pump=$(pump)
 	kill -STOP "$pump"
-	kill -KILL "$(awk '/^PPid/ { print $2 }' "/proc/$pump/status")"
+	kill -KILL "$(parent_of "$pump")"
 	finished near
 	kill -CONT "$pump"
 	closed

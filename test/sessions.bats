@@ -1183,7 +1183,7 @@ upstream() {
 
 @test "while a name is resolved, or a target dialled, nobody waits: sessions go on, others are opened, and that one is told 422 after -w" {
 	start_far loop 'echo 64K'
-	FAKE_ADDRESSES=hang relays -w 2 --allow 127.0.0.1:"$FAR" --allow name.test:22
+	FAKE_ADDRESSES=hang relays -w 8 --allow 127.0.0.1:"$FAR" --allow name.test:22
 	stands
 	session 2
 	start waits "$PEER" -c "$RELAY" "$(request POST '' 'Connection: close\r\n' name.test:22)" 'touch asked' 'expect HTTP/1.1 422 ' sink
@@ -1195,7 +1195,7 @@ upstream() {
 	puts 0 up 2
 	kill -0 "${PIDS[waits]}"
 	finished waits
-	logs "127.0.0.1:* session 5e55*2 to name.test:22: no connection in 2 s"
+	logs "127.0.0.1:* session 5e55*2 to name.test:22: no connection in 8 s"
 	session 1
 	puts 2 go 4
 }
