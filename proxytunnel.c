@@ -3218,16 +3218,20 @@ static void sessions_enter(void)
 	}
 }
 
+/* What is not there any more must not keep the rest: the session that it was of ends at the same time. */
 static int entry_remove(const char *path, const struct stat *status, int flag, struct FTW *ftw)
 {
 	(void)status, (void)flag, (void)ftw;
-	return remove(path);
+	remove(path);
+	return 0;
 }
 
 static int entry_open(const char *path, const struct stat *status, int flag, struct FTW *ftw)
 {
 	(void)status, (void)ftw;
-	return flag == FTW_D ? chmod(path, 0700) : 0;
+	if (flag == FTW_D)
+		chmod(path, 0700);
+	return 0;
 }
 
 /* Removes a folder, and whatever is in it. */
@@ -3237,10 +3241,10 @@ static void folder_remove(const char *path)
 	nftw(path, entry_remove, 4, FTW_DEPTH | FTW_PHYS);
 }
 
-/* Removes the folder, with what sessions that were killed have left. */
+/* Removes the folder, with what sessions that were killed have left; again where one that ended meanwhile was in the way. */
 static void sessions_remove(void)
 {
-	if (*sessions_folder)
+	for (int goes = 0; goes < 10 && *sessions_folder && access(sessions_folder, F_OK) == 0; goes++)
 		folder_remove(sessions_folder);
 }
 
