@@ -1337,13 +1337,21 @@ static pid_t command_start(const char *const argv[], int complaints, int *fd)
 	return child;
 }
 
-/* Waits for the end of a command; returns its wait status. */
-static int command_wait(const struct command *command)
+/* Waits for the end of a child; returns its wait status. */
+static int child_wait(pid_t child)
 {
 	int status = 0;
 
-	while (waitpid(command->pid, &status, 0) == -1 && errno == EINTR)
+	while (waitpid(child, &status, 0) == -1 && errno == EINTR)
 		continue;
+	return status;
+}
+
+/* Waits for the end of a command; returns its wait status. */
+static int command_wait(const struct command *command)
+{
+	int status = child_wait(command->pid);
+
 	child_forget(command->pid);
 	return status;
 }
@@ -2596,8 +2604,7 @@ static void tls_end(struct command *openssl)
 		if (waitpid(ended[i], NULL, WNOHANG) != 0)
 			continue; /* it has ended already, and been waited for */
 		kill(ended[i], SIGKILL);
-		while (waitpid(ended[i], NULL, 0) == -1 && errno == EINTR)
-			continue;
+		child_wait(ended[i]);
 	}
 	close(openssl->complaints);
 	openssl->bridge = 0;
@@ -4490,8 +4497,8 @@ struct exchange {
 /* Waits for the end of the process that made the connection. */
 static void exchange_reap(struct exchange *exchange)
 {
-	while (exchange->child > 0 && waitpid(exchange->child, NULL, 0) == -1 && errno == EINTR)
-		continue;
+	if (exchange->child > 0)
+		child_wait(exchange->child);
 	exchange->child = 0;
 }
 
@@ -5677,12 +5684,9 @@ static void signal_die(int signal_number)
 /* Waits for the end of a pump, which a signal to this process ends too; returns its wait status. */
 static int pump_wait(pid_t pump)
 {
-	int status;
-
 	handlers.children[handlers.child_count++] = pump;
 	children_guard();
-	while (waitpid(pump, &status, 0) == -1 && errno == EINTR)
-		continue;
+	int status = child_wait(pump);
 	child_forget(pump);
 	return status;
 }
