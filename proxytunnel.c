@@ -4493,7 +4493,6 @@ struct exchange {
 	char said[256];			/* by the process that makes the connection */
 };
 
-/* Leaves no request, and no connection. */
 /* Waits for the end of the process that made the connection. */
 static void exchange_reap(struct exchange *exchange)
 {
@@ -4502,6 +4501,7 @@ static void exchange_reap(struct exchange *exchange)
 	exchange->child = 0;
 }
 
+/* Leaves no request, and no connection. */
 static void exchange_close(struct exchange *exchange)
 {
 	if (exchange->fd != -1)

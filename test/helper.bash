@@ -156,6 +156,15 @@ finished() {
 	}
 }
 
+# children NAME: the processes that it has, those included that ended and were not waited for.
+children() {
+	cat /proc/[0-9]*/stat 2>/dev/null | awk -v parent="${PIDS[$1]}" '{ pid = $1; sub(/.*\) /, "") } $2 == parent { print pid }'
+}
+
+children_are() {
+	[ "$(children "$1" | wc -l)" -eq "$2" ]
+}
+
 stop() {
 	! is_child "${PIDS[$1]}" || kill "${PIDS[$1]}"
 	wait "${PIDS[$1]}" 2>/dev/null || true

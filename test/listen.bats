@@ -34,15 +34,6 @@ said() {
 	sed '/listening on/d' listener.err
 }
 
-# The processes that the listener has for its clients, those included that ended and were not waited for.
-children() {
-	cat /proc/[0-9]*/stat 2>/dev/null | awk -v parent="${PIDS[listener]}" '{ pid = $1; sub(/.*\) /, "") } $2 == parent { print pid }'
-}
-
-children_are() {
-	[ "$(children | wc -l)" -eq "$1" ]
-}
-
 # What the listener holds: its descriptors, and its memory in KiB.
 descriptors() {
 	ls "/proc/${PIDS[listener]}/fd"
@@ -55,14 +46,14 @@ memory() {
 # remember: what the listener holds once it has had a client; is_as_it_was: that it holds no more, and has no zombies.
 remember() {
 	client half-close sink
-	await children_are 0
+	await children_are listener 0
 	DESCRIPTORS=$(descriptors)
 	MEMORY=$(memory)
 }
 
 is_as_it_was() {
 	kill -0 "${PIDS[listener]}"
-	await children_are 0
+	await children_are listener 0
 	[ "$(descriptors)" = "$DESCRIPTORS" ]
 	echo "$MEMORY KiB before, $(memory) KiB now"
 	[ -n "$SANITIZED" ] || [ "$(memory)" -le $((MEMORY + 64)) ]
@@ -199,10 +190,10 @@ listens_on() {
 	start_far 'send far' 'echo 64K'
 	listen
 	start silent "$PEER" -c "$PORT" 'crowd 20' hold
-	await children_are 20
+	await children_are listener 20
 	client 'expect far' 'pattern 1M &' 'check 1M' join half-close eof
 	stop silent
-	await children_are 0
+	await children_are listener 0
 }
 
 @test "10,000 clients that reset at once end nothing, and cost the listener nothing that lasts" {
@@ -231,10 +222,10 @@ listens_on() {
 	start_client other 'expect xxxx' 'touch up' 'await gone' 'pause 50' 'expect xxxx' reset
 	await test -e up
 	client 'expect xxxx' reset
-	await children_are 1
+	await children_are listener 1
 	touch gone
 	finished other
-	await children_are 0
+	await children_are listener 0
 	kill -0 "${PIDS[listener]}"
 }
 
@@ -245,13 +236,13 @@ listens_on() {
 	listen
 	start_client one 'expect far' 'touch up' eof
 	await test -e up
-	child=$(children)
+	child=$(children listener)
 	kill -STOP "$child"
 	client 'expect far' half-close eof
 	kill -KILL "$child"
 	finished one
 	client 'expect far' half-close eof
-	await children_are 0
+	await children_are listener 0
 }
 
 @test "a tunnel that fails closes its client's connection and says one line; -q says none, and the next is heard" {
@@ -259,7 +250,7 @@ listens_on() {
 	listen
 	client 'eof 2000'
 	client 'eof 2000'
-	await children_are 0
+	await children_are listener 0
 	said >err
 	[ "$(grep -c "^proxytunnel: 127.0.0.1:${PORTS[refusing]}: CONNECT host:22 refused: 403 No" err)" -eq 2 ]
 	[ "$(wc -l <err)" -eq 2 ]
@@ -276,7 +267,7 @@ listens_on() {
 	start_client first 'eof 1500'
 	client 'pause 500' 'connect' 'quiet 600' 'eof 900'
 	finished first
-	await children_are 0
+	await children_are listener 0
 	[ "$(said | grep -c "no answer to CONNECT host:22 within 1 s")" -eq 3 ]
 }
 
@@ -313,10 +304,10 @@ listens_on() {
 	await test -e up2
 	start_client three 'quiet 300' 'touch waits' 'expect far' 'touch up3' 'await leave2' close
 	await test -e waits
-	children_are 2
+	children_are listener 2
 	touch leave1
 	await test -e up3
-	children_are 2
+	children_are listener 2
 	touch leave2
 	finished one
 	finished two
@@ -328,12 +319,12 @@ listens_on() {
 	start_far 'send far' 'echo 64K'
 	listen
 	start crowd "$PEER" -c "$PORT" 'crowd 260' 'await enough'
-	await children_are 256
+	await children_are listener 256
 	client 'quiet 200'
-	children_are 256
+	children_are listener 256
 	touch enough
 	finished crowd
-	await children_are 0
+	await children_are listener 0
 }
 
 @test "running out of descriptors is said once, and survived" {
@@ -343,7 +334,7 @@ listens_on() {
 	start_client one 'quiet 400' 'touch waits' 'expect far' close
 	start_client two 'expect far' close
 	await test -e waits
-	children_are 0
+	children_are listener 0
 	prlimit --pid "${PIDS[listener]}" --nofile=32:
 	finished one
 	finished two
@@ -376,13 +367,13 @@ listens_on() {
 	start_listener listener strace -D -qq -o calls "$PROXYTUNNEL" -a 0 -p "127.0.0.1:$PORT" -d host:22
 	start_client one 'expect far' 'touch up' hold
 	await test -e up
-	await children_are 1
+	await children_are listener 1
 	sleep 0.2
 	before=$(stat -c %s calls)
 	sleep 2
 	[ "$(stat -c %s calls)" -eq "$before" ]
 	stop one
-	await children_are 0
+	await children_are listener 0
 	[ "$(stat -c %s calls)" -gt "$before" ]
 }
 
@@ -436,7 +427,7 @@ listens_on() {
 }
 
 some_children() {
-	[ -n "$(children)" ]
+	[ -n "$(children listener)" ]
 }
 
 # --- -i -----------------------------------------------------------------------------------------

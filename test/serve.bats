@@ -114,11 +114,6 @@ has_logged() {
 	return 1
 }
 
-# children [NAME]: the processes that the server, or another that was started, has.
-children() {
-	cat /proc/[0-9]*/stat 2>/dev/null | awk -v parent="${PIDS[${1:-server}]}" '{ pid = $1; sub(/.*\) /, "") } $2 == parent { print pid }'
-}
-
 # Clients that it has: the sockets of its port that a process holds. A child that waits for a client holds none.
 clients_are() {
 	[ "$(awk -v port="$(printf ':%04X' "$SERVER")" \
@@ -916,9 +911,13 @@ memory_of() {
 	start crowd "$PEER" -c "$SERVER" -t 60 'crowd 1000' "$(connects "127.0.0.1:$FAR")" "$GRANTED" \
 		'send up' 'expect up' 'meet standing' 'await measured' half-close eof
 	"$PEER" -i -t 50 'await standing' </dev/null
+	await children_are server 1000 || {
+		children server | wc -l
+		cat server.err
+		return 1
+	}
 	# shellcheck disable=SC2207
-	pids=($(children))
-	[ "${#pids[@]}" -eq 1000 ]
+	pids=($(children server))
 	memory=$(memory_of "${pids[@]}")
 	touch measured
 	echo "$memory KiB"
@@ -944,7 +943,7 @@ memory_of() {
 		sleep 0.1
 	done
 	kill -0 "${PIDS[crowd]}"
-	[ "$(children | wc -l)" -gt 100 ]	# some come and go while they are counted
+	[ "$(children server | wc -l)" -gt 100 ]	# some come and go while they are counted
 }
 
 @test "when as many tunnels stand as may be, others are told 503, and what stands goes on" {
@@ -969,7 +968,7 @@ memory_of() {
 
 # waits: the one child that the server has waits for its next client. Sets CHILD.
 child_waits() {
-	CHILD=$(children)
+	CHILD=$(children server)
 	[ "$(wc -w <<<"$CHILD")" -eq 1 ] && clients_are 0
 }
 
@@ -1010,7 +1009,7 @@ child_waits() {
 }
 
 none_left() {
-	[ -z "$(children)" ]
+	[ -z "$(children server)" ]
 }
 
 @test "children that wait in vain leave after ten seconds, and so do those of a server that was killed" {
@@ -1097,7 +1096,7 @@ child_gone() {
 	SERVER=$PORT
 	start crowd "$PEER" -c "$SERVER" 'crowd 50' "$(connects "127.0.0.1:$FAR")" "$GRANTED" 'expect far' 'meet standing' 'eof 4000'
 	await test -e standing
-	kill -TERM "$(children)"
+	kill -TERM "$(children server)"
 	finished server
 	finished crowd
 	[ "$(grep -c "to 127.0.0.1:$FAR: ended by signal 15, 0 bytes up, 3 down, " server.err)" -eq 50 ]
@@ -1156,7 +1155,7 @@ is_nobody() {
 	start client "$PEER" -c "$SERVER" "$(connects "127.0.0.1:$FAR" "$(proxy_authorization open:sesame)")" "$GRANTED" 'expect far' \
 		'touch standing' 'await seen'
 	await test -e standing
-	is_nobody "$(children)"
+	is_nobody "$(children server)"
 	touch seen
 	finished client
 }

@@ -209,11 +209,6 @@ has_logged() {
 	return 1
 }
 
-# children [NAME]: the processes that the relay, or another that was started, has.
-children() {
-	cat /proc/[0-9]*/stat 2>/dev/null | awk -v parent="${PIDS[${1:-relay}]}" '{ pid = $1; sub(/.*\) /, "") } $2 == parent { print pid }'
-}
-
 # meetings: the folders of the sessions that stand. One that was closed leaves its own for a while, which cannot be written to.
 meetings() {
 	find "$FOLDER"/proxytunnel.* -mindepth 1 -maxdepth 1 -perm -u=w
@@ -595,7 +590,7 @@ grown() {
 
 # anonymous: the KiB of the session's own memory, of the only one that has any of note.
 anonymous() {
-	children | sed 's|.*|/proc/&/status|' | xargs awk '/^RssAnon:/ && $2 > most { most = $2 } END { print most }'
+	children relay | sed 's|.*|/proc/&/status|' | xargs awk '/^RssAnon:/ && $2 > most { most = $2 } END { print most }'
 }
 
 @test "a stream goes on with another after 64 MiB, and not a byte is lost" {
@@ -1069,7 +1064,7 @@ descriptors_are() {
 	start streams streams_hold 1000
 	await_for 60 test -e streaming
 	# shellcheck disable=SC2207
-	pids=($(children | sed "s|^|/proc/|"))
+	pids=($(children relay | sed "s|^|/proc/|"))
 	[ "${#pids[@]}" -ge 1000 ]
 	await_for 60 connections_are 1000 "$FAR"
 	await_for 60 descriptors_are "$before" "${PIDS[relay]}"
@@ -1094,16 +1089,16 @@ descriptors_are() {
 	start_far loop 'echo 64K'
 	relays --max-clients 8
 	stands
-	session=$(children)
+	session=$(children relay)
 	session 99
 	big=$(request PUT /0 "X: $(printf 'x%.0s' {1..64500})\r\n" '')
 	session 1
 	start crowd "$PEER" -c "$RELAY" -t 90 'crowd 15' "send PUT /t/$ID/0 HTTP/1.1\r\nHost: a\r\nTunnel-Key: $KEY\r\nContent-Length: 0\r\n" \
 		'await go' 'send \r\n' head 'expect 0' 'meet kept' 'await stopped' "$big" 'expect HTTP/1.1 '
-	await_for 30 eval '[ "$(children | wc -l)" -eq 16 ]'
+	await_for 30 children_are relay 16
 	touch go
 	await_for 30 test -e kept
-	waiting=$(children | grep -vx "$session")
+	waiting=$(children relay | grep -vx "$session")
 	for pid in $waiting; do kill -STOP "$pid"; done
 	touch stopped
 	await_for 30 grep -q 'to -: 503, too many clients' relay.err
@@ -1111,7 +1106,7 @@ descriptors_are() {
 	finished crowd
 	asks DELETE ''
 	answered 204
-	await_for 30 eval '[ -z "$(children)" ]'
+	await_for 30 children_are relay 0
 	for pid in 1 2 3; do
 		ask "send CONNECT 127.0.0.1:$FAR HTTP/1.1\r\nHost: a\r\n\r\nup" 'expect HTTP/1.1 200 Connection established\r\n\r\nup' half-close
 	done
@@ -1157,7 +1152,7 @@ upstream() {
 	start_far loop 'echo 64K'
 	relays
 	stands
-	victim=$(children)
+	victim=$(children relay)
 	stands 2
 	start stream "$PEER" -c "$RELAY" -t 60 "$(request GET '/0?1')" head "expect $(frame O 0)" 'touch streams' "expect $(frame D up)"
 	await test -e streams
@@ -1176,7 +1171,7 @@ upstream() {
 	target accept 'expect up' 'send far' gone
 	start_client client 'send up' 'expect far' 'touch stands' 'eof' 'status 74'
 	await test -e stands
-	kill -KILL $(children)
+	kill -KILL $(children relay)
 	finished client
 	grep -q ' 410 ' client.err
 }
@@ -1229,7 +1224,7 @@ upstream() {
 cpu() {
 	local pid
 
-	for pid in $(children); do
+	for pid in $(children relay); do
 		awk '{ pid = $1; sub(/.*\) /, ""); print pid, ($12 + $13) * 10 }' "/proc/$pid/stat"
 	done 2>/dev/null | sort
 }
@@ -1590,13 +1585,17 @@ slow_begin() {
 
 # A client that is killed, and the process behind it with it, while bytes come.
 vanished_begin() {
+	local all
+
 	beside_far vanished_far accept 'repeat forever xxxxxxxxxxxxxxxx' gone 'touch gone'
 	TARGET=$FAR
 	client_words 'expect xxxxxxxxxxxxxxxx' 'touch flows' sink
 	beside vanished env TEST_MARK="$SERVERS/vanished" "$PEER" "${CLIENT[@]}"
 	await_for 10 test -e "$BESIDE/flows"
-	# shellcheck disable=SC2046
-	kill -KILL $(DIR=$SERVERS/vanished strays)
+	# Stopped before, as the process behind the client would end the session in order if it came to see the client's end.
+	mapfile -t all < <(DIR=$SERVERS/vanished strays)
+	kill -STOP "${all[@]}"
+	kill -KILL "${all[@]}"
 }
 
 @test "a session whose client and its helper were killed while bytes came is gone after 120 s, and so is its target's connection" {
@@ -1613,7 +1612,7 @@ abandoned_begin() {
 	ended_in_time 1000 "$(<"$SERVERS/abandoned_far/port")"
 	await_for 60 eval '[ -z "$(find "$HASTY_FOLDER"/*/ -name "*a0000???")" ]'
 	PIDS[relay]=$HASTY_PID
-	await_for 30 eval '[ -z "$(children)" ]'
+	await_for 30 children_are relay 0
 	unset "PIDS[relay]"
 	await descriptors_are "$HASTY_DESCRIPTORS" "$HASTY_PID"
 }
