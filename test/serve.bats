@@ -130,12 +130,12 @@ proxy_authorization() {
 	echo "Proxy-Authorization: Basic $(printf %b "$1" | base64 -w 0)\r\n"
 }
 
-# serve_unprivileged OPTION...: the same server, but as nobody from the start, if root runs this.
+# serve_unprivileged OPTION...: the same server, but as nobody from the start, if root runs this; behind LAYOUT, a command, if set.
 serve_unprivileged() {
 	UNPRIVILEGED=()
 	[ "$(id -u)" -ne 0 ] || UNPRIVILEGED=(setpriv --reuid 65534 --regid 65534 --clear-groups)
 	install -m 755 "$PROXYTUNNEL" "$SERVERS"	# where nobody gets at it
-	start_listener server "${UNPRIVILEGED[@]}" "$SERVERS/proxytunnel" --serve -a 0 "$@"
+	start_listener server "${LAYOUT[@]}" "${UNPRIVILEGED[@]}" "$SERVERS/proxytunnel" --serve -a 0 "$@"
 	SERVER=$PORT
 }
 
@@ -901,10 +901,12 @@ memory_of() {
 }
 
 @test "1000 idle tunnels cost at most 100 KiB of memory each" {
-	local memory pids
+	local LAYOUT=(setarch -R) limit=100 memory pids
 
 	[ -r /proc/self/smaps_rollup ] || skip 'no /proc/PID/smaps_rollup here'
 	start_far -b 1100 -t 60 loop 'echo 64K' close
+	# Page tables take 36 to 56 KiB of it, and seldom more, by where the parts of the program happen to fall in memory.
+	"${LAYOUT[@]}" true 2>/dev/null || LAYOUT=() limit=120
 	# As nobody, for the one who measures is then allowed to look, in a container too.
 	serve_unprivileged --max-clients 1100 --allow "127.0.0.1:$FAR"
 	SERVER=$PORT
@@ -921,7 +923,7 @@ memory_of() {
 	memory=$(memory_of "${pids[@]}")
 	touch measured
 	echo "$memory KiB"
-	[ -n "$SANITIZED" ] || [ "$memory" -le 100000 ]
+	[ -n "$SANITIZED" ] || [ "$memory" -le $((limit * 1000)) ]
 	[ -n "$SANITIZED" ] || [ "$memory" -ge 1000 ]
 	finished crowd
 }
