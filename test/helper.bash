@@ -103,6 +103,7 @@ start() {
 	local name=$1
 
 	shift
+	rm -f "$name.out" "$name.err"	# what another of that name has said is not awaited
 	"$@" >"$name.out" 2>"$name.err" 3>&- &
 	PIDS[$name]=$!
 }
@@ -124,7 +125,6 @@ start_peer() {
 
 # start_listener NAME COMMAND...: one that chooses its port and says on stderr where it listens. Sets PORT.
 start_listener() {
-	rm -f "$1.err"
 	start "$@"
 	await says_or_ended "$1" 'listening on'
 	PORT=$(sed -n 's/.*listening on .*:\([0-9]*\)$/\1/p' "$1.err")
