@@ -1653,14 +1653,14 @@ has_begun() {
 	for ((n = 0; n < 100; n++)); do
 		steps+=('check 16K' 'pause 60')
 	done
-	for ((n = 0; n < 1024; n++)); do
+	for ((n = 0; n < 256; n++)); do
 		sent+=('pattern 16K')
 	done
 	start_far -r 16384 accept "${steps[@]}"
 	RELAY=$HASTY_RELAY
 	stands 9998
 	begin=${EPOCHREALTIME/[.,]/}
-	ask "$(request PUT /0 'Content-Length: 16777216\r\nConnection: close\r\n')" "${sent[@]}"
+	ask "$(request PUT /0 'Content-Length: 4194304\r\nConnection: close\r\n')" "${sent[@]}"
 	answered 200
 	[ $((${EPOCHREALTIME/[.,]/} - begin)) -lt 3000000 ]
 	asks DELETE ''
