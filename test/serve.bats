@@ -1006,12 +1006,8 @@ child_waits() {
 		finished client
 		await child_waits
 		kill -KILL "$CHILD"
-		await none_left
+		await children_are server 0
 	done
-}
-
-none_left() {
-	[ -z "$(children server)" ]
 }
 
 @test "children that wait in vain leave after ten seconds, and so do those of a server that was killed" {
@@ -1022,7 +1018,7 @@ none_left() {
 	reaches "127.0.0.1:$FAR"
 	begin=$SECONDS
 	await child_waits
-	until none_left; do
+	until children_are server 0; do
 		[ $((SECONDS - begin)) -lt 20 ]
 		sleep 0.05
 	done
