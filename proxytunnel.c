@@ -39,8 +39,8 @@
  * crowd        the children of a listener: crowd_is_full, crowd_evict
  * listener     a child for each client: listener_run, listener_next
  * near         where the bytes come from, or the far end goes to: near_open, fdpass
- * usage        the texts of -h: usage, help
- * words        the command line, word by word: option, operands
+ * lines        those of other tools, answered with the line to write here: lines_check
+ * words        the command line, word by word: words_take, operands
  * sources      what the command line leaves open: hops_complete, credentials_complete
  * options      all of it together, and main: options
  */
@@ -53,7 +53,6 @@
 #include <fnmatch.h>
 #include <ftw.h>
 #include <grp.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <netdb.h>
@@ -206,7 +205,7 @@ static struct {
 	bool destination_tls;
 	const char *proxy_command;
 	const char *tls_authorities, *tls_certificate, *tls_key;
-	bool tls_unverified;
+	bool tls_unverified, tls_nameless;
 	const char *listen;		/* [ADDR:]PORT */
 	long clients_max;
 	bool inetd;
@@ -219,7 +218,7 @@ static struct {
 	int family;			/* AF_UNSPEC, or that of -4 or -6 */
 	unsigned timeout;		/* seconds; 0: none */
 	bool fdpass;
-	int verbosity;			/* -1 under -q, 1 under -v */
+	int verbosity;			/* -2 under -qq, -1 under -q, 1 under -v */
 } opt = { .timeout = TIMEOUT_DEFAULT, .clients_max = CLIENTS_DEFAULT };
 
 /* --- messages: one escaped line on stderr: note, warn, die ---------------------------------------------- */
@@ -304,7 +303,7 @@ static _Noreturn void die(int status, const char *format, ...)
 	va_list words;
 
 	va_start(words, format);
-	if (opt.verbosity >= 0)
+	if (opt.verbosity > -2)
 		message(format, words);
 	va_end(words);
 	exit(status);
@@ -339,7 +338,7 @@ static void deadline_stage(const char *format, ...)
 	va_list words;
 
 	va_start(words, format);
-	handlers.length[next] = opt.verbosity < 0 ? 0 : message_format(handlers.line[next], DEADLINE_SIZE, format, words);
+	handlers.length[next] = opt.verbosity < -1 ? 0 : message_format(handlers.line[next], DEADLINE_SIZE, format, words);
 	va_end(words);
 	atomic_signal_fence(memory_order_release);
 	handlers.current = next;
@@ -1523,6 +1522,7 @@ static char *wgetrc_value(char *line, const char *key)
 /* What a passfile names credentials for. */
 struct passfile {
 	struct credentials proxy, remproxy, relay;
+	bool single;			/* a line user:password, which is in proxy */
 };
 
 /*
@@ -1531,7 +1531,7 @@ struct passfile {
  */
 static struct passfile passfile_read(const char *path)
 {
-	struct passfile found = { { NULL, NULL }, { NULL, NULL }, { NULL, NULL } };
+	struct passfile found = { .single = false };
 	const struct {
 		const char *name;
 		char **value;
@@ -1558,7 +1558,8 @@ static struct passfile passfile_read(const char *path)
 			if ((value = wgetrc_value(line, keys[i].name)))
 				*keys[i].value = value, values++;
 	}
-	if (values == 0 && lines == 1 && strchr(single, ':'))
+	found.single = values == 0 && lines == 1 && strchr(single, ':');
+	if (found.single)
 		found.proxy = credentials_split(single);
 	else if (values == 0)
 		die(EX_NOINPUT, "%s: neither proxy_user and proxy_passwd nor a single line user:password in it", path);
@@ -2517,7 +2518,7 @@ static pid_t tls_command(const struct authority *peer, int complaints, int *fd)
 	struct stat status;
 	int n = 7;
 
-	if (is_name)
+	if (is_name && !opt.tls_nameless)
 		argv[n++] = "-servername", argv[n++] = peer->host;
 	else
 		argv[n++] = "-noservername"; /* RFC 6066 3: no literal addresses */
@@ -6120,7 +6121,106 @@ static int fdpass(int fd)
 	return EX_OK;
 }
 
-/* --- usage: the texts of -h: usage, help ---------------------------------------------------------------- */
+/* --- lines: those of other tools, answered with the line to write here: lines_check --------------------- */
+
+/* The value of an option in a line of another tool: behind a short name, behind the = of a long one, or the next word; or NULL. */
+static const char *line_value(char *const *word, const char *name)
+{
+	size_t length = strlen(name);
+
+	for (; *word; word++) {
+		const char *behind = *word + length;
+
+		if (strncmp(*word, name, length) == 0 && (!*behind || *behind == '=' || name[1] != '-'))
+			return *behind ? behind + (name[1] == '-') : word[1];
+	}
+	return NULL;
+}
+
+/* nc -X connect -x PROXY:PORT HOST PORT; its -x alone, or with -X 5 or 4, is for SOCKS. */
+static void line_of_nc(char *const *words, const char *host, const char *port)
+{
+	const char *type = line_value(words, "-X"), *proxy = line_value(words, "-x"), *user = line_value(words, "-P");
+	bool http = type && strcmp(type, "connect") == 0, socks = type && (strcmp(type, "5") == 0 || strcmp(type, "4") == 0);
+	struct authority at;
+
+	if (proxy && !line_value(words, "-p") && !authority_parse(&at, proxy, http ? "3128" : socks ? "1080" : NULL))
+		die(EX_USAGE, "this is a line of nc%s; write: proxytunnel -p %s%s%s %s %s",
+		    http ? "" : " for a SOCKS proxy, which cannot be used here; with an HTTP proxy",
+		    at.text, user ? " -P " : "", user ? user : "", host, port);
+}
+
+/* connect -H [USER@]PROXY:PORT HOST PORT; with -h the proxy is that of http_proxy. */
+static void line_of_connect(char *const *words, const char *host, const char *port)
+{
+	const char *help = line_value(words, "-h"), *proxy = line_value(words, "-H"), *user;
+	struct authority at;
+
+	if (line_value(words, "-p") || line_value(words, "--proxy"))
+		return;
+	if (help && help == host)
+		die(EX_USAGE, "this is a line of connect; write: proxytunnel %s %s", host, port);
+	proxy = proxy ? proxy : help;
+	user = proxy && strchr(proxy, '@') ? proxy : "";
+	if (proxy && !authority_parse(&at, *user ? strrchr(proxy, '@') + 1 : proxy, "80"))
+		die(EX_USAGE, "this is a line of connect; write: proxytunnel -p %.*s%s%s %s %s", (int)strcspn(user, ":@"), user,
+		    *user ? "@" : "", at.text, host, port);
+}
+
+/* socat ADDRESS PROXY:PROXY:HOST:PORT,proxyport=PORT, where ADDRESS may be TCP-LISTEN:PORT. */
+static void line_of_socat(char *const *words)
+{
+	const char *proxy = NULL, *listen = "";
+
+	for (; *words; words++) {
+		const char *behind = strchr(*words, ':');
+
+		if (strncasecmp(*words, "PROXY:", 6) == 0 || strncasecmp(*words, "PROXY-CONNECT:", 14) == 0)
+			proxy = behind + 1;
+		else if (behind && strncasecmp(*words, "TCP", 3) == 0 && memchr(*words, '-', (size_t)(behind - *words)))
+			listen = behind + 1;
+	}
+	if (!proxy)
+		return;
+	const char *set = proxy + strcspn(proxy, ","), *port = strstr(set, "proxyport="), *user = strstr(set, "proxyauth=");
+	const char *to = proxy + strcspn(proxy, *proxy == '[' ? "]" : ":,");
+	to += strcspn(to, ":,");
+	port = port ? port + strlen("proxyport=") : "8080";
+	user = user ? user + strlen("proxyauth=") : "";
+	die(EX_USAGE, "this is a line of socat; write: proxytunnel%s%.*s -p %.*s:%.*s%s%.*s %.*s", *listen ? " -a " : "",
+	    (int)strcspn(listen, ","), listen, (int)(to - proxy), proxy, (int)strcspn(port, ","), port,
+	    *user ? " -P " : "", (int)strcspn(user, ":,"), user, to < set ? (int)(set - to - 1) : 0, to + 1);
+}
+
+/* htc -F PORT -P PROXY:PORT RELAY:PORT, and hts -F HOST:PORT PORT, of httptunnel. */
+static void line_of_httptunnel(char *const *words, const char *last)
+{
+	const char *forward = line_value(words, "--forward-port"), *proxy = line_value(words, "-P");
+	struct authority at;
+
+	forward = forward ? forward : line_value(words, "-F");
+	proxy = proxy ? proxy : line_value(words, "--proxy");
+	if (!forward || access(forward, F_OK) == 0 || line_value(words, "-p"))
+		return;
+	if (number_parse(forward, 1, 65535) != -1)
+		die(EX_USAGE, "this is a line of htc; write: proxytunnel -a %s%s%s --relay http://%s HOST:PORT, "
+		    "with the HOST:PORT that hts forwards to", forward, proxy ? " -p " : "", proxy ? proxy : "", last);
+	if (number_parse(last, 1, 65535) != -1 && !authority_parse(&at, forward, NULL))
+		die(EX_USAGE, "this is a line of hts; write: proxytunnel --serve -a '*:%s' --allow %s", last, forward);
+}
+
+/* Ends the program with the line to write, if this is one of another tool that means something else here. */
+static void lines_check(int count, char *const *words)
+{
+	line_of_socat(words);
+	if (count < 3)
+		return;
+	line_of_httptunnel(words, words[count - 1]);
+	line_of_nc(words, words[count - 2], words[count - 1]);
+	line_of_connect(words, words[count - 2], words[count - 1]);
+}
+
+/* --- words: the command line, word by word: words_take, operands ---------------------------------------- */
 
 static const char usage[] =
 	"usage: proxytunnel [options] -d HOST:PORT\n"
@@ -6130,100 +6230,87 @@ static const char usage[] =
 	"       proxytunnel --relay URL [options] HOST PORT\n"
 	"       proxytunnel --serve -a [ADDR:]PORT --allow HOST:PORT [options]\n";
 
-static const char help[] =
-	"\n"
-	"Carries stdin and stdout to HOST:PORT through an HTTP proxy that allows CONNECT,\n"
-	"as in ssh_config: ProxyCommand proxytunnel -p proxy.corp:8080 %h %p\n"
-	"\n"
-	"The way:\n"
-	"  -p, --proxy=[http[s]://][USER[:PASS]@]HOST[:PORT]\n"
-	"                            the proxy (default: https_proxy and the like)\n"
-	"  -r, --remproxy=...        a further proxy, reached through those before it\n"
-	"  -d, --dest=HOST:PORT      where the tunnel ends\n"
-	"      --proxy-command=CMD   reach the first proxy over CMD's stdin and stdout\n"
-	"      --relay=[http[s]://][USER[:PASS]@]HOST[:PORT][/PATH]\n"
-	"                            no CONNECT: ordinary requests to a relay outside\n"
-	"  -4, -6                    only IPv4, only IPv6\n"
-	"  -w, --timeout=SECS        how long it may take to stand (30; 0: any time)\n"
-	"What proxies are told:\n"
-	"  -P, --proxyauth=USER[:PASS]\n"
-	"                            credentials; a password that lacks is asked for\n"
-	"  -R, --remproxyauth=USER[:PASS]\n"
-	"                            the same for the last -r\n"
-	"  -F, --passfile=FILE       credentials from a file: USER:PASS, or as in a\n"
-	"                            wgetrc proxy_user =, proxy_passwd =, remproxy_...,\n"
-	"                            relay_...\n"
-	"  -H, --header=LINE         a further header, for the proxy or relay before it\n"
-	"  -o, --host=VALUE          another Host header, for the first proxy\n"
-	"TLS, by openssl(1):\n"
-	"  -E, --encrypt-proxy       to the first proxy, as by https://\n"
-	"  -X, --encrypt-remproxy    to the last -r\n"
-	"  -e, --encrypt             to the destination\n"
-	"  -C, --cacert=FILE         the authorities to trust, a file or a folder\n"
-	"  -c, --cert=FILE           the client's certificate\n"
-	"  -k, --key=FILE            and its key\n"
-	"  -z, --no-check-certificate\n"
-	"                            trust any certificate\n"
-	"The near end, if not stdin and stdout:\n"
-	"  -a, --standalone=[ADDR:]PORT\n"
-	"                            listen; a tunnel for each connection\n"
-	"      --max-clients=N       at most so many at once (256)\n"
-	"  -i, --inetd               the socket on stdin\n"
-	"      --fdpass              hand the connection to ssh (ProxyUseFdpass yes)\n"
-	"The far side, a CONNECT proxy and a relay, for the users that -F lists:\n"
-	"      --serve               connect clients of -a or -i to what they ask for\n"
-	"      --allow=HOST:PORT     and may have: shell patterns, as '*:443'; repeatable\n"
-	"      --tls-only            cut what does not begin as TLS\n"
-	"Words:\n"
-	"  -v, --verbose             say more\n"
-	"  -q, --quiet               say nothing\n"
-	"  -h, --help                this help\n"
-	"  -V, --version             the version\n";
+/* Options without a letter for which option_act does something. */
+enum { OPTION_MAX_CLIENTS = 256, OPTION_RELAY, OPTION_ALLOW, OPTION_PROXY_TYPE };
 
-/* --- words: the command line, word by word: option, operands -------------------------------------------- */
+#define NO_SOCKS "a SOCKS proxy cannot be used here; name an HTTP proxy with -p"
+#define OLD "is of the old proxytunnel; write "
 
-/* Options without a letter. */
-enum { OPTION_FDPASS = 256, OPTION_MAX_CLIENTS, OPTION_PROXY_COMMAND, OPTION_RELAY, OPTION_SERVE, OPTION_ALLOW, OPTION_TLS_ONLY };
-
-static const char short_options[] = ":p:r:d:P:R:F:H:o:C:c:k:a:w:EXezi46vqhVNtxWBLT";
-
-static const struct option long_options[] = {
-	{ "proxy", required_argument, NULL, 'p' },
-	{ "remproxy", required_argument, NULL, 'r' },
-	{ "dest", required_argument, NULL, 'd' },
-	{ "proxyauth", required_argument, NULL, 'P' },
-	{ "remproxyauth", required_argument, NULL, 'R' },
-	{ "passfile", required_argument, NULL, 'F' },
-	{ "header", required_argument, NULL, 'H' },
-	{ "host", required_argument, NULL, 'o' },
-	{ "encrypt-proxy", no_argument, NULL, 'E' },
-	{ "encrypt-remproxy", no_argument, NULL, 'X' },
-	{ "encrypt", no_argument, NULL, 'e' },
-	{ "cacert", required_argument, NULL, 'C' },
-	{ "cert", required_argument, NULL, 'c' },
-	{ "key", required_argument, NULL, 'k' },
-	{ "no-check-certificate", no_argument, NULL, 'z' },
-	{ "standalone", required_argument, NULL, 'a' },
-	{ "inetd", no_argument, NULL, 'i' },
-	{ "timeout", required_argument, NULL, 'w' },
-	{ "fdpass", no_argument, NULL, OPTION_FDPASS },
-	{ "max-clients", required_argument, NULL, OPTION_MAX_CLIENTS },
-	{ "proxy-command", required_argument, NULL, OPTION_PROXY_COMMAND },
-	{ "relay", required_argument, NULL, OPTION_RELAY },
-	{ "serve", no_argument, NULL, OPTION_SERVE },
-	{ "allow", required_argument, NULL, OPTION_ALLOW },
-	{ "tls-only", no_argument, NULL, OPTION_TLS_ONLY },
-	{ "verbose", no_argument, NULL, 'v' },
-	{ "quiet", no_argument, NULL, 'q' },
-	{ "help", no_argument, NULL, 'h' },
-	{ "version", no_argument, NULL, 'V' },
-	{ NULL, 0, NULL, 0 },
+/* The options: what each does, and what -h says of it. */
+static const struct option {
+	enum { SET, ACT, IDLE, GONE } kind;	/* it sets what to points to; calls option_act; does nothing; is refused */
+	int letter;			/* 0: it has none */
+	const char *name;		/* behind --, with an = if it takes a value; NULL: it has none */
+	const char *said;		/* in the help, or why it is refused; NULL: it is not in the help */
+	void *to;			/* a flag, or the place of a text */
+} known_options[] = {
+	{ ACT, 0, NULL, "The route:", NULL },
+	{ ACT, 'p', "proxy=URL", "the proxy: [http[s]://][USER[:PASS]@]HOST[:PORT]\n(default: $https_proxy and the like)", NULL },
+	{ ACT, 'r', "remproxy=URL", "a further proxy, reached through those before it", NULL },
+	{ ACT, 'd', "dest=HOST:PORT", "where the tunnel ends", NULL },
+	{ SET, 0, "proxy-command=CMD", "reach the first proxy over CMD's stdin and stdout", &opt.proxy_command },
+	{ ACT, OPTION_RELAY, "relay=URL", "no CONNECT: ordinary requests to a relay outside", NULL },
+	{ ACT, '4', "ipv4", "only IPv4", NULL },
+	{ ACT, '6', "ipv6", "only IPv6", NULL },
+	{ ACT, 'w', "timeout=SECS", "seconds to wait for the tunnel (30; 0: for ever)", NULL },
+	{ ACT, 0, NULL, "What proxies are told:", NULL },
+	{ ACT, 'P', "proxyauth=USER[:PASS]", "credentials for the proxy; asks for the password", NULL },
+	{ ACT, 'R', "remproxyauth=USER[:PASS]", "the same for the last -r", NULL },
+	{ ACT, 'F', "passfile=FILE", "read credentials from FILE: one line USER:PASS, or\nlines proxy_user =, proxy_passwd =, remproxy_...,\nrelay_...", NULL },
+	{ ACT, 'H', "header=LINE", "a further header for the proxy or relay named\nbefore it; behind -d, for the first", NULL },
+	{ ACT, 'o', "host=VALUE", "another Host header for the first proxy", NULL },
+	{ ACT, 0, NULL, "TLS, by openssl(1):", NULL },
+	{ ACT, 'E', "encrypt-proxy", "to the first proxy, as https:// says", NULL },
+	{ ACT, 'X', "encrypt-remproxy", "to the last -r", NULL },
+	{ SET, 'e', "encrypt", "to the destination", &opt.destination_tls },
+	{ SET, 'C', "cacert=FILE", "the authorities to trust, a file or a folder", &opt.tls_authorities },
+	{ SET, 'c', "cert=FILE", "the client's certificate", &opt.tls_certificate },
+	{ SET, 'k', "key=FILE", "and its key", &opt.tls_key },
+	{ SET, 'z', "no-check-certificate", "trust any certificate", &opt.tls_unverified },
+	{ SET, 'I', "no-sni", "do not send the server's name", &opt.tls_nameless },
+	{ ACT, 0, NULL, "The near end, if not stdin and stdout:", NULL },
+	{ SET, 'a', "standalone=[ADDR:]PORT", "listen; one tunnel for each connection", &opt.listen },
+	{ ACT, OPTION_MAX_CLIENTS, "max-clients=N", "at most so many at once (256)", NULL },
+	{ ACT, 'i', "inetd", "the socket on stdin", NULL },
+	{ SET, 0, "fdpass", "hand the connection to ssh (ProxyUseFdpass yes)", &opt.fdpass },
+	{ ACT, 0, NULL, "The far side, a CONNECT proxy and a relay, for the users that -F lists:", NULL },
+	{ SET, 0, "serve", "connect clients of -a or -i to what they ask for", &opt.serve },
+	{ ACT, OPTION_ALLOW, "allow=HOST:PORT", "and may have: shell patterns, as '*:443'", NULL },
+	{ SET, 0, "tls-only", "end a tunnel that does not begin with TLS", &opt.tls_only },
+	{ ACT, 0, NULL, "Messages:", NULL },
+	{ ACT, 'v', "verbose", "say more", NULL },
+	{ ACT, 'q', "quiet", "say only why it failed; -qq: say nothing", NULL },
+	{ ACT, 'h', "help", "this help; man proxytunnel has all, with examples", NULL },
+	{ ACT, 'V', "version", "the version", NULL },
+	/* ncat's and connect's */
+	{ ACT, 'P', "proxy-auth=", NULL, NULL },
+	{ ACT, OPTION_PROXY_TYPE, "proxy-type=", NULL, NULL },
+	{ GONE, 'l', "listen", "to listen, write -a PORT; as a proxy for others, --serve -a PORT --allow HOST:PORT", NULL },
+	{ GONE, 'S', NULL, NO_SOCKS, NULL },
+	/* the old proxytunnel's */
+	{ ACT, 'u', "user=", NULL, NULL },
+	{ ACT, 's', "pass=", NULL, NULL },
+	{ ACT, 'B', "buggy-encrypt-proxy", NULL, NULL },
+	{ IDLE, 'W', "wa-bug-29744", NULL, NULL },
+	{ IDLE, 'x', "proctitle=", NULL, NULL },
+	{ IDLE, 'L', "tlsenforce", NULL, NULL },
+	{ IDLE, 'T', "no-ssl3", NULL, NULL },
+	{ GONE, 'g', "proxyhost", OLD "-p HOST:PORT", NULL },
+	{ GONE, 'G', "proxyport", OLD "-p HOST:PORT", NULL },
+	{ GONE, 'D', "destport", OLD "-d HOST:PORT", NULL },
+	{ GONE, 'U', "uservar", OLD "the user into PROXYUSER", NULL },
+	{ GONE, 0, "passvar", OLD "the password into PROXYPASS", NULL },
+	{ GONE, 'N', "ntlm", "NTLM is not spoken here; a local authenticating proxy such as cntlm or px can be the first hop: -p", NULL },
+	{ GONE, 't', "domain", "the NTLM domain is set in a local authenticating proxy such as cntlm or px, which -p names", NULL },
 };
+
+enum { OPTIONS_KNOWN = sizeof known_options / sizeof *known_options };
 
 /* What the command line says, as long as it is not all read. */
 struct words {
 	char *destination, *passfile;
-	struct hop *last;		/* the hop named last */
+	struct hop *last;		/* the hop that -H is for */
+	char idle[64];			/* the options that do nothing */
 };
 
 /* A copy of an argument, of which everything from start to end is wiped from the process list. */
@@ -6248,7 +6335,7 @@ static char *secret_url(char *url)
 }
 
 /* Adds a header line of the user, behind those it has. */
-static void header_add(struct hop *hop, char *line)
+static void header_add(struct hop *hop, const char *line)
 {
 	size_t name = strspn(line, token_characters);
 	struct header **last = &hop->headers, *header = malloc(sizeof *header);
@@ -6256,7 +6343,7 @@ static void header_add(struct hop *hop, char *line)
 	if (!header)
 		die(EX_OSERR, "out of memory");
 	if (name == 0 || line[name] != ':')
-		die(EX_USAGE, "-H %s: not a header, which is written Name: value", line);
+		die(EX_USAGE, "-H %s: not a header, which is written 'Name: value'", line);
 	if (has_control(line))
 		die(EX_USAGE, "-H %s: a control character", line);
 	while (*last)
@@ -6319,106 +6406,166 @@ static _Noreturn void print_and_exit(const char *first, const char *second)
 	exit(dprintf(STDOUT_FILENO, "%s%s", first, second) < 0 ? EX_IOERR : EX_OK);
 }
 
-/* Ends the program: an option of the old proxytunnel that has gone, and what to write instead. */
-static _Noreturn void option_gone(int option)
+static _Noreturn void help_print(void)
 {
-	static const struct {
-		int option;
-		const char *instead;
-	} gone[] = {
-		{ 'N', "NTLM is not spoken here; a local authenticating proxy such as cntlm or px can be the first hop: -p" },
-		{ 't', "the NTLM domain is set in a local authenticating proxy such as cntlm or px, which -p names" },
-		{ 'x', "leave it out: secrets are wiped from the process list without it" },
-		{ 'W', "leave it out: the bug that it worked around went with Apache 2.4" },
-		{ 'B', "leave it out: the bug that it worked around went with Apache 2.4" },
-		{ 'L', "leave it out: old versions of TLS are refused without it" },
-		{ 'T', "leave it out: old versions of TLS are refused without it" },
-	};
-	size_t i = 0;
+	static struct text help;
 
-	while (gone[i].option != option)
-		i++;
-	die(EX_USAGE, "-%c: %s", option, gone[i].instead);
+	text_add(&help, "\nCarries stdin and stdout to HOST:PORT through an HTTP proxy that allows CONNECT,\n"
+	         "as in ssh_config: ProxyCommand proxytunnel -p proxy.corp:8080 %%h %%p\n\n");
+	for (const struct option *option = known_options; option < known_options + OPTIONS_KNOWN; option++) {
+		char letter[] = { '-', (char)option->letter, ',', '\0' }, names[64];
+		const char *line = option->said;
+
+		if (!line || option->kind == GONE)
+			continue;
+		if (!option->name) {
+			text_add(&help, "%s\n", line);
+			continue;
+		}
+		int length = snprintf(names, sizeof names, "  %-3s --%s", isgraph(letter[1]) ? letter : "", option->name);
+		text_add(&help, "%s%s", names, length > 27 ? "\n" : "");
+		for (int column = length > 27 ? 0 : length; *line; column = 0) {
+			int width = (int)strcspn(line, "\n");
+
+			text_add(&help, "%*s%.*s\n", 28 - column, "", width, line);
+			line += width + (line[width] == '\n');
+		}
+	}
+	print_and_exit(usage, help.bytes);
 }
 
-/* Ends the program: getopt did not know the option, or missed its value. */
-static _Noreturn void option_bad(int result, char *const *argv)
-{
-	const char *word = argv[optind - 1] ? argv[optind - 1] : ""; /* musl's optind has moved past the end */
-	int length = (int)strcspn(word, "=");
-	bool is_ours = optopt && optopt < 256 && strchr(short_options, optopt);
-
-	if (result == ':' && is_ours && strncmp(word, "--", 2) != 0)
-		die(EX_USAGE, "-%c: needs a value", optopt);
-	if (result == ':')
-		die(EX_USAGE, "%.*s: needs a value", length, word);
-	if (is_ours || optopt >= 256)
-		die(EX_USAGE, "%.*s: takes no value", length, word);
-	if (optopt)
-		die(EX_USAGE, "-%c: no such option (-h lists them)", optopt);
-	die(EX_USAGE, "%.*s: no such option, or several that begin so (-h lists them)", length, word);
-}
-
-static void option(int letter, char *value, struct words *words, char *const *argv)
+/* Does what an option says that is more than a flag or a text. */
+static void option_act(int letter, char *value, struct words *words)
 {
 	switch (letter) {
 	case 'p': words->last = opt.hops; opt.hops[0].url = secret_url(value); break;
 	case 'r': words->last = hop_add(secret_url(value)); break;
-	case 'd': words->destination = value; break;
+	case 'd': words->last = opt.hops; words->destination = value; break; /* the old proxytunnel's -H, mostly last, is for -p */
 	case 'P': opt.hops[0].credentials = credentials_split(secret_argument(value)); break;
 	case 'R': last_remote()->credentials = credentials_split(secret_argument(value)); break;
+	case 'u': opt.hops[0].credentials.user = secret_argument(value); break;
+	case 's': opt.hops[0].credentials.password = secret_argument(value); break;
 	case 'F': words->passfile = value; break;
 	case 'H': header_add(words->last, secret_argument(value)); break;
 	case 'o': opt.hops[0].host = value; break;
-	case 'E': opt.hops[0].tls = true; break;
+	case 'B': case 'E': opt.hops[0].tls = true; break; /* -B is -E and -W */
 	case 'X': last_remote()->tls = true; break;
-	case 'e': opt.destination_tls = true; break;
-	case 'C': opt.tls_authorities = value; break;
-	case 'c': opt.tls_certificate = value; break;
-	case 'k': opt.tls_key = value; break;
-	case 'z': opt.tls_unverified = true; break;
-	case 'a': opt.listen = value; break;
 	case 'i': opt.inetd = true; stderr_leave(); break;
 	case '4': opt.family = AF_INET; break;
 	case '6': opt.family = AF_INET6; break;
 	case 'w': opt.timeout = (unsigned)option_number("-w", value, 0, TIMEOUT_MAX); break;
-	case OPTION_FDPASS: opt.fdpass = true; break;
 	case OPTION_MAX_CLIENTS: opt.clients_max = option_number("--max-clients", value, 1, CLIENTS_MAX); break;
-	case OPTION_PROXY_COMMAND: opt.proxy_command = value; break;
 	case OPTION_RELAY: words->last = relay_set(secret_url(value)); break;
-	case OPTION_SERVE: opt.serve = true; break;
 	case OPTION_ALLOW: allow_add(value); break;
-	case OPTION_TLS_ONLY: opt.tls_only = true; break;
+	case OPTION_PROXY_TYPE:
+		if (strcasecmp(value, "http") != 0)
+			die(EX_USAGE, "--proxy-type %s: " NO_SOCKS, value);
+		break;
 	case 'v': opt.verbosity = 1; break;
-	case 'q': opt.verbosity = -1; break;
-	case 'h': print_and_exit(usage, help);
+	case 'q': opt.verbosity = opt.verbosity < 0 ? -2 : -1; break;
+	case 'h': help_print();
 	case 'V': print_and_exit("proxytunnel " VERSION, "\n");
-	case '?': case ':': option_bad(letter, argv);
-	default: option_gone(letter);
 	}
 }
 
-/* The words that are no options: the destination in one or two, or corkscrew's four or five. */
+/* The option of that letter, or else of that long name, which ends at length: never one that only begins so. */
+static const struct option *option_find(int letter, const char *name, size_t length)
+{
+	for (const struct option *option = known_options; option < known_options + OPTIONS_KNOWN; option++) {
+		const char *own = option->name ? option->name : "";
+
+		if (name ? strcspn(own, "=") == length && strncmp(own, name, length) == 0 : option->letter == letter)
+			return option;
+	}
+	return NULL;
+}
+
+/* Takes an option as it is written, with its value if it takes one: attached, or else the next word. Returns whether it took that. */
+static bool option_take(const struct option *option, const char *written, char *attached, char *next, struct words *words)
+{
+	bool takes_value = option && option->name && strchr(option->name, '=');
+	char *value = attached ? attached : next;
+	size_t length = strlen(words->idle);
+
+	if (!option)
+		die(EX_USAGE, "%s: no such option (-h lists them)", written);
+	if (option->kind == GONE)
+		die(EX_USAGE, "%s: %s", written, option->said);
+	if (takes_value && !value)
+		die(EX_USAGE, "%s: needs a value", written);
+	if (!takes_value && attached)
+		die(EX_USAGE, "%s: takes no value", written);
+	if (option->kind == ACT)
+		option_act(option->letter, value, words);
+	else if (option->kind == IDLE)
+		snprintf(words->idle + length, sizeof words->idle - length, "%s ", written);
+	else if (takes_value)
+		*(const char **)option->to = value;
+	else
+		*(bool *)option->to = true;
+	return takes_value && !attached;
+}
+
+/* Takes the options out of the words, so that the operands are left; returns how many. */
+static int words_take(char **word, struct words *words)
+{
+	char **operand = word, **first = word, written[32];
+	bool over = false;
+
+	for (; *word; word++) {
+		char *name = *word + 1;
+
+		if (over || **word != '-' || !*name) {
+			*operand++ = *word;
+		} else if (strcmp(name, "-") == 0) {
+			over = true;
+		} else if (*name == '-') {
+			size_t length = strcspn(++name, "=");
+
+			snprintf(written, sizeof written, "--%.*s", (int)length, name);
+			word += option_take(option_find(0, name, length), written, name[length] ? name + length + 1 : NULL, word[1], words);
+		} else {
+			for (const struct option *option; *name; name++) {
+				option = option_find((unsigned char)*name, NULL, 0);
+				snprintf(written, sizeof written, "-%c", *name);
+				if (option && option->name && strchr(option->name, '=')) {
+					word += option_take(option, written, name[1] ? name + 1 : NULL, word[1], words);
+					break;
+				}
+				option_take(option, written, NULL, NULL, words);
+			}
+		}
+	}
+	return (int)(operand - first);
+}
+
+/* The words that are no options: the destination in one or two, and before it the proxy, in two as corkscrew has it, or in one. */
 static void operands(int count, char **operand, struct words *words)
 {
-	const char *host = count >= 4 ? operand[2] : operand[0], *port = count >= 4 ? operand[3] : operand[1], *wrong;
+	struct hop *first = opt.hops;
+	bool has_proxy = (count == 3 || (count == 2 && strchr(operand[1], ':'))) && strchr(operand[0], ':');
+	const char *wrong;
 
-	if (count == 3 || count > 5)
+	if (first->url && count + (words->destination != NULL) > 1 && number_parse(operand[0], 1, 65535) != -1)
+		die(EX_USAGE, "%s: is it the proxy's port? write -p %s:%s", operand[0], url_host(first->url), operand[0]);
+	if ((count == 3 && !has_proxy) || count > 5)
 		die(EX_USAGE, "%s: one word too many or too few (-h for help)", operand[count - 1]);
+	if (first->url && (has_proxy || count > 3))
+		die(EX_USAGE, "%s: the proxy is given already, by -p", url_host(operand[0]));
+	if (count == 5 && words->passfile)
+		die(EX_USAGE, "%s: the passfile is given already, by -F", operand[4]);
+	if (count > 3 && (wrong = authority_set(&first->at, operand[0], strlen(operand[0]), operand[1])))
+		die(EX_USAGE, "%s %s: %s", operand[0], operand[1], wrong);
+	words->passfile = count == 5 ? operand[4] : words->passfile;
+	if (has_proxy)
+		first->url = secret_url(operand[0]);
+	operand += has_proxy ? 1 : count > 3 ? 2 : 0;
+	count = has_proxy ? count - 1 : count > 3 ? 2 : count;
 	if (count > 0 && words->destination)
 		die(EX_USAGE, "%s: the destination is given already, by -d", operand[0]);
 	if (count == 1)
 		words->destination = operand[0];
-	if (count >= 2 && (wrong = authority_set(&opt.destination, host, strlen(host), port)))
-		die(EX_USAGE, "%s %s: %s", host, port, wrong);
-	if (count < 4)
-		return;
-	if (opt.hops[0].url)
-		die(EX_USAGE, "%s: the proxy is given already, by -p", operand[0]);
-	if (count == 5 && words->passfile)
-		die(EX_USAGE, "%s: the passfile is given already, by -F", operand[4]);
-	words->passfile = count == 5 ? operand[4] : words->passfile;
-	if ((wrong = authority_set(&opt.hops[0].at, operand[0], strlen(operand[0]), operand[1])))
+	if (count == 2 && (wrong = authority_set(&opt.destination, operand[0], strlen(operand[0]), operand[1])))
 		die(EX_USAGE, "%s %s: %s", operand[0], operand[1], wrong);
 }
 
@@ -6430,13 +6577,13 @@ static const char *const proxy_variables[] = {
 
 enum { PROXY_VARIABLES = sizeof proxy_variables / sizeof *proxy_variables };
 
-/* The name of the variable that names the proxy: the first that is set and is no socks URL. NULL: there is none. */
-static const char *proxy_variable(void)
+/* The name of the first variable that is set and names a SOCKS proxy, or one that does not; NULL: there is none. */
+static const char *proxy_variable(bool socks)
 {
 	for (int i = 0; i < PROXY_VARIABLES; i++) {
 		const char *url = getenv(proxy_variables[i]);
 
-		if (url && *url && strncasecmp(url, "socks", 5) != 0)
+		if (url && *url && (strncasecmp(url, "socks", 5) == 0) == socks)
 			return proxy_variables[i];
 	}
 	return NULL;
@@ -6476,7 +6623,7 @@ static void relay_parse(void)
 		is_secret = strchr(path, '@');
 		for (const char *c = path; *c; c++)
 			if (*c <= ' ' || *c > '~' || *c == '?' || *c == '#')
-				die(EX_USAGE, "--relay: such a character cannot stand in its path: %s", is_secret ? "URL" : path);
+				die(EX_USAGE, "--relay: '%c' cannot stand in its path: %s", *c, is_secret ? "URL" : path);
 		relay->path = copy(path);
 		*path = '\0';
 		for (size_t length = strlen(relay->path); length > 0 && relay->path[length - 1] == '/';)
@@ -6489,7 +6636,7 @@ static void relay_parse(void)
 static void hops_complete(void)
 {
 	struct hop *first = opt.hops;
-	const char *variable = proxy_variable(), *source = first->url ? "-p" : variable;
+	const char *variable = proxy_variable(false), *socks = proxy_variable(true), *source = first->url ? "-p" : variable;
 
 	if (opt.relay)
 		relay_parse();
@@ -6505,14 +6652,24 @@ static void hops_complete(void)
 		if (first->tls)
 			die(EX_USAGE, "-E: needs a name for the certificate to bear: name the proxy with -p");
 	} else if (!*first->at.text) {
-		bool is_meant = first->credentials.user || first->tls || first->host || first->headers;
+		bool is_meant = first->credentials.user || first->tls || first->host || (first->headers && !opt.relay);
+		bool lacks = !variable && ((opt.hop_count == 1 && !opt.relay) || is_meant);
 
-		if (!variable && ((opt.hop_count == 1 && !opt.relay) || is_meant))
+		if (lacks && socks)
+			die(EX_USAGE, "no proxy: %s names a SOCKS proxy, which cannot be used here; name an HTTP proxy with -p", socks);
+		if (lacks)
 			die(EX_USAGE, "no proxy: name it with -p, or in https_proxy");
+		for (; opt.relay && !variable && first->headers; first->headers = first->headers->next)
+			header_add(opt.relay, first->headers->line);
 		opt.hops++;
 		opt.hop_count--;
 	}
 }
+
+/* Where credentials come from beside -P, -R and the URLs: variables, for the first proxy, the last -r and the relay. */
+static const struct {
+	const char *user, *password;
+} credential_variables[] = { { "PROXYUSER", "PROXYPASS" }, { "REMPROXYUSER", "REMPROXYPASS" }, { "RELAYUSER", "RELAYPASS" } };
 
 /* Children are not to find passwords in the environment. */
 static void environment_forget(void)
@@ -6523,9 +6680,8 @@ static void environment_forget(void)
 		if (url && strchr(url, '@'))
 			unsetenv(proxy_variables[i]);
 	}
-	unsetenv("PROXYPASS");
-	unsetenv("REMPROXYPASS");
-	unsetenv("RELAYPASS");
+	for (int i = 0; i < 3; i++)
+		unsetenv(credential_variables[i].password);
 }
 
 /* The credentials that two variables hold, checked. */
@@ -6555,33 +6711,31 @@ static void credentials_gather(struct hop *hop, const struct credentials *file, 
 	hop->asked |= opt.listen || opt.inetd; /* nobody sits there to be asked later */
 }
 
-/* The first proxy has its sources of credentials, the last -r has its own, and those between have their URLs. */
+/* The first proxy has its sources of credentials, the last -r and the relay have theirs, and those between have their URLs. */
 static void credentials_complete(const char *path)
 {
 	const struct credentials none = { NULL, NULL };
-	struct passfile file = { none, none, none };
-	struct credentials first = environment_credentials("PROXYUSER", "PROXYPASS");
-	struct credentials last = environment_credentials("REMPROXYUSER", "REMPROXYPASS");
-	struct credentials relay = environment_credentials("RELAYUSER", "RELAYPASS");
+	struct passfile file = path ? passfile_read(path) : (struct passfile){ .single = false };
+	struct credentials in_file[] = { file.proxy, file.remproxy, file.relay }, environment[3];
 
-	if (path)
-		file = passfile_read(path);
-	credentials_check(&file.proxy, path);
-	credentials_check(&file.remproxy, path);
-	credentials_check(&file.relay, path);
+	if (file.single && opt.relay && opt.hop_count > 0)
+		die(EX_NOINPUT, "%s: is that for the proxy or for the relay? write lines proxy_user = and proxy_passwd =, "
+		    "or relay_user = and relay_passwd =", path);
+	if (file.single && opt.relay)
+		in_file[2] = in_file[0];
+	for (int i = 0; i < 3; i++) {
+		credentials_check(&in_file[i], path);
+		environment[i] = environment_credentials(credential_variables[i].user, credential_variables[i].password);
+	}
 	environment_forget();
 	for (size_t i = 0; i < opt.hop_count; i++) {
 		struct hop *hop = &opt.hops[i];
+		bool between = hop->remote && i < opt.hop_count - 1;
 
-		if (!hop->remote)
-			credentials_gather(hop, &file.proxy, &first);
-		else if (i == opt.hop_count - 1)
-			credentials_gather(hop, &file.remproxy, &last);
-		else
-			credentials_gather(hop, &none, &none);
+		credentials_gather(hop, between ? &none : &in_file[hop->remote], between ? &none : &environment[hop->remote]);
 	}
 	if (opt.relay)
-		credentials_gather(opt.relay, &file.relay, &relay);
+		credentials_gather(opt.relay, &in_file[2], &environment[2]);
 }
 
 /* The accounts of a server: a line user:password each, made to strings behind each other. */
@@ -6623,6 +6777,10 @@ static void options_check(void)
 		die(EX_USAGE, "-k %s: there is no certificate, -c, for this key", opt.tls_key);
 	if (opt.hops[0].host && has_control(opt.hops[0].host))
 		die(EX_USAGE, "-o %s: a control character", opt.hops[0].host);
+	const char *const files[] = { opt.tls_authorities, opt.tls_certificate, opt.tls_key };
+	for (int i = 0; i < 3; i++)
+		if (files[i] && access(files[i], R_OK) == -1)
+			die(EX_NOINPUT, "-%c %s: %s", "Cck"[i], files[i], strerror(errno));
 }
 
 /* What a server needs, and what it has no use for. */
@@ -6652,7 +6810,6 @@ static void options(int argc, char **argv)
 	static struct text request;
 	struct words words = { .last = NULL };
 	const char *wrong;
-	int letter;
 
 	opt.hops = calloc((size_t)argc + 1, sizeof *opt.hops);
 	opt.allow = calloc((size_t)argc + 1, sizeof *opt.allow);
@@ -6660,15 +6817,17 @@ static void options(int argc, char **argv)
 		die(EX_OSERR, "out of memory");
 	opt.hop_count = 1;
 	words.last = opt.hops;
-	opterr = 0;
-	while ((letter = getopt_long(argc, argv, short_options, long_options, NULL)) != -1)
-		option(letter, optarg, &words, argv);
+	argv++;
+	lines_check(argc - 1, argv);
+	int count = words_take(argv, &words);
+	if (*words.idle)
+		note("%s(of the old proxytunnel): without an effect here", words.idle);
 
 	options_check();
-	serve_check(&words, argc - optind);
+	serve_check(&words, count);
 	if (opt.serve)
 		return;
-	operands(argc - optind, argv + optind, &words);
+	operands(count, argv, &words);
 	if (words.destination && (wrong = authority_parse(&opt.destination, words.destination, NULL)))
 		die(EX_USAGE, "%s: %s", words.destination, wrong);
 	if (!*opt.destination.text)

@@ -244,7 +244,7 @@ wiped() {
 	FAKE_ADDRESSES=hang start program "$NAMED" -v -P user:secret1 -Puser:secret2 --proxyauth=user:secret3 \
 		--proxyauth user:secret4 -vPuser:secret5 -p http://user:secret6@proxy:81 -puser:se@secret7@proxy:82 \
 		--proxy=user:secret8@proxy:83 -p secret9@proxy:84 -H 'X-A: secret10' '-HX-A: secret11' --header='X-A: secret12' \
-		--header 'Proxy-Authorization: Basic secret13' --proxya=user:secret14 host:22
+		--header 'Proxy-Authorization: Basic secret13' --proxy-auth=user:secret14 -s secret15 --pass=secret16 host:22
 	await wiped || {
 		cat words
 		return 1
@@ -714,7 +714,7 @@ relay_url() {
 	relayed user:pass -F passfile
 	RELAYUSER=user RELAYPASS=pass relayed user:pass
 	passfile 'user:pass\n'
-	relayed '' -F passfile
+	relayed user:pass -F passfile
 	passfile 'proxy_user = user\nproxy_passwd = pass\n'
 	relayed '' -F passfile
 	PROXYUSER=user PROXYPASS=pass REMPROXYUSER=user REMPROXYPASS=pass relayed ''
@@ -763,7 +763,7 @@ relay_url() {
 
 @test "the secrets of a relay's URL, and of -H behind it, are gone from the process list before even a name is resolved" {
 	FAKE_ADDRESSES=hang start program "$NAMED" -v --relay http://user:secret1@relay:81/t --relay=user:se@secret2@relay:82/t \
-		-H 'X-A: secret3' --rela=http://user:secret4@relay:83 -d host:22
+		-H 'X-A: secret3' --relay=http://user:secret4@relay:83 -d host:22
 	await wiped || {
 		cat words
 		return 1

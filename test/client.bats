@@ -218,18 +218,18 @@ fails() {
 	err_has no-such-relay.invalid
 }
 
-@test "-q says none of it" {
+@test "-qq says none of it" {
 	local answer
 
 	for answer in "$(says '403 No')" "$(unmarked '502 No')" "$(unmarked '200 OK')" 'SSH-2.0-far\r\n'; do
 		start_peer relay accept head 'expect host:22' "send $answer" gone
-		tunnel -q </dev/null
+		tunnel -qq </dev/null
 		[ "$status" -ne 0 ]
 		err_empty
 		finished relay
 	done
 	start_relay accept 'expect GET ' head "send $(says '410 Gone')" gone accept 'expect DELETE ' head "send $CLOSED" gone
-	between eof 'status 74' -- -q
+	between eof 'status 74' -- -qq
 	err_empty
 	finished relay
 }

@@ -218,14 +218,14 @@ dialled() {
 	[ $((SECONDS - begin)) -le 2 ]
 }
 
-@test "addresses that never answer are ended by -w: 75, one line; -q says nothing" {
+@test "addresses that never answer are ended by -w: 75, one line; -qq says nothing" {
 	start_dead dead
 	FAKE_ADDRESSES="127.0.0.1#$PORT 127.0.0.1#$PORT" program -w 1 -p proxy.test:8080 -d host:22 </dev/null
 	status_is 75
 	err_one_line
 	err_has proxy.test:8080
 	err_has connection
-	FAKE_ADDRESSES="127.0.0.1#$PORT" program -q -w 1 -p proxy.test:8080 -d host:22 </dev/null
+	FAKE_ADDRESSES="127.0.0.1#$PORT" program -qq -w 1 -p proxy.test:8080 -d host:22 </dev/null
 	status_is 75
 	err_empty
 }

@@ -558,7 +558,7 @@ command_gone() {
 	by_command "echo one >&2; $OPENS; echo two >&2" </dev/null
 	status_is 0
 	[ "$(<err)" = $'one\ntwo' ]
-	by_command 'echo why >&2; exit 3' -q </dev/null
+	by_command 'echo why >&2; exit 3' -qq </dev/null
 	status_is 69
 	[ "$(<err)" = why ]
 }

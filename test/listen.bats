@@ -198,7 +198,7 @@ listens_on() {
 
 @test "10,000 clients that reset at once end nothing, and cost the listener nothing that lasts" {
 	start_peer nobody -l 127.0.0.9 hold
-	listen -q
+	listen -qq
 	remember
 	client -t 200 'knock 10000'
 	# Behind them all, one is still heard.
@@ -209,7 +209,7 @@ listens_on() {
 
 @test "500 clients that reset while their tunnels open end nothing, and every tunnel ends with its client" {
 	start_far 'send far' eof close
-	listen -q
+	listen -qq
 	remember
 	client -t 60 'knock 500'
 	client 'expect far' half-close eof
@@ -245,7 +245,7 @@ listens_on() {
 	await children_are listener 0
 }
 
-@test "a tunnel that fails closes its client's connection and says one line; -q says none, and the next is heard" {
+@test "a tunnel that fails closes its client's connection and says one line; -qq says none, and the next is heard" {
 	start_peer refusing loop head 'send HTTP/1.1 403 No\r\n\r\n' close
 	listen
 	client 'eof 2000'
@@ -256,7 +256,7 @@ listens_on() {
 	[ "$(wc -l <err)" -eq 2 ]
 	stop listener
 	PORT=${PORTS[refusing]}
-	listen -q
+	listen -qq
 	client 'eof 2000'
 	[ -z "$(said)" ]
 }

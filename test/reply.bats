@@ -341,7 +341,7 @@ asks() {
 	err_has Negotiate
 }
 
-@test "-v tells both heads, and not the password; -q tells nothing" {
+@test "-v tells both heads, and not the password; -q tells why it failed, -qq nothing" {
 	start_peer proxy accept head 'send HTTP/1.1 403 Forbidden\r\nX-Why: \x1b[2Jrules\r\n\r\n' close
 	tunnel -v -P user:secretword </dev/null
 	status_is 77
@@ -351,6 +351,10 @@ asks() {
 	err_lacks "$(printf user:secretword | base64)"
 	start_peer proxy accept head 'send HTTP/1.1 403 Forbidden\r\n\r\n' close
 	tunnel -q </dev/null
+	status_is 77
+	err_one_line
+	start_peer proxy accept head 'send HTTP/1.1 403 Forbidden\r\n\r\n' close
+	tunnel -qq </dev/null
 	status_is 77
 	err_empty
 }

@@ -184,8 +184,8 @@ everywhere() {
 	everywhere 'certificate has expired' "$EXPIRED" "${CA[@]}"
 }
 
-@test "-q says nothing of a refused certificate: 76" {
-	program -q "${CA[@]}" -E -p "localhost:$EXPIRED" host 22 </dev/null
+@test "-qq says nothing of a refused certificate: 76" {
+	program -qq "${CA[@]}" -E -p "localhost:$EXPIRED" host 22 </dev/null
 	status_is 76
 	err_empty
 }

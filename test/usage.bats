@@ -254,25 +254,53 @@ not_reached() {
 	not_reached
 }
 
-@test "an option of the old proxytunnel is named, with what to write instead" {
-	local option
-
+@test "an option of the old proxytunnel that has gone is named, with what to write instead, by either name" {
 	start_unreached
-	for option in -N -t -x -W -B -L -T; do
-		refused "$option: " -p 127.0.0.1:PORT -d host:22 "$option"
-		refused "$option: " -p 127.0.0.1:PORT -v"${option#-}" -d host:22
-	done
+	refused '-p HOST:PORT' -g 127.0.0.1 -G PORT -d host:22
+	refused '-p HOST:PORT' --proxyhost 127.0.0.1 --proxyport PORT -d host:22
+	refused '-p HOST:PORT' --proxyhost=127.0.0.1 -d host:22
+	refused '-d HOST:PORT' -p 127.0.0.1:PORT -D 22 -d host
+	refused PROXYUSER -p 127.0.0.1:PORT -U NAME -d host:22
+	refused PROXYPASS -p 127.0.0.1:PORT --passvar NAME -d host:22
 	refused cntlm -p 127.0.0.1:PORT -d host:22 -N
 	refused cntlm -p 127.0.0.1:PORT -d host:22 -t DOMAIN
 	not_reached
 }
 
-@test "-q says nothing of a bad word either" {
+@test "options of the old proxytunnel that did nothing for the tunnel are taken, and -v mentions them" {
+	reaches host:22 -p 127.0.0.1:PORT -x title -L -T -W -d host:22
+	reaches host:22 -p 127.0.0.1:PORT -xtitle -LTW -d host:22
+	reaches host:22 -p 127.0.0.1:PORT --proctitle title --proctitle=title --tlsenforce --no-ssl3 --wa-bug-29744 -d host:22
+	start_peer proxy accept head "send $OK" close
+	program -v -p "127.0.0.1:$PORT" -x title -LT -d host:22 </dev/null
+	status_is 0
+	err_has '-x -L -T (of the old proxytunnel): without an effect here'
+}
+
+@test "the user and password of -u and -s, the old proxytunnel's, are sent as those of -P" {
+	reaches host:22 -p 127.0.0.1:PORT -u user -s pass -d host:22
+	grep -q 'Proxy-Authorization: Basic dXNlcjpwYXNz' request
+	reaches host:22 -p 127.0.0.1:PORT --pass=pass --user user -d host:22
+	grep -q 'Proxy-Authorization: Basic dXNlcjpwYXNz' request
+}
+
+@test "no option is found by the beginning of its name, and what stands behind it is not shown" {
 	start_unreached
-	program -q -p "127.0.0.1:$PORT" -w x host:22 </dev/null
+	refused '--passf: no such option' -p 127.0.0.1:PORT --passf secret host:22
+	err_lacks secret
+	refused '--proxya: no such option' -p 127.0.0.1:PORT --proxya=user:secret host:22
+	err_lacks secret
+	refused '--encrypt-: no such option' -p 127.0.0.1:PORT --encrypt- host:22
+	not_reached
+}
+
+@test "-q says why it fails, in one line; -qq, or -q twice, says nothing" {
+	start_unreached
+	refused '-w x' -q -p 127.0.0.1:PORT -w x host:22
+	program -qq -p "127.0.0.1:$PORT" -w x host:22 </dev/null
 	status_is 64
 	err_empty
-	program -q -p "127.0.0.1:$PORT" host:22x </dev/null
+	program -q --quiet -p "127.0.0.1:$PORT" host:22x </dev/null
 	status_is 64
 	err_empty
 	not_reached
