@@ -847,6 +847,36 @@ static const char *http_field(const char **cursor, const char *name, int *length
 	return NULL;
 }
 
+/* Counts the fields of a name; *value is the last's, of *length. */
+static int field_count(const char *head, const char *name, const char **value, int *length)
+{
+	const char *found;
+	int count = 0, found_length;
+
+	while ((found = http_field(&head, name, &found_length))) {
+		*value = found;
+		*length = found_length;
+		count++;
+	}
+	return count;
+}
+
+/* Whether a field lists a word, in whatever case. */
+static bool field_lists(const char *fields, const char *name, const char *word)
+{
+	size_t size = strlen(word);
+	const char *value;
+	int length;
+
+	while ((value = http_field(&fields, name, &length)))
+		for (const char *end = value + length; value < end; value += strcspn(value, ",\r\n") + 1) {
+			value += strspn(value, " \t");
+			if (strncasecmp(value, word, size) == 0 && strchr(" \t,\r\n", value[size]))
+				return true;
+		}
+	return false;
+}
+
 /* The code of a status line (RFC 9112 4), or -1; the reason and the space before it may be missing. */
 static int http_status(const char *line)
 {
@@ -2706,20 +2736,6 @@ static const char *head_wrong(const char *head)
 	return NULL;
 }
 
-/* Counts the fields of a name; *value is the last's, of *length. */
-static int field_count(const char *head, const char *name, const char **value, int *length)
-{
-	const char *found;
-	int count = 0, found_length;
-
-	while ((found = http_field(&head, name, &found_length))) {
-		*value = found;
-		*length = found_length;
-		count++;
-	}
-	return count;
-}
-
 /* What is wrong with the lengths that a request gives its body, or NULL (RFC 9112 6.3). */
 static const char *lengths_wrong(const char *fields, const struct request *request)
 {
@@ -2969,22 +2985,6 @@ struct ask {
 static bool is_session_word(const char *text, size_t length)
 {
 	return length == SESSION_WORD && strspn(text, "0123456789abcdef") >= length;
-}
-
-/* Whether a field lists a word, in whatever case. */
-static bool field_lists(const char *fields, const char *name, const char *word)
-{
-	size_t size = strlen(word);
-	const char *value;
-	int length;
-
-	while ((value = http_field(&fields, name, &length)))
-		for (const char *end = value + length; value < end; value += strcspn(value, ",\r\n") + 1) {
-			value += strspn(value, " \t");
-			if (strncasecmp(value, word, size) == 0 && strchr(" \t,\r\n", value[size]))
-				return true;
-		}
-	return false;
 }
 
 /* Takes what stands behind the ? of the target apart; false if it means nothing. */
