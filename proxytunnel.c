@@ -511,9 +511,15 @@ static const char *authority_set(struct authority *to, const char *host, size_t 
 	memcpy(to->host, host, length);
 	to->host[length] = '\0';
 
-	for (const char *c = to->host; *c; c++)
+	for (const char *c = to->host; *c; c++) {
+		static char wrong[32];
+
+		if (*c == '@')
+			return "a user cannot stand there, only HOST and PORT";
+		snprintf(wrong, sizeof wrong, "'%c' cannot stand in a host", *c);
 		if ((unsigned char)*c < 0x80 && !isalnum((unsigned char)*c) && !strchr("-._:%~", *c))
-			return "no host can hold such a character";
+			return wrong;
+	}
 	if (*to->host == '-')
 		return "no host begins with a dash";
 	if ((bracketed || strchr(to->host, ':')) && address_parse(address, to->host) != AF_INET6)
@@ -1402,29 +1408,71 @@ static bool openssl_stands(const struct command *openssl)
 	return strstr(openssl->said, "\nProtocol version: ");
 }
 
-/* Tells what an openssl that ended with a failure complained of; false if it did not fail. */
-static bool openssl_failed(const struct command *openssl)
+static const char *behind_colons(const char *text, int count)
 {
-	bool stood = openssl_stands(openssl);
-	char *rest = openssl->said, *line;
+	while (count-- > 0 && strchr(text, ':'))
+		text = strchr(text, ':') + 1;
+	return text;
+}
 
-	int status = command_wait(openssl);
-	int by = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-	if (status == 0 || by == SIGHUP || by == SIGINT || by == SIGTERM) /* those come to the whole group, so to us as well */
-		return false;
-	while (openssl_hear(openssl))
-		continue;
-	while ((line = line_take(&rest)))
-		if (*line && (!stood || strstr(line, ":error:") || strstr(line, "errno=")))
-			warn("openssl: %s", line);
-	return true;
+/* Why openssl failed, in its words. Under -z it is not what it says of the certificate. */
+static const char *openssl_reason(const char *said, int *length)
+{
+	const char *verify = opt.tls_unverified ? NULL : strstr(said, "verify error:num="), *file = strstr(said, "Could not ");
+	const char *error = strstr(said, ":error:"), *number = strstr(said, "errno="), *reason = said;
+
+	if (verify)
+		reason = behind_colons(verify, 2);
+	else if (file)
+		reason = file;
+	else if (error)
+		reason = behind_colons(error, 5); /* :error:CODE:LIBRARY:FUNCTION:REASON:FILE:LINE: */
+	else if (number)
+		reason = strerror((int)strtol(number + strlen("errno="), NULL, 10));
+	*length = (int)strcspn(reason, verify || file ? "\n" : ":\n");
+	return reason;
+}
+
+/* What may help against that, in brackets; -z only where it would. */
+static const char *openssl_hint(const char *reason)
+{
+	static const struct {
+		const char *reason, *hint;
+	} hints[] = {
+		{ "self-signed certificate", " (-C FILE trusts an authority that is not known here, -z trusts any)" },
+		{ "self signed certificate", " (-C FILE trusts an authority that is not known here, -z trusts any)" },
+		{ "unable to ", " (-C FILE trusts an authority that is not known here, -z trusts any)" },
+		{ "hostname mismatch", " (its certificate is for another name: write that one, or -z)" },
+		{ "IP address mismatch", " (its certificate is not for that address: write its name, or -z)" },
+		{ "certificate has expired", " (is the clock of this machine right? -z trusts any certificate)" },
+		{ "certificate is not yet valid", " (is the clock of this machine right? -z trusts any certificate)" },
+		{ "wrong version number", " (it does not speak TLS: leave out https://, or -E, -X or -e)" },
+		{ "packet length too long", " (it does not speak TLS: leave out https://, or -E, -X or -e)" },
+		{ "unexpected eof", " (does it speak TLS?)" },
+		{ "tlsv13 alert certificate required", " (it wants a certificate of yours: -c, and -k)" },
+		{ "sslv3 alert handshake failure", " (does it want a certificate of yours? -c, and -k)" },
+	};
+
+	for (size_t i = 0; i < sizeof hints / sizeof *hints; i++)
+		if (strncmp(reason, hints[i].reason, strlen(hints[i].reason)) == 0)
+			return hints[i].hint;
+	return "";
 }
 
 /* Ends the program if the openssl that leads somewhere has ended with a failure; it may do so after the handshake too. */
 static void openssl_check(const struct command *openssl, int status)
 {
-	if (openssl_failed(openssl))
-		die(status, "%s: TLS failed, as said above", openssl->peer);
+	const char *cursor = openssl->said, *line, *reason;
+	int length, ended = command_wait(openssl), by = WIFSIGNALED(ended) ? WTERMSIG(ended) : 0;
+
+	if (ended == 0 || by == SIGHUP || by == SIGINT || by == SIGTERM) /* those come to the whole group, so to us as well */
+		return;
+	while (openssl_hear(openssl))
+		continue;
+	while ((line = http_line(&cursor, &length)))
+		note("openssl: %.*s", length, line);
+	reason = openssl_reason(openssl->said, &length);
+	die(status, "%s: TLS failed: %.*s%s", openssl->peer, length, reason, openssl_hint(reason));
 }
 
 /* Expands %h, %p and %% as ssh does in its ProxyCommand, behind "exec ", so that no shell stays. */
@@ -1847,22 +1895,26 @@ static _Noreturn void connect_fail(enum head_result result, const struct head *h
                                    const struct authority *to)
 {
 	const char *said = head->bytes + head->start;
+	const char *doubt = hop->tls ? "" : " (is it an HTTP proxy, not for SOCKS? one with TLS takes https:// before its name)";
 	int error = errno, shown = (int)strcspn(said, "\r\n");
 
 	if (hop->command.pid && (result == HEAD_NONE || result == HEAD_FAILED))
 		connect_fail_command(&hop->command, hop, to);
 	switch (result) {
 	case HEAD_NONE:
-		die(EX_UNAVAILABLE, "%s: closed the connection without an answer to CONNECT %s", hop->at.text, to->text);
+		die(EX_UNAVAILABLE, "%s: closed the connection without an answer to CONNECT %s%s", hop->at.text, to->text, doubt);
 	case HEAD_FAILED:
-		die(EX_UNAVAILABLE, "%s: no answer to CONNECT %s: %s", hop->at.text, to->text, strerror(error));
+		die(EX_UNAVAILABLE, "%s: no answer to CONNECT %s: %s%s", hop->at.text, to->text, strerror(error),
+		    error == ECONNRESET ? doubt : "");
 	case HEAD_CUT:
 		die(EX_PROTOCOL, "%s: closed the connection within its answer to CONNECT %s", hop->at.text, to->text);
 	case HEAD_TOO_LARGE:
 		die(EX_PROTOCOL, "%s: its answer to CONNECT %s is over %d bytes of headers", hop->at.text, to->text, HEAD_MAX);
 	default:
-		die(EX_PROTOCOL, "%s: answers CONNECT %s with what is not HTTP: %.*s", hop->at.text, to->text,
-		    shown < REASON_SHOWN ? shown : REASON_SHOWN, said);
+		die(EX_PROTOCOL, "%s: answers CONNECT %s with what is not HTTP: %.*s%s", hop->at.text, to->text,
+		    shown < REASON_SHOWN ? shown : REASON_SHOWN, said,
+		    memcmp(said, "\x15\x03", 2) == 0 ? " (it speaks TLS: put https:// before its name)" :
+		    strncmp(said, "SSH-", 4) == 0 ? " (that is an ssh server, no proxy)" : "");
 	}
 }
 
@@ -1935,6 +1987,20 @@ static bool schemes_offer(const char *list, const char *scheme)
 	return false;
 }
 
+/* Whether the reason behind a status is the one that everybody gives, or none. */
+static bool reason_is_plain(const char *head)
+{
+	static const char *const plain[] = {
+		"Forbidden", "Internal Server Error", "Bad Gateway", "Proxy Error", "Service Unavailable", "Gateway Time",
+	};
+	const char *reason = head + strlen("HTTP/1.1 403 ");
+	bool found = strcspn(reason, "\r\n") == 0 || strchr("\r\n", reason[-1]);
+
+	for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
+		found |= strncasecmp(reason, plain[i], strlen(plain[i])) == 0;
+	return found;
+}
+
 /* What may help against a refusal, in brackets, for the user who has only the proxy's word. */
 static void refusal_hint(char *hint, size_t size, int status, const char *head, const struct hop *hop,
                          const struct authority *to)
@@ -1958,8 +2024,12 @@ static void refusal_hint(char *hint, size_t size, int status, const char *head, 
 		snprintf(hint, size, " (try -%c or -F; it offers %s)", hop->remote ? 'R' : 'P', schemes);
 	else if (status == 401 && credentials_known(&hop->credentials))
 		snprintf(hint, size, " (it does not take these credentials of %.64s)", hop->credentials.user);
-	else if (status == 403 && strcmp(to->port, "443") != 0)
+	else if (status == 403 && strcmp(to->port, "443") != 0 && reason_is_plain(head))
 		snprintf(hint, size, " (many proxies let only port 443 through)");
+	else if (status / 100 == 5 && status != 501 && reason_is_plain(head))
+		snprintf(hint, size, " (can it resolve and reach %s?%s)", to->text, opt.verbosity < 1 ? " -v shows all that it says" : "");
+	else if (status == 400)
+		snprintf(hint, size, " (if it speaks TLS, put https:// before its name)");
 	else if (status == 405 || status == 501)
 		snprintf(hint, size, " (it does no CONNECT; try --relay)");
 	else if (status / 100 == 3 && (location = http_field(&cursor, "Location", &length)))
@@ -2577,9 +2647,8 @@ static _Noreturn void tls_fail(const struct command *openssl)
 	if (strncmp(said, "openssl: ", 9) == 0)
 		die(EX_OSERR, "%s: TLS needs openssl(1), which cannot be run (its package is called openssl): %.*s",
 		    openssl->peer, (int)strcspn(said + 9, "\n"), said + 9);
-	openssl_failed(openssl);
-	die(EX_PROTOCOL, "%s: TLS failed, as said above%s", openssl->peer,
-	    opt.tls_unverified ? "" : " (-C names the authorities to trust, -z trusts any)");
+	openssl_check(openssl, EX_PROTOCOL);
+	die(EX_PROTOCOL, "%s: TLS failed: openssl ended before its handshake", openssl->peer);
 }
 
 /*

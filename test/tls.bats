@@ -135,7 +135,7 @@ ssh_copies_64_mib() {
 
 # --- certificates --------------------------------------------------------------------------
 
-# distrusted PEER REASON ARG...: status 76, what openssl has to say, with REASON, and a line that names PEER.
+# distrusted PEER REASON ARG...: status 76, and one line that names PEER and REASON, openssl's and what helps.
 distrusted() {
 	local peer=$1 reason=$2
 
@@ -143,14 +143,8 @@ distrusted() {
 	program "$@" </dev/null
 	status_is 76
 	out_is ''
-	err_has "$reason"
-	! grep -v '^proxytunnel: ' err || false
-	! grep '[^[:print:]]' err || false
-	[ "$(grep -vc '^proxytunnel: openssl: ' err)" -eq 1 ]
-	tail -n 1 err | grep -q "^proxytunnel: $peer: TLS failed" || {
-		cat err
-		return 1
-	}
+	err_one_line
+	err_has "$peer: TLS failed: $reason"
 }
 
 # everywhere REASON PORT [OPTION...]: the TLS server there is distrusted as first proxy, as second, and as destination.
@@ -164,15 +158,15 @@ everywhere() {
 }
 
 @test "a certificate of another authority is refused by -E, -X and -e, with openssl's reason: 76" {
-	everywhere 'unable to get local issuer certificate' "$STUNNEL" -C "$TLS_DIR/stranger.crt"
+	everywhere 'unable to get local issuer certificate (-C FILE' "$STUNNEL" -C "$TLS_DIR/stranger.crt"
 }
 
 @test "without -C the system's authorities count, and the tests' is none of them" {
-	everywhere 'unable to get local issuer certificate' "$STUNNEL"
+	everywhere 'unable to get local issuer certificate (-C FILE trusts an authority that is not known here, -z trusts any)' "$STUNNEL"
 }
 
 @test "a certificate for another name is refused by -E, -X and -e, with openssl's reason: 76" {
-	everywhere 'hostname mismatch' "$ELSEWHERE" "${CA[@]}"
+	everywhere 'hostname mismatch (its certificate is for another name: write that one, or -z)' "$ELSEWHERE" "${CA[@]}"
 }
 
 @test "a certificate for another address is refused, where the server is named by its address" {
@@ -181,7 +175,7 @@ everywhere() {
 }
 
 @test "a certificate that has expired is refused by -E, -X and -e, with openssl's reason: 76" {
-	everywhere 'certificate has expired' "$EXPIRED" "${CA[@]}"
+	everywhere 'certificate has expired (is the clock of this machine right?' "$EXPIRED" "${CA[@]}"
 }
 
 @test "-qq says nothing of a refused certificate: 76" {
@@ -220,9 +214,10 @@ reaches() {
 	for option in -C -c '-c client.pem -k'; do
 		cp "$TLS_DIR/client.pem" .
 		program "${CA[@]}" -E $option missing.pem -p "localhost:$STUNNEL" host 22 </dev/null
-		[ "$status" -ne 0 ]
+		status_is 66
 		out_is ''
-		err_has missing.pem
+		err_one_line
+		err_has "${option##* } missing.pem: No such file"
 	done
 	program -k "$TLS_DIR/client.key" -E -p "localhost:$STUNNEL" host 22 </dev/null
 	status_is 64
@@ -239,8 +234,9 @@ reaches() {
 @test "a server that demands a client's certificate and gets none, or a stranger's: openssl's reason, 76" {
 	program "${CA[@]}" -E -p "localhost:$DEMANDING" host 22 </dev/null
 	status_is 76
+	err_one_line
 	err_has "localhost:$DEMANDING: "
-	err_has 'certificate required'
+	err_has 'certificate required (it wants a certificate of yours: -c, and -k)'
 	program "${CA[@]}" -p "127.0.0.1:$TINYPROXY" -r "localhost:$DEMANDING" -X host 22 </dev/null
 	status_is 76
 	err_has "localhost:$DEMANDING: "
@@ -280,11 +276,42 @@ reaches() {
 
 @test "what does not speak TLS is refused with openssl's reason: 76" {
 	start_peer plain accept 'send SSH-2.0-x\r\n' sink
-	distrusted "127.0.0.1:$PORT" 'wrong version number' -E -p "127.0.0.1:$PORT" host 22
+	distrusted "127.0.0.1:$PORT" 'wrong version number (it does not speak TLS: leave out https://, or -E, -X or -e)' -E -p "127.0.0.1:$PORT" host 22
 	start_peer plain accept close
 	program -E -p "127.0.0.1:$PORT" host 22 </dev/null
 	status_is 76
+	err_one_line
 	err_has "127.0.0.1:$PORT: TLS failed"
+	err_lacks -z
+}
+
+@test "a proxy that speaks TLS, asked in plain, is told as one" {
+	program -p "localhost:$STUNNEL" host 22 </dev/null
+	[ "$status" -eq 76 ] || status_is 69
+	err_one_line
+	err_has https://
+	start_peer alert accept head 'send \x15\x03\x01\0\x02\x02\x46' close
+	program -p "127.0.0.1:$PORT" host 22 </dev/null
+	status_is 76
+	err_one_line
+	err_has '(it speaks TLS: put https:// before its name)'
+	program -p "localhost:$APACHE" -P three:third host 22 </dev/null
+	err_one_line
+	err_has https://
+}
+
+@test "-I and --no-sni send no name in the handshake, which the certificate must bear all the same" {
+	reaches "${CA[@]}" -I -E -p "localhost:$STUNNEL"
+	distrusted "localhost:$ELSEWHERE" 'hostname mismatch' "${CA[@]}" -E -I -p "localhost:$ELSEWHERE" host 22
+	start_peer plain accept 'log hello' 'echo 64K'
+	program -E --no-sni -p "localhost:$PORT" host 22 </dev/null
+	status_is 76
+	finished plain
+	! grep -qa localhost hello || false
+}
+
+@test "-B, the old proxytunnel's, is -E" {
+	reaches "${CA[@]}" -B -p "localhost:$STUNNEL"
 }
 
 @test "eight TLS proxies in a row are as good as one, more than sixteen are too many" {
