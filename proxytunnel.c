@@ -435,6 +435,23 @@ static struct timespec time_span(double seconds)
 	return (struct timespec){ .tv_sec = whole, .tv_nsec = (long)((seconds - (double)whole) * 1e9) };
 }
 
+static void signal_caught(int signal_number)
+{
+	handlers.caught = signal_number;
+}
+
+/* Lets a signal end the shuttle in order, unless the caller had it ignored, and adds it to those to wait for. */
+static void signal_await(int signal_number, sigset_t *awaited)
+{
+	struct sigaction action = { .sa_handler = signal_caught }, before;
+
+	sigaction(signal_number, &action, &before);
+	if (before.sa_handler == SIG_IGN)
+		signal(signal_number, SIG_IGN);
+	else
+		sigaddset(awaited, signal_number);
+}
+
 /* --- text: numbers, host:port, URLs, no_proxy: authority_parse, proxy_parse, no_proxy_names ------------- */
 
 /* The number that a text of that length is, false if it is none or does not fit in 63 bits. */
@@ -1248,6 +1265,15 @@ static void net_linger(int socket)
 			break;
 }
 
+/* A pipe that children do not inherit; false, with errno, if there is none to be had. */
+static bool pipe_open(int ends[2])
+{
+	if (pipe2(ends, O_CLOEXEC) == 0)
+		return true;
+	return errno == ENOSYS && pipe(ends) == 0 && fcntl(ends[0], F_SETFD, FD_CLOEXEC) == 0 &&
+	       fcntl(ends[1], F_SETFD, FD_CLOEXEC) == 0;
+}
+
 static mode_t fd_type(int fd)
 {
 	struct stat status;
@@ -1711,7 +1737,7 @@ static bool askpass_read(const char *program, const char *question, char *answer
 	ssize_t got;
 	int ends[2], status;
 
-	if (pipe2(ends, O_CLOEXEC) == -1)
+	if (!pipe_open(ends))
 		return false;
 	pid_t child = fork();
 	if (child == 0) {
@@ -2114,63 +2140,30 @@ struct end {
 	struct seat *seat;		/* of the client of a listener, or NULL */
 };
 
-/* How bytes get from one side to the other. */
-enum transfer {
-	TRANSFER_COPY,			/* through a buffer */
-	TRANSFER_SPLICE,			/* a pipe on one side, a socket of our own on the other */
-	TRANSFER_PIPE,			/* a socket of our own on both sides, and a pipe between them */
-};
-
 /* One direction. in == -1: no more to come; out == -1: over. */
 struct lane {
 	int in, out;
-	const char *in_name, *out_name;
+	const struct end *from, *to;
 	mode_t in_type, out_type;	/* S_IFSOCK, S_IFIFO ... */
-	enum transfer transfer;
-	bool may_pipe;			/* once there is much to carry */
+	bool may_splice, splices;	/* once there is much to carry */
 	bool lacks_room;		/* the splice waits for out */
-	int pipe[2];
+	int pipe[2];			/* between two sockets that are spliced */
 	size_t piped;			/* bytes in the pipe */
 	size_t start, stop;		/* of what was read into the buffer and not yet written */
+	char *buffer;			/* of BUFFER_SIZE */
 	uint64_t carried;
 	int error;			/* errno of the read or write that broke it, or 0 */
+	int spliced_error;		/* errno of the splice before it, or 0 */
 	const char *failed;		/* the name of the side that it was of */
-	char *buffer;			/* of BUFFER_SIZE */
 };
-
-/* Grows a pipe, as fewer wake-ups take a third off the CPU time; EPERM and EBUSY do not matter. Returns its size. */
-static int pipe_grow(int pipe)
-{
-#ifdef PORTABLE
-	(void)pipe;
-	return 0;
-#else
-	int size = fcntl(pipe, F_GETPIPE_SZ);
-
-	if (size < PIPE_SIZE && fcntl(pipe, F_SETPIPE_SZ, PIPE_SIZE) != -1)
-		size = PIPE_SIZE;
-	return size;
-#endif
-}
 
 static void lane_init(struct lane *lane, const struct end *from, const struct end *to, char buffer[BUFFER_SIZE])
 {
-	*lane = (struct lane){
-		.in = from->in,
-		.in_name = from->in_name,
-		.in_type = fd_type(from->in),
-		.out = to->out,
-		.out_name = to->out_name,
-		.out_type = fd_type(to->out),
-		.may_pipe = from->own && to->own,
-		.carried = to->given,
-		.pipe = { -1, -1 },
-		.buffer = buffer,
-	};
-	if ((lane->in_type == S_IFIFO && to->own) || (from->own && lane->out_type == S_IFIFO)) {
-		lane->transfer = TRANSFER_SPLICE;
-		pipe_grow(lane->in_type == S_IFIFO ? from->in : to->out);
-	}
+	*lane = (struct lane){ .in = from->in, .out = to->out, .from = from, .to = to, .pipe = { -1, -1 }, .buffer = buffer };
+	lane->in_type = fd_type(from->in);
+	lane->out_type = fd_type(to->out);
+	lane->may_splice = (from->own && (to->own || lane->out_type == S_IFIFO)) || (to->own && lane->in_type == S_IFIFO);
+	lane->carried = to->given;
 	if (to->own)
 		fcntl(to->out, F_SETFL, O_NONBLOCK);
 }
@@ -2192,19 +2185,18 @@ static void lane_want(const struct lane *lane, struct pollfd set[2])
 	set[1] = (struct pollfd){ .fd = lane->out, .events = holds ? POLLOUT : 0 };
 }
 
-/* The end has come: passes it on. */
-static void lane_finish(struct lane *lane)
+/* Notes why a side failed. A socket says that once, which may have been to a splice. */
+static void lane_fail(struct lane *lane, int error, const char *name)
 {
-	if (lane->out_type == S_IFSOCK)
-		shutdown(lane->out, SHUT_WR);
-	else
-		close(lane->out);
-	lane->in = lane->out = -1;
+	lane->error = lane->spliced_error ? lane->spliced_error : error;
+	lane->failed = name;
 }
 
-/* Nothing more can be written: what is held is lost. An end of the other side that had not come shows in lane_cut. */
-static void lane_break(struct lane *lane)
+/* Nothing more can be written, by that errno: what is held is lost. An end of the other side that had not come shows in lane_cut. */
+static void lane_break(struct lane *lane, int error)
 {
+	if (error != 0)
+		lane_fail(lane, error, lane->to->out_name);
 	lane->out = -1;
 	lane->start = lane->stop = lane->piped = 0;
 	lane->lacks_room = false;
@@ -2216,14 +2208,7 @@ static bool lane_cut(const struct lane *lane)
 	return lane->out == -1 && lane->in != -1;
 }
 
-/* Notes why the side of that name failed. */
-static void lane_fail(struct lane *lane, const char *name)
-{
-	lane->error = errno;
-	lane->failed = name;
-}
-
-/* MSG_DONTWAIT, as the socket may be inherited and its flags shared with the caller. */
+/* Reads into the buffer. MSG_DONTWAIT, as the socket may be inherited and its flags shared with the caller. */
 static void lane_read(struct lane *lane)
 {
 	ssize_t got = lane->piped > 0 ? read(lane->pipe[0], lane->buffer, BUFFER_SIZE)
@@ -2232,204 +2217,120 @@ static void lane_read(struct lane *lane)
 
 	if (is_nothing(got))
 		return;
-	if (lane->piped > 0)
-		lane->piped -= got > 0 ? (size_t)got : lane->piped;
-	if (got == -1)
-		lane_fail(lane, lane->in_name);
+	if (got == -1 || (got == 0 && lane->spliced_error))
+		lane_fail(lane, errno, lane->from->in_name);
 	if (got <= 0)
 		lane->in = -1;
 	lane->start = 0;
 	lane->stop = got > 0 ? (size_t)got : 0;
+	lane->piped -= lane->piped > 0 ? lane->stop : 0;
 }
 
-/* A pipe, or a terminal, that polls writable takes PIPE_BUF bytes without blocking, and maybe not one more. */
+/* Writes from the buffer. A pipe, or a terminal, that polls writable takes PIPE_BUF bytes without blocking, and maybe not one more. */
 static void lane_write(struct lane *lane)
 {
 	const char *bytes = lane->buffer + lane->start;
 	size_t length = lane->stop - lane->start;
-
-	if (lane->out_type != S_IFSOCK && lane->out_type != S_IFREG && length > PIPE_BUF)
-		length = PIPE_BUF;
+	bool is_careful = lane->out_type != S_IFREG && length > PIPE_BUF;
 	ssize_t put = lane->out_type == S_IFSOCK ? send(lane->out, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL)
-	                                         : write(lane->out, bytes, length);
+	                                         : write(lane->out, bytes, is_careful ? PIPE_BUF : length);
 
-	if (is_nothing(put))
-		return;
-	if (put == -1) {
-		lane_fail(lane, lane->out_name);
-		lane_break(lane);
-		return;
+	if (put >= 0) {
+		lane->start += (size_t)put;
+		lane->carried += (uint64_t)put;
+		lane->spliced_error = 0;
+	} else if (!is_nothing(put)) {
+		lane_break(lane, errno);
 	}
-	lane->start += (size_t)put;
-	lane->carried += (uint64_t)put;
 }
 
-/* splice(2), or what it says where it cannot serve. */
-static ssize_t splice_now(int in, int out)
-{
 #ifdef PORTABLE
-	(void)in, (void)out;
-	errno = EINVAL;
-	return -1;
+static void lane_begin_splice(struct lane *lane)
+{
+	lane->may_splice = false;
+}
+
+static void lane_splice(struct lane *lane)
+{
+	(void)lane;
+}
 #else
-	return splice(in, NULL, out, NULL, SPLICE_MAX, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-#endif
+/*
+ * Goes over to splice(2). A larger pipe takes a third off the CPU time, as there are fewer wake-ups; one that is smaller
+ * than the buffer, as a user may have only so many pages for pipes, is not used.
+ */
+static void lane_begin_splice(struct lane *lane)
+{
+	bool from_pipe = lane->in_type == S_IFIFO, to_pipe = lane->out_type == S_IFIFO;
+
+	lane->may_splice = false;
+	if (!from_pipe && !to_pipe && !pipe_open(lane->pipe))
+		return;
+	int pipe = from_pipe ? lane->in : to_pipe ? lane->out : lane->pipe[0], size = fcntl(pipe, F_GETPIPE_SZ);
+	lane->splices = (size < PIPE_SIZE && fcntl(pipe, F_SETPIPE_SZ, PIPE_SIZE) != -1) || size >= BUFFER_SIZE;
 }
 
 /*
- * Moves bytes between a pipe and a socket of our own, past user space. EAGAIN does not say which side refused: so it
- * waits for the one, then for the other. If both refuse in turn, as at the mark of TCP's urgent data, and on EINVAL,
- * it leaves the lane to its buffer.
+ * Moves bytes past user space, by the pipe if the lane has one. EAGAIN does not say which side refused: it waits for the
+ * one, then for the other. If both refuse in turn, as at the mark of TCP's urgent data, or splice(2) cannot serve, it
+ * leaves the lane to its buffer.
  */
 static void lane_splice(struct lane *lane)
 {
-	ssize_t moved = splice_now(lane->in, lane->out);
+	bool fills = lane->pipe[1] != -1 && lane->piped == 0;
+	ssize_t moved = splice(lane->piped > 0 ? lane->pipe[0] : lane->in, NULL, fills ? lane->pipe[1] : lane->out, NULL,
+	                       SPLICE_MAX, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 
 	if (moved == -1 && errno == EINTR)
 		return;
-	if (moved == -1 && errno == EAGAIN) {
-		if (lane->lacks_room)
-			lane->transfer = TRANSFER_COPY;
-		lane->lacks_room = !lane->lacks_room;
-		return;
-	}
-	lane->lacks_room = false;
-	if (moved > 0) {
+	lane->lacks_room = moved == -1 && errno == EAGAIN && !lane->lacks_room;
+	if (moved > 0 && fills) {
+		lane->piped = (size_t)moved;
+		lane_splice(lane);
+	} else if (moved > 0) {
+		lane->piped -= lane->piped > 0 ? (size_t)moved : 0;
 		lane->carried += (uint64_t)moved;
 	} else if (moved == 0) {
 		lane->in = -1;
-	} else if (errno == EINVAL) {
-		lane->transfer = TRANSFER_COPY;
-	} else if (lane->in_type == S_IFSOCK && errno != EPIPE) {
-		lane_fail(lane, lane->in_name);
-		lane->in = -1;
-	} else {
-		lane_fail(lane, lane->out_name);
-		lane_break(lane);
+	} else if (!lane->lacks_room) {
+		lane->splices = false;
+		if (errno != EAGAIN && errno != EINVAL && errno != ENOSYS && errno != EPERM && errno != EACCES && errno != EOPNOTSUPP)
+			lane->spliced_error = errno;
 	}
 }
+#endif
 
-static void lane_close_pipe(struct lane *lane)
-{
-	if (lane->pipe[0] == -1)
-		return;
-	close(lane->pipe[0]);
-	close(lane->pipe[1]);
-	lane->pipe[0] = lane->pipe[1] = -1;
-}
-
-/* Goes over to a pipe between the sockets; without one as large as the buffer, as a user may have only so many, that stays. */
-static void lane_open_pipe(struct lane *lane)
-{
-	lane->may_pipe = false;
-	if (pipe2(lane->pipe, O_CLOEXEC) == -1)
-		return;
-	if (pipe_grow(lane->pipe[0]) >= BUFFER_SIZE) {
-		lane->transfer = TRANSFER_PIPE;
-		return;
-	}
-	lane_close_pipe(lane);
-}
-
-/* Fills the lane's pipe, which is empty, from in, which has something. EAGAIN (see above) and EINVAL leave it to the buffer. */
-static void lane_fill_pipe(struct lane *lane)
-{
-	ssize_t got = splice_now(lane->in, lane->pipe[1]);
-
-	if (got > 0) {
-		lane->piped = (size_t)got;
-	} else if (got == 0) {
-		lane->in = -1;
-	} else if (errno == EAGAIN || errno == EINVAL) {
-		lane->transfer = TRANSFER_COPY;
-	} else if (errno != EINTR) {
-		lane_fail(lane, lane->in_name);
-		lane->in = -1;
-	}
-}
-
-/* Empties the lane's pipe to out. EINVAL leaves what is in there, too, to the buffer. */
-static void lane_empty_pipe(struct lane *lane)
-{
-	ssize_t put = splice_now(lane->pipe[0], lane->out);
-
-	if (put >= 0) {
-		lane->piped -= (size_t)put;
-		lane->carried += (uint64_t)put;
-	} else if (errno == EINVAL) {
-		lane->transfer = TRANSFER_COPY;
-	} else if (!is_nothing(put)) {
-		lane_fail(lane, lane->out_name);
-		lane_break(lane);
-	}
-}
-
-/* Moves bytes through the buffer; a socket says by itself whether it has room. */
-static void lane_copy(struct lane *lane, const struct pollfd set[2])
-{
-	if (lane->start == lane->stop && (set[0].revents || lane->piped > 0))
-		lane_read(lane);
-	if (lane->start < lane->stop && (set[1].revents || lane->out_type == S_IFSOCK))
-		lane_write(lane);
-	if (lane->may_pipe && lane->start == BUFFER_SIZE)
-		lane_open_pipe(lane);
-}
-
-/* One transfer, of what poll found. A kind that turns out not to serve leaves it to the buffer. */
+/* One transfer, of what poll found, and the end if that has come; a socket says by itself whether it has room. */
 static void lane_move(struct lane *lane, const struct pollfd set[2])
 {
 	if (lane->out == -1)
 		return;
-	if (set[1].revents && !set[1].events && !set[0].revents) {
-		errno = fd_error(lane->out);
-		if (errno != 0)
-			lane_fail(lane, lane->out_name);
-		lane_break(lane);
-		return;
-	}
-	if (lane->transfer == TRANSFER_SPLICE && (set[0].revents || set[1].revents))
+	if (set[1].revents && !set[1].events && !set[0].revents)
+		lane_break(lane, fd_error(lane->out));
+	else if (lane->splices && (set[0].revents || set[1].revents))
 		lane_splice(lane);
-	if (lane->transfer == TRANSFER_PIPE && lane->piped == 0 && set[0].revents)
-		lane_fill_pipe(lane);
-	if (lane->transfer == TRANSFER_PIPE && lane->piped > 0)
-		lane_empty_pipe(lane);
-	if (lane->transfer == TRANSFER_COPY)
-		lane_copy(lane, set);
-	if (lane->out != -1 && lane->in == -1 && !lane_holds(lane))
-		lane_finish(lane);
+	if (!lane->splices && lane->start == lane->stop && (set[0].revents || lane->piped > 0))
+		lane_read(lane);
+	if (lane->start < lane->stop && (set[1].revents || lane->out_type == S_IFSOCK))
+		lane_write(lane);
+	if (lane->may_splice && lane->start == BUFFER_SIZE)
+		lane_begin_splice(lane);
+	if (lane->in != -1 || lane->out == -1 || lane_holds(lane))
+		return;
+	if (lane->out_type == S_IFSOCK)
+		shutdown(lane->out, SHUT_WR);
+	else
+		close(lane->out);
+	lane->out = -1;
 }
 
 /* --- shuttle: bytes both ways until both ends are done: shuttle, bridge_run ----------------------------- */
 
-static void signal_caught(int signal_number)
+/* Lets signals end the shuttle while it waits, with the set that it returns. */
+static sigset_t shuttle_signals(const struct lane *up)
 {
-	handlers.caught = signal_number;
-}
-
-/* Lets a signal end the shuttle in order, unless the caller had it ignored, and adds it to those to wait for. */
-static void signal_await(int signal_number, sigset_t *awaited)
-{
-	struct sigaction action = { .sa_handler = signal_caught }, before;
-
-	sigaction(signal_number, &action, &before);
-	if (before.sa_handler == SIG_IGN)
-		signal(signal_number, SIG_IGN);
-	else
-		sigaddset(awaited, signal_number);
-}
-
-/*
- * Carries bytes both ways until both directions are over, or a signal has come (in handlers.caught); the lanes tell
- * how it went. Upstream moves first, so that what a caller wrote before it left still goes out.
- */
-static void shuttle(const struct end *near, const struct end *far, struct lane *up, struct lane *down)
-{
-	static _Alignas(PAGE) char buffers[2][BUFFER_SIZE]; /* no page of them is touched before it is needed */
 	sigset_t awaited, waiting;
-	bool is_over = false;
 
-	lane_init(up, near, far, buffers[0]);
-	lane_init(down, far, near, buffers[1]);
 	sigemptyset(&awaited);
 	signal_await(SIGHUP, &awaited);
 	signal_await(SIGTERM, &awaited);
@@ -2438,34 +2339,56 @@ static void shuttle(const struct end *near, const struct end *far, struct lane *
 	else
 		signal(SIGINT, SIG_IGN); /* a Ctrl-C for another of the group must not cut an ssh master's connection */
 	sigprocmask(SIG_BLOCK, &awaited, &waiting);
+	return waiting;
+}
 
-	while (!is_over && !handlers.caught && (up->out != -1 || down->out != -1)) {
-		struct timespec linger = { .tv_sec = LINGER / 1000 };
+/*
+ * Carries bytes both ways until both directions are over, or a signal has come (in handlers.caught); the lanes tell
+ * how it went. Upstream moves first, so that what a caller wrote before it left still goes out. What breaks upstream
+ * leaves a second to what still comes down.
+ */
+static void shuttle(const struct end *near, const struct end *far, struct lane *up, struct lane *down)
+{
+	static _Alignas(PAGE) char buffers[2][BUFFER_SIZE]; /* no page of them is touched before it is needed */
+	double end = 0;
+	int ready = 1;
+
+	lane_init(up, near, far, buffers[0]);
+	lane_init(down, far, near, buffers[1]);
+	sigset_t waiting = shuttle_signals(up), blocked;
+
+	for (unsigned turn = 1; ready != 0 && !handlers.caught && (up->out != -1 || down->out != -1); turn++) {
+		bool is_lingering = down->out == -1 && !(far->patient && lane_holds(up));
 		struct pollfd set[4];
 
 		lane_want(up, set);
 		lane_want(down, set + 2);
 		if (set[1].fd == set[2].fd && !set[1].events)
 			set[1].fd = -1; /* down learns of it as well */
-		bool is_lingering = down->out == -1 && !(far->patient && lane_holds(up));
-		int ready = ppoll(set, 4, is_lingering ? &linger : NULL, &waiting);
-		if (ready == 0 && lane_holds(up)) {
-			errno = ETIMEDOUT; /* bytes are left that the far end, itself at its end, does not take */
-			lane_fail(up, up->out_name);
-		}
+		if (up->error && end == 0)
+			end = seconds_now() + LINGER / 1e3;
+		double left = up->error ? end - seconds_now() : LINGER / 1e3;
+		struct timespec linger = time_span(left);
+
+		ready = left <= 0 ? 0 : ppoll(set, 4, is_lingering || up->error ? &linger : NULL, &waiting);
+		if (turn % 64 == 0 && sigprocmask(SIG_SETMASK, &waiting, &blocked) == 0)
+			sigprocmask(SIG_SETMASK, &blocked, NULL); /* ppoll(2) lets no signal in while there is always something */
 		if (ready == -1 && errno != EINTR)
 			die(EX_OSERR, "cannot wait for the tunnel: %s", strerror(errno));
-		is_over = ready == 0;
+		if (ready == 0 && lane_holds(up) && !up->error)
+			lane_break(up, ETIMEDOUT); /* the far end, itself at its end, does not take what is left */
 		if (ready <= 0)
 			continue;
 		lane_move(up, set);
 		lane_move(down, set + 2);
 		/* What a socket's other side wrote before it closed still comes from there; from a pipe nobody waits for more. */
 		if (down->error || (lane_cut(down) && up->in_type != S_IFSOCK))
-			lane_break(up);
+			lane_break(up, 0);
 	}
-	lane_close_pipe(up);
-	lane_close_pipe(down);
+	for (int i = 0; i < 2; i++) {
+		close(up->pipe[i]);
+		close(down->pipe[i]);
+	}
 }
 
 /* Carries bytes between two sockets in this process, which is there for nothing else, and ends it. */
@@ -2676,7 +2599,7 @@ static int tls_start(int stream, const struct authority *peer, struct command *o
 	close(meeting);
 	close(stream);
 
-	if (pipe2(complaints, O_CLOEXEC) == -1)
+	if (!pipe_open(complaints))
 		die(EX_OSERR, "cannot make a pipe: %s", strerror(errno));
 	openssl->pid = tls_command(peer, complaints[1], &plain);
 	openssl->complaints = complaints[0]; /* stays open: openssl must not die of writing to it */

@@ -210,6 +210,28 @@ start_far() {
 	finished far
 }
 
+@test "stdin cannot be read: the tunnel ends within a second or so, says why, status 74" {
+	local far
+
+	for far in hold 'repeat forever x'; do
+		start_far 'send some' "$far"
+		LIMIT=3 tunnel </
+		status_is 74
+		err_one_line
+		err_has 'standard input'
+		err_has 'Is a directory'
+		stop far
+	done
+}
+
+@test "stdin cannot be read: what comes meanwhile is delivered" {
+	start_far 'pause 300' 'pattern 1M' close
+	LIMIT=3 tunnel </
+	status_is 74
+	"$PEER" -i 'check 1M' eof <out
+	finished far
+}
+
 # --- signals ------------------------------------------------------------------
 
 @test "SIGHUP, SIGTERM and SIGINT end the handshake at once, by the signal" {
