@@ -13,6 +13,7 @@
  * net          being reached, and what sockets carry: net_listen, net_send, fd_send
  * commands     programs behind a socket: command_start, command_reach
  * credentials  where they come from: credentials_add, passfile_read, credentials_ask
+ * ntlm         NTLM and Negotiate, spoken by ntlm_auth(1): ntlm_start, ntlm_ask
  * connect      the CONNECT exchange: connect_through
  * lanes        one direction of a tunnel, past user space where that can be: lane_want, lane_move
  * shuttle      bytes both ways until both ends are done: shuttle, bridge_run
@@ -194,6 +195,12 @@ struct hop {
 	const char *host;		/* the Host header, NULL for the default */
 	struct header *headers;
 	bool asked;			/* the user was asked for credentials already */
+	const char *scheme;		/* ntlm_scheme or negotiate_scheme; NULL: Basic */
+	const char *token;		/* of it, for the next request */
+	struct command helper;		/* ntlm_auth(1), which gives such tokens */
+	int helper_fd;
+	bool switched, basic_refused;	/* the scheme is what a 407 offers, which did not take Basic */
+	bool has_last_token;		/* of its handshake */
 	const char *path;		/* of a relay's URL, without a slash at its end */
 };
 
@@ -203,6 +210,8 @@ static struct {
 	size_t hop_count;		/* 0: straight to the destination */
 	struct authority destination;
 	bool destination_tls;
+	bool ntlm;			/* NTLM or Negotiate for the first hop at once */
+	const char *domain;		/* of the users of NTLM without one in their names */
 	const char *proxy_command;
 	const char *tls_authorities, *tls_certificate, *tls_key;
 	bool tls_unverified, tls_nameless;
@@ -834,6 +843,19 @@ static enum head_result http_read_head(int socket, struct head *head, const char
 	while ((result = http_take_head(socket, head, beginning)) == HEAD_MORE)
 		fd_wait(socket, POLLIN);
 	return result;
+}
+
+/* Reads a line from the socket, a byte at a time, without its end; false if there is none, or no room for it. */
+static bool line_receive(int socket, char *line, size_t size)
+{
+	size_t length = 0;
+
+	while (length < size && recv(socket, line + length, 1, 0) == 1)
+		if (line[length++] == '\n') {
+			line[length - 1 - (length > 1 && line[length - 2] == '\r')] = '\0';
+			return true;
+		}
+	return false;
 }
 
 /* The line at *cursor, its length without the line's end; moves on to the next. NULL behind the last. */
@@ -1819,6 +1841,78 @@ static bool credentials_ask(struct hop *hop)
 	return credentials_known(known);
 }
 
+/* --- ntlm: NTLM and Negotiate, spoken by ntlm_auth(1): ntlm_start, ntlm_ask ----------------------------- */
+
+static const char ntlm_scheme[] = "NTLM", negotiate_scheme[] = "Negotiate";
+
+/* Ends the program: a handshake cannot be finished. */
+static _Noreturn void ntlm_fail(const struct hop *hop, const char *who, const char *what)
+{
+	die(EX_NOPERM, "%s: %s%s: %s%.*s", hop->at.text, hop->basic_refused ? "does not take these Basic credentials; " : "",
+	    hop->scheme, who, REASON_SHOWN, what);
+}
+
+/* Ends a hop's ntlm_auth(1), if there is one; returns its wait status. */
+static int ntlm_end(struct hop *hop)
+{
+	struct command helper = hop->helper;
+
+	hop->helper.pid = 0;
+	hop->token = NULL;
+	if (!helper.pid)
+		return 0;
+	close(hop->helper_fd);
+	kill(helper.pid, SIGTERM);
+	return command_wait(&helper);
+}
+
+/* Says a line, in two parts, to a hop's ntlm_auth(1), and has the token of the answer in the hop's next request. */
+static void ntlm_ask(struct hop *hop, const char *word, const char *challenge, int length)
+{
+	static char line[HEAD_MAX];
+	const char *password = credentials_known(&hop->credentials) ? hop->credentials.password : "-";
+	char coded[BASE64_SIZE(CREDENTIAL_MAX)];
+
+	deadline_stage("%s: no answer from ntlm_auth(1) within %u s (-w)", hop->at.text, opt.timeout);
+	dprintf(hop->helper_fd, "%s%.*s\n", word, length, challenge);
+	while (line_receive(hop->helper_fd, line, sizeof line)) {
+		if (strcmp(line, "PW") == 0) { /* also where it has a ticket, and needs none */
+			base64_encode(coded, password, strlen(password));
+			dprintf(hop->helper_fd, "PW %s\n", coded);
+		} else if (line[0] && strchr("YKA", line[0]) && line[1] && line[2] == ' ') { /* YR, KK or AF */
+			hop->has_last_token = line[0] == 'A';
+			hop->token = line + 3;
+			return;
+		} else if (strcmp(line, "OK") != 0) {
+			ntlm_fail(hop, "ntlm_auth(1) says ", line);
+		}
+	}
+	int status = ntlm_end(hop);
+	ntlm_fail(hop, "", WIFEXITED(status) && WEXITSTATUS(status) == 127 ?
+	          "needs ntlm_auth(1), of the package winbind or samba-winbind-clients; or cntlm or px can be the first hop" :
+	          "ntlm_auth(1) ended without an answer (-v shows what it says)");
+}
+
+/* Begins a handshake in a hop's next request. */
+static void ntlm_start(struct hop *hop)
+{
+	const char *user = hop->credentials.user ? hop->credentials.user : "", *name = strchr(user, '\\');
+	char user_option[CREDENTIAL_MAX + 16], domain_option[CREDENTIAL_MAX + 16], host_option[HOST_MAX + 32];
+	const char *argv[] = { "ntlm_auth", hop->scheme == ntlm_scheme ? "--helper-protocol=ntlmssp-client-1" :
+	                       "--helper-protocol=gss-spnego-client", "--target-service=HTTP", host_option, user_option,
+	                       domain_option, NULL };
+	int quiet = opt.verbosity > 0 ? -1 : open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+	note("%s: %s, by ntlm_auth(1)", hop->at.text, hop->scheme);
+	snprintf(host_option, sizeof host_option, "--target-hostname=%s", hop->at.host);
+	snprintf(user_option, sizeof user_option, "--username=%s", name ? name + 1 : user);
+	snprintf(domain_option, sizeof domain_option, "--domain=%.*s", name ? (int)(name - user) : CREDENTIAL_MAX,
+	         name ? user : opt.domain ? opt.domain : "");
+	hop->helper.pid = command_start(argv, quiet, &hop->helper_fd);
+	close(quiet);
+	ntlm_ask(hop, "YR", "", 0);
+}
+
 /* --- connect: the CONNECT exchange: connect_through ----------------------------------------------------- */
 
 static bool header_given(const struct hop *hop, const char *name)
@@ -1838,7 +1932,9 @@ static void fields_add_hop(struct text *fields, const char *name, const struct h
 	const struct credentials *known = &hop->credentials;
 	char plain[2 * CREDENTIAL_MAX + 2], coded[BASE64_SIZE(sizeof plain)];
 
-	if (credentials_known(known) && !header_given(hop, name)) {
+	if (hop->token) {
+		text_add(fields, "%s: %s %s\r\n", name, hop->scheme, hop->token);
+	} else if (credentials_known(known) && !header_given(hop, name)) {
 		int length = snprintf(plain, sizeof plain, "%s:%s", known->user, known->password);
 
 		base64_encode(coded, plain, (size_t)length);
@@ -2031,23 +2127,27 @@ static bool reason_is_plain(const char *head)
 static void refusal_hint(char *hint, size_t size, int status, const char *head, const struct hop *hop,
                          const struct authority *to)
 {
+	bool is_plain = opt.relay && !opt.relay->tls && to == &opt.relay->at; /* what was refused is a request for its pages */
 	const char *cursor = head, *location;
 	char schemes[128];
 	int length;
 
 	schemes_list(schemes, sizeof schemes, head);
+	bool can_negotiate = !is_plain && schemes_offer(schemes, negotiate_scheme);
+	bool is_spoken = can_negotiate || schemes_offer(schemes, "Basic") || (!is_plain && schemes_offer(schemes, ntlm_scheme));
 	if (status == 407 && !*schemes)
 		snprintf(hint, size, " (it offers no way to authenticate)");
-	else if (status == 407 && !schemes_offer(schemes, "Basic"))
-		snprintf(hint, size, " (it offers %s, not Basic; a local authenticating proxy such as cntlm or px can be "
-		         "the first hop)", schemes);
+	else if (status == 407 && !is_spoken)
+		snprintf(hint, size, " (it offers %s, not Basic; a local authenticating proxy such as cntlm or px can be the "
+		         "first hop)", schemes);
 	else if (status == 407 && header_given(hop, "Proxy-Authorization"))
 		snprintf(hint, size, " (it does not take the Proxy-Authorization of -H; it offers %s)", schemes);
 	else if (status == 407 && credentials_known(&hop->credentials))
-		snprintf(hint, size, " (it does not take these credentials of %.64s; it offers %s)",
-		         hop->credentials.user, schemes);
+		snprintf(hint, size, " (it does not take these credentials of %.64s; it offers %s%s)",
+		         hop->credentials.user, schemes, can_negotiate ? "; Kerberos needs a ticket, by kinit" : "");
 	else if (status == 407)
-		snprintf(hint, size, " (try -%c or -F; it offers %s)", hop->remote ? 'R' : 'P', schemes);
+		snprintf(hint, size, " (try %s-%c or -F; it offers %s)", can_negotiate ? "kinit, or " : "",
+		         hop->remote ? 'R' : 'P', schemes);
 	else if (status == 401 && credentials_known(&hop->credentials))
 		snprintf(hint, size, " (it does not take these credentials of %.64s)", hop->credentials.user);
 	else if (status == 403 && strcmp(to->port, "443") != 0 && reason_is_plain(head))
@@ -2100,30 +2200,97 @@ static bool refusal_ask(struct hop *hop, int status, const char *head)
 	       !header_given(hop, "Proxy-Authorization") && credentials_ask(hop);
 }
 
+/* Whether a 407 offers another scheme, to be tried once. Negotiate needs no credentials if there is a ticket; those for Basic come first. */
+static bool refusal_switch(struct hop *hop, int status, const char *head)
+{
+	const char *before = hop->scheme;
+	char schemes[128];
+
+	if (status != 407 || hop->switched || header_given(hop, "Proxy-Authorization"))
+		return false;
+	schemes_list(schemes, sizeof schemes, head);
+	bool is_known = credentials_known(&hop->credentials), has_basic = schemes_offer(schemes, "Basic");
+	hop->scheme = is_known && schemes_offer(schemes, ntlm_scheme) ? ntlm_scheme :
+	              (is_known || !has_basic) && schemes_offer(schemes, negotiate_scheme) ? negotiate_scheme : NULL;
+	hop->basic_refused = !before && has_basic;
+	hop->switched = true;
+	return hop->scheme != before && (hop->scheme || (is_known && has_basic));
+}
+
+/* Reads the body of a reply to its end, as another comes behind it; false if it is too much, or the connection ends with it. */
+static bool body_skip(int socket, const char *head)
+{
+	static char line[HEAD_MAX + 2];
+	bool is_chunked = field_lists(head, "Transfer-Encoding", "chunked");
+	uint64_t size, left = HEAD_MAX;
+	const char *value;
+	int length;
+
+	if (field_lists(head, "Connection", "close") || field_lists(head, "Proxy-Connection", "close"))
+		return false;
+	if (!is_chunked)
+		return field_count(head, "Content-Length", &value, &length) == 1 && offset_parse(&size, value, (size_t)length) &&
+		       size <= left && (size == 0 || recv(socket, line, (size_t)size, MSG_WAITALL) == (ssize_t)size);
+	do { /* RFC 9112 7.1 */
+		if (!line_receive(socket, line, sizeof line) || (size = strtoull(line, NULL, 16)) > left)
+			return false;
+		left -= size;
+	} while (size > 0 && recv(socket, line, (size_t)size + 2, MSG_WAITALL) == (ssize_t)size + 2);
+	while (size == 0 && line_receive(socket, line, sizeof line))
+		if (!*line)
+			return true;
+	return false;
+}
+
+/* Whether a 407 goes on with a handshake; the hop's next request then does so too. A ticket, without credentials, goes in the first. */
+static bool ntlm_continue(struct hop *hop, int socket, int status, const char *head)
+{
+	const char *challenge, *cursor = head;
+	int name = hop->scheme ? (int)strlen(hop->scheme) : 0, length;
+
+	if (status != 407 || !hop->helper.pid || hop->has_last_token || !credentials_known(&hop->credentials))
+		return false;
+	while ((challenge = http_field(&cursor, "Proxy-Authenticate", &length)) &&
+	       (strncasecmp(challenge, hop->scheme, (size_t)name) != 0 || challenge[name] != ' '))
+		continue;
+	if (!challenge)
+		return false;
+	if (!body_skip(socket, head))
+		ntlm_fail(hop, "", "not through this proxy, which ends the connection within the handshake");
+	ntlm_ask(hop, "TT", challenge + name, length - name);
+	return true;
+}
+
 /*
  * Opens the tunnel from a hop, to which the socket leads, to the next authority. The socket then stands at the
- * tunnel's first byte. False if the user has just given the credentials that lacked: a new try with them is due,
- * on a new connection, as the proxy may close this one. A refusal ends the program.
+ * tunnel's first byte. False if the user has just given the credentials that lacked, or the proxy wants another scheme: a
+ * new try is due, on a new connection, as the proxy may close this one. A refusal ends the program.
  */
 static bool connect_through(int socket, struct hop *hop, const struct authority *to)
 {
 	static struct text request;
 	static struct head reply;
+	const char *head;
+	int status;
 
-	deadline_stage("%s: no answer to CONNECT %s within %u s (-w)", hop->at.text, to->text, opt.timeout);
-	connect_compose(&request, hop, to);
-	head_note(">", request.bytes);
-	if (!net_send(socket, request.bytes, request.length)) {
-		reply.length = reply.start = 0;
-		connect_fail(HEAD_FAILED, &reply, hop, to);
-	}
+	if (hop->scheme && !header_given(hop, "Proxy-Authorization"))
+		ntlm_start(hop);
+	do {
+		deadline_stage("%s: no answer to CONNECT %s within %u s (-w)", hop->at.text, to->text, opt.timeout);
+		connect_compose(&request, hop, to);
+		head_note(">", request.bytes);
+		if (!net_send(socket, request.bytes, request.length)) {
+			reply.length = reply.start = 0;
+			connect_fail(HEAD_FAILED, &reply, hop, to);
+		}
+		status = connect_reply(socket, &reply, hop, to);
+		head = reply.bytes + reply.start;
+	} while (ntlm_continue(hop, socket, status, head));
 
-	int status = connect_reply(socket, &reply, hop, to);
-	const char *head = reply.bytes + reply.start;
-
+	ntlm_end(hop);
 	if (status / 100 == 2)
 		return true; /* RFC 9110 9.3.6: whatever Content-Length and Transfer-Encoding say */
-	if (refusal_ask(hop, status, head))
+	if (refusal_ask(hop, status, head) || refusal_switch(hop, status, head))
 		return false;
 	connect_refuse(socket, status, head, hop, to);
 }
@@ -6249,6 +6416,8 @@ static const struct option {
 	{ ACT, 'P', "proxyauth=USER[:PASS]", "credentials for the proxy; asks for the password", NULL },
 	{ ACT, 'R', "remproxyauth=USER[:PASS]", "the same for the last -r", NULL },
 	{ ACT, 'F', "passfile=FILE", "read credentials from FILE: one line USER:PASS, or\nlines proxy_user =, proxy_passwd =, remproxy_...,\nrelay_...", NULL },
+	{ SET, 'N', "ntlm", "speak NTLM or Negotiate at once, by ntlm_auth(1)", &opt.ntlm },
+	{ SET, 't', "domain=DOMAIN", "the domain of the users for that", &opt.domain },
 	{ ACT, 'H', "header=LINE", "a further header for the proxy or relay named\nbefore it; behind -d, for the first", NULL },
 	{ ACT, 'o', "host=VALUE", "another Host header for the first proxy", NULL },
 	{ ACT, 0, NULL, "TLS, by openssl(1):", NULL },
@@ -6292,8 +6461,6 @@ static const struct option {
 	{ GONE, 'D', "destport", OLD "-d HOST:PORT", NULL },
 	{ GONE, 'U', "uservar", OLD "the user into PROXYUSER", NULL },
 	{ GONE, 0, "passvar", OLD "the password into PROXYPASS", NULL },
-	{ GONE, 'N', "ntlm", "NTLM is not spoken here; a local authenticating proxy such as cntlm or px can be the first hop: -p", NULL },
-	{ GONE, 't', "domain", "the NTLM domain is set in a local authenticating proxy such as cntlm or px, which -p names", NULL },
 };
 
 enum { OPTIONS_KNOWN = sizeof known_options / sizeof *known_options };
@@ -6644,7 +6811,7 @@ static void hops_complete(void)
 		if (first->tls)
 			die(EX_USAGE, "-E: needs a name for the certificate to bear: name the proxy with -p");
 	} else if (!*first->at.text) {
-		bool is_meant = first->credentials.user || first->tls || first->host || (first->headers && !opt.relay);
+		bool is_meant = first->credentials.user || first->tls || first->host || opt.ntlm || (first->headers && !opt.relay);
 		bool lacks = !variable && ((opt.hop_count == 1 && !opt.relay) || is_meant);
 
 		if (lacks && socks)
@@ -6785,7 +6952,7 @@ static void serve_check(const struct words *words, int operand_count)
 	const struct hop *first = opt.hops;
 	if (operand_count > 0 || words->destination || first->url || opt.hop_count > 1 || opt.proxy_command || opt.fdpass ||
 	    opt.relay || first->credentials.user || first->headers || first->host || first->tls || opt.destination_tls ||
-	    opt.tls_authorities || opt.tls_certificate || opt.tls_unverified)
+	    opt.tls_authorities || opt.tls_certificate || opt.tls_unverified || opt.ntlm || opt.domain)
 		die(EX_USAGE, "--serve: connects by itself to what its clients name, and takes only "
 		              "-a, -i, --allow, --tls-only, --max-clients, -F, -w, -4, -6, -v and -q");
 	if (!opt.listen && !opt.inetd)
@@ -6826,6 +6993,8 @@ static void options(int argc, char **argv)
 		die(EX_USAGE, "no destination (-h for help)");
 	hops_complete();
 	credentials_complete(words.passfile);
+	if (opt.ntlm)
+		opt.hops[0].scheme = credentials_known(&opt.hops[0].credentials) ? ntlm_scheme : negotiate_scheme;
 	if (opt.proxy_command)
 		free(command_expand(opt.proxy_command, &opt.hops[0].at));
 	for (size_t i = 0; i < way_tunnels(); i++)

@@ -262,8 +262,6 @@ not_reached() {
 	refused '-d HOST:PORT' -p 127.0.0.1:PORT -D 22 -d host
 	refused PROXYUSER -p 127.0.0.1:PORT -U NAME -d host:22
 	refused PROXYPASS -p 127.0.0.1:PORT --passvar NAME -d host:22
-	refused cntlm -p 127.0.0.1:PORT -d host:22 -N
-	refused cntlm -p 127.0.0.1:PORT -d host:22 -t DOMAIN
 	not_reached
 }
 
