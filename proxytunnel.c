@@ -6334,8 +6334,8 @@ static void line_of_socat(char *const *words)
 	for (; *words; words++) {
 		const char *behind = strchr(*words, ':');
 
-		if (strncasecmp(*words, "PROXY:", 6) == 0 || strncasecmp(*words, "PROXY-CONNECT:", 14) == 0)
-			proxy = behind + 1;
+		if ((strncasecmp(*words, "PROXY:", 6) == 0 || strncasecmp(*words, "PROXY-CONNECT:", 14) == 0) && strchr(behind + 1, ':'))
+			proxy = behind + 1; /* and not the port of a host of that name */
 		else if (behind && strncasecmp(*words, "TCP", 3) == 0 && memchr(*words, '-', (size_t)(behind - *words)))
 			listen = behind + 1;
 	}
@@ -6351,19 +6351,21 @@ static void line_of_socat(char *const *words)
 	    *user ? " -P " : "", (int)strcspn(user, ":,"), user, to < set ? (int)(set - to - 1) : 0, to + 1);
 }
 
-/* htc -F PORT -P PROXY:PORT RELAY:PORT, and hts -F HOST:PORT PORT, of httptunnel. */
+/* htc -F PORT -P PROXY:PORT RELAY:PORT, or -s for -F PORT, and hts -F HOST:PORT PORT, of httptunnel. */
 static void line_of_httptunnel(char *const *words, const char *last)
 {
-	const char *forward = line_value(words, "--forward-port"), *proxy = line_value(words, "-P");
+	const char *forward = line_value(words, "-F"), *proxy = line_value(words, "-P"), *next = line_value(words, "-s");
+	bool stdio = line_value(words, "--stdin-stdout") || (next && *next == '-');
 	struct authority at;
 
-	forward = forward ? forward : line_value(words, "-F");
+	forward = forward ? forward : line_value(words, "--forward-port");
 	proxy = proxy ? proxy : line_value(words, "--proxy");
-	if (!forward || access(forward, F_OK) == 0 || line_value(words, "-p"))
+	if ((!forward && !stdio) || (forward && access(forward, F_OK) == 0) || line_value(words, "-p"))
 		return;
-	if (number_parse(forward, 1, 65535) != -1)
-		die(EX_USAGE, "this is a line of htc; write: proxytunnel -a %s%s%s --relay http://%s HOST:PORT, "
-		    "with the HOST:PORT that hts forwards to", forward, proxy ? " -p " : "", proxy ? proxy : "", last);
+	if (!forward || number_parse(forward, 1, 65535) != -1)
+		die(EX_USAGE, "this is a line of htc; write: proxytunnel%s%s%s%s --relay http://%s HOST:PORT, "
+		    "with the HOST:PORT that hts forwards to", forward ? " -a " : "", forward ? forward : "",
+		    proxy ? " -p " : "", proxy ? proxy : "", last);
 	if (number_parse(last, 1, 65535) != -1 && !authority_parse(&at, forward, NULL))
 		die(EX_USAGE, "this is a line of hts; write: proxytunnel --serve -a '*:%s' --allow %s", last, forward);
 }

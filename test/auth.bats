@@ -723,6 +723,20 @@ relay_url() {
 	PROXYUSER=user PROXYPASS=pass REMPROXYUSER=user REMPROXYPASS=pass relayed ''
 }
 
+@test "a line user:password in a passfile is the relay's without a proxy; with one, nobody is sent it, and what to write is said: 66" {
+	passfile 'user:secret\n'
+	relayed user:secret -F passfile
+	start_peer proxy accept 'expect the test itself' close
+	program -d host:22 -p "127.0.0.1:$PORT" --relay http://relay.test/t -F passfile </dev/null
+	status_is 66
+	err_one_line
+	err_has 'passfile: is that for the proxy or for the relay?'
+	err_has relay_user
+	err_lacks secret
+	printf 'the test itself' >"/dev/tcp/127.0.0.1/$PORT"
+	finished proxy
+}
+
 @test "for a relay too, the file goes before the URL, that before the environment; a later source completes an earlier one" {
 	export RELAYUSER=env RELAYPASS=4
 	passfile 'relay_user = file\nrelay_passwd = 2\n'

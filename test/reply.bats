@@ -283,6 +283,44 @@ asks() {
 	done
 }
 
+# hints WANT REPLY: the message for it has WANT in it.
+hints() {
+	start_peer proxy accept head "send HTTP/1.1 $2\r\n\r\n" close
+	tunnel "${@:3}" </dev/null
+	err_one_line
+	err_has "$1"
+}
+
+@test "a refusal has a hint that fits: which ports, whether the host is there, TLS, another way" {
+	local code
+
+	hints '(many proxies let only port 443 through)' '403 Forbidden'
+	hints '(many proxies let only port 443 through)' '403'
+	for code in '500 Internal Server Error' '502 Bad Gateway' '502 Proxy Error' '503 Service Unavailable' '504 Gateway Timeout'; do
+		hints "$code (can it resolve and reach host:22? -v shows all that it says)" "$code"
+	done
+	hints '(if it speaks TLS, put https:// before its name)' '400 Bad Request'
+	hints '(it does no CONNECT; try --relay)' '405 Method Not Allowed'
+	hints '(it does no CONNECT; try --relay)' '501 Not Implemented'
+}
+
+@test "a refusal with a reason of its own gets no guess about the port or the host" {
+	local code
+
+	for code in '403 not allowed' '403 Filtered by the parents' '503 too many clients' '500 Unable to connect'; do
+		hints "$code (-v shows all that it says)" "$code"
+	done
+}
+
+@test "what is no HTTP proxy is told as what it is: ssh, TLS, SOCKS" {
+	fails 76 'send SSH-2.0-OpenSSH_9.2\r\n' close
+	err_has '(that is an ssh server, no proxy)'
+	fails 76 'send \x15\x03\x03\0\x02\x02\x46' close
+	err_has '(it speaks TLS: put https:// before its name)'
+	fails 69 close
+	err_has '(is it an HTTP proxy, not for SOCKS? one with TLS takes https:// before its name)'
+}
+
 @test "a refusal without a reason is told by its code" {
 	fails 69 'send HTTP/1.1 503\r\n\r\n' close
 	err_has 503
