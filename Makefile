@@ -1,15 +1,15 @@
-.POSIX:
+# Read by GNU make and by bmake. CC, CFLAGS, CPPFLAGS and LDFLAGS of the caller, from the environment or
+# the command line, stand behind our own.
 
 VERSION = 2.0.0
 PREFIX = /usr/local
 MANDIR = $(PREFIX)/share/man
 DESTDIR =
 
-CC = cc
-CFLAGS = -O2
-LDFLAGS = -Wl,-z,now
+CC ?= cc
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes
-COMPILE = $(CC) -std=c11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(WARNINGS) $(CFLAGS)
+COMPILE = $(CC) -std=c11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(WARNINGS) -O2 $(CPPFLAGS) $(CFLAGS)
+LINK = -Wl,-z,now $(LDFLAGS)
 SOURCES = proxytunnel.c base64.c base64.h Makefile
 HELPERS = test/bin/peer test/bin/pty test/bin/fault test/bin/unit test/bin/named test/bin/hasty
 CORE = base64 unit usage lines auth dial reply shuttle
@@ -18,25 +18,26 @@ SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 all: proxytunnel
 
 proxytunnel: $(SOURCES)
-	$(COMPILE) -o $@ proxytunnel.c base64.c $(LDFLAGS)
+	$(COMPILE) -o $@ proxytunnel.c base64.c $(LINK)
 
 test/bin/peer: test/peer.c
 test/bin/pty: test/pty.c
 test/bin/fault: test/fault.c
 test/bin/peer test/bin/pty test/bin/fault: Makefile
 	@mkdir -p test/bin
-	$(COMPILE) -o $@ test/$(@F).c $(LDFLAGS)
+	$(COMPILE) -o $@ test/$(@F).c $(LINK)
 
 test/bin/unit: test/unit.c
 test/bin/named: test/named.c
 test/bin/hasty: test/hasty.c
 test/bin/unit test/bin/named test/bin/hasty: $(SOURCES)
 	@mkdir -p test/bin
-	$(COMPILE) -o $@ test/$(@F).c base64.c $(LDFLAGS)
+	$(COMPILE) -o $@ test/$(@F).c base64.c $(LINK)
 
 # For a machine without this libc, and the smallest and fastest to start: it knows /etc/hosts and DNS, but no NSS.
 static:
-	$(MAKE) clean proxytunnel CC=musl-gcc CFLAGS='-O2 -static'
+	$(MAKE) clean
+	$(MAKE) proxytunnel CC=musl-gcc LDFLAGS='$(LDFLAGS) -static'
 
 demo: proxytunnel
 	test/demo
@@ -53,8 +54,8 @@ check:
 # The same tests, with every other way to build the program.
 variants:
 	$(MAKE) clean test CC=clang
-	$(MAKE) clean test CFLAGS='-O2 -DPORTABLE'
-	$(MAKE) clean test CC=musl-gcc CFLAGS='-O2 -static'
+	$(MAKE) clean test CPPFLAGS=-DPORTABLE
+	$(MAKE) clean test CC=musl-gcc LDFLAGS=-static
 	$(MAKE) clean test CC=clang CFLAGS='$(SANITIZE)'
 	$(MAKE) clean
 
@@ -66,7 +67,7 @@ lint:
 	test/setup --lint
 	cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr proxytunnel.c base64.c
 	clang-tidy --quiet --checks='clang-analyzer-*,bugprone-*,-clang-analyzer-security.insecureAPI.*,-bugprone-easily-swappable-parameters,-bugprone-assignment-in-if-condition,-bugprone-reserved-identifier' proxytunnel.c base64.c -- -std=c11 -D_GNU_SOURCE -DVERSION='""'
-	mandoc -Tlint -Wwarning man/proxytunnel.1
+	mandoc -Tlint -Wwarning man/proxytunnel.1 man/proxytunnel-relay.7
 
 # A minute of libFuzzer on what parses hostile input.
 fuzz:
@@ -74,13 +75,19 @@ fuzz:
 	clang -std=c11 -D_GNU_SOURCE -DVERSION='""' $(WARNINGS) $(SANITIZE) -fsanitize=fuzzer -DLIBFUZZER -o test/bin/fuzz test/fuzz.c base64.c
 	test/bin/fuzz -max_total_time=60 -max_len=4096 test/bin/corpus
 
+# By a new name, then a rename: what runs goes on, and nobody meets half a file. The modes are so whatever the umask.
+PUT = put() { cp "$$1" "$$3.new" && chmod "$$2" "$$3.new" && mv -f "$$3.new" "$$3"; }; put
+BIN = $(DESTDIR)$(PREFIX)/bin
+MAN = $(DESTDIR)$(MANDIR)
+
 install: proxytunnel
-	mkdir -p $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(MANDIR)/man1
-	cp proxytunnel $(DESTDIR)$(PREFIX)/bin/proxytunnel
-	cp man/proxytunnel.1 $(DESTDIR)$(MANDIR)/man1/proxytunnel.1
+	umask 022; mkdir -p "$(BIN)" "$(MAN)/man1" "$(MAN)/man7"
+	$(PUT) proxytunnel 755 "$(BIN)/proxytunnel"
+	$(PUT) man/proxytunnel.1 644 "$(MAN)/man1/proxytunnel.1"
+	$(PUT) man/proxytunnel-relay.7 644 "$(MAN)/man7/proxytunnel-relay.7"
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/proxytunnel $(DESTDIR)$(MANDIR)/man1/proxytunnel.1
+	rm -f "$(BIN)/proxytunnel" "$(MAN)/man1/proxytunnel.1" "$(MAN)/man7/proxytunnel-relay.7"
 
 clean:
 	rm -rf proxytunnel test/bin

@@ -64,11 +64,81 @@ builds() {
 	done
 }
 
-@test "the manual is clean mdoc" {
-	[ -s "$ROOT/man/proxytunnel.1" ]
-	mandoc -Tlint "$ROOT/man/proxytunnel.1" >found 2>&1 || true
-	# Which other manuals are installed beside it is not its fault.
-	run grep -vE 'referenced manual not found|mandoc\.db lacks' found
-	echo "$output"
-	[ "$status" -eq 1 ]
+# The project without what was built of it, here.
+copy_project() {
+	mkdir project
+	cp -R "$ROOT"/{Makefile,LICENSE,README,man,test} "$ROOT"/*.[ch] project/
+	rm -rf project/test/bin
+	unset MAKEFLAGS MAKEOVERRIDES CC CFLAGS CPPFLAGS LDFLAGS
+}
+
+@test "make install replaces a program that runs, which goes on; modes are 755 and 644 under umask 077; uninstall leaves nothing" {
+	local file
+
+	copy_project
+	mkdir -p root/usr/bin root/usr/share/man/man1
+	cp "$(command -v sleep)" root/usr/bin/proxytunnel
+	start old root/usr/bin/proxytunnel 60
+	(umask 077 && LIMIT=60 limited make -C project install DESTDIR="$DIR/root" PREFIX=/usr) >made
+	[ "$(find root -type f | sort | tr '\n' ' ')" = \
+		'root/usr/bin/proxytunnel root/usr/share/man/man1/proxytunnel.1 root/usr/share/man/man7/proxytunnel-relay.7 ' ]
+	[ "$(stat -c %a root/usr/bin/proxytunnel)" = 755 ]
+	for file in root/usr/share/man/man?/*; do
+		[ "$(stat -c %a "$file")" = 644 ]
+		cmp "$file" "project/man/${file##*/}"
+	done
+	[ "$(stat -c %a root/usr/share/man/man7)" = 755 ]
+	kill -0 "${PIDS[old]}"
+	root/usr/bin/proxytunnel -V | grep -qx 'proxytunnel [0-9a-z.]*'
+	stop old
+	LIMIT=60 limited make -C project uninstall DESTDIR="$DIR/root" PREFIX=/usr
+	[ -z "$(find root -type f)" ]
+}
+
+@test "the caller's CFLAGS, CPPFLAGS and LDFLAGS are kept, from the environment and the command line, by static too" {
+	copy_project
+	CFLAGS=-DONE CPPFLAGS=-DTWO LDFLAGS=-Wl,-z,relro LIMIT=60 limited make -C project >made
+	grep -q -- '-O2 .*-DTWO .*-DONE .*-z,now .*-z,relro' made
+	LIMIT=60 limited make -C project clean proxytunnel CFLAGS='-O0 -DONE' CPPFLAGS=-DTWO LDFLAGS=-Wl,-z,relro >made
+	grep -q -- '-O2 .*-DTWO .*-O0 -DONE .*-z,now .*-z,relro' made
+	LIMIT=60 limited make -C project static CFLAGS=-DONE CPPFLAGS=-DTWO LDFLAGS=-Wl,-z,relro >made
+	grep -q -- '^musl-gcc .*-DTWO .*-DONE .*-z,relro .*-static' made
+	readelf -d project/proxytunnel | grep -q 'no dynamic section'
+}
+
+@test "the hardening of Debian's packages warns of nothing" {
+	copy_project
+	export DEB_BUILD_MAINT_OPTIONS=hardening=+all
+	CFLAGS="$(dpkg-buildflags --get CFLAGS) -Werror" CPPFLAGS=$(dpkg-buildflags --get CPPFLAGS) \
+		LDFLAGS=$(dpkg-buildflags --get LDFLAGS) LIMIT=60 limited make -C project
+	readelf -h project/proxytunnel | grep -q 'Type: *DYN'
+}
+
+@test "bmake builds and installs too, with busybox's sh and tools" {
+	copy_project
+	mkdir tools
+	busybox --install -s tools
+	rm -f tools/{ld,ar,strings}
+	cd project
+	(PATH=$DIR/tools:$PATH LIMIT=60 limited bmake all install DESTDIR="$DIR/root" CC="${CC:-cc}") >made 2>&1 || {
+		cat made
+		return 1
+	}
+	"$DIR/root/usr/local/bin/proxytunnel" -V
+	[ -s "$DIR/root/usr/local/share/man/man7/proxytunnel-relay.7" ]
+	(PATH=$DIR/tools:$PATH limited bmake uninstall clean DESTDIR="$DIR/root") >made 2>&1
+	[ ! -e proxytunnel ]
+}
+
+@test "both pages of the manual are clean mdoc" {
+	local page
+
+	for page in proxytunnel.1 proxytunnel-relay.7; do
+		[ -s "$ROOT/man/$page" ]
+		mandoc -Tlint "$ROOT/man/$page" >found 2>&1 || true
+		# Which other manuals are installed beside it is not its fault.
+		run grep -vE 'referenced manual not found|mandoc\.db lacks' found
+		echo "$output"
+		[ "$status" -eq 1 ]
+	done
 }
