@@ -28,13 +28,13 @@
  * replies      what the requests of a session do: link_request, link_take
  * sessions     the relay's side of a tunnel without CONNECT: session_run
  * serving      what the near end asks for, if it may have it: serve_open
- * way          a stream to where the tunnel, or its requests, go: way_open
- * exchange     a request to the relay, and the head of its answer: exchange_start, exchange_send
- * bodies       what is in the body of an answer, however it comes: exchange_decode
- * pump         a tunnel, and the requests that carry its bytes: pump_put, pump_start_get
- * frames       the downstream, as the relay frames it: pump_frames
- * answers      what an answer to a request means for the tunnel: pump_read
- * turns        what is due, and what has come, until the tunnel is over: pump_run
+ * route        a stream to where the tunnel, or its requests, go: route_open
+ * carriers     what the processes of a tunnel over a relay share: upstream_receive, downstream_send
+ * exchange     a request to the relay, and its answer: exchange_run, exchange_take
+ * asking       what requests to a relay say, and what answers mean: request_compose, answer_final
+ * sender       what the tunnel brings, in PUTs: sender_run
+ * receiver     what the relay has, by GETs, into the tunnel: receiver_run
+ * tunnel       a sender and a receiver, started anew when they fail: tunnel_run
  * relay        the client's side of a tunnel without CONNECT: relay_open
  * ends         the far end, and what main says of it: tunnel_open, tunnel_close
  * crowd        the children of a listener: crowd_is_full, crowd_evict
@@ -90,6 +90,7 @@
 #include "base64.h"
 
 enum {
+	WORDS_SIZE = 256,		/* the last words of a process that another waits for */
 	MESSAGE_MAX = 2048,		/* a message, before it is escaped */
 	LINE_SIZE = 4 * MESSAGE_MAX + 32,
 	DEADLINE_SIZE = 640,		/* the line for when time is up: two authorities, and a few words */
@@ -144,11 +145,9 @@ enum {
 	POLL_FIRST = 20,		/* s */
 	BODY_FIRST = 65536,
 	BODY_LEAST = 1024,
-	ACK_BYTES = 1 << 20,
 	CLIENT_UP_SIZE = 8 << 20,	/* what has not been acknowledged, and what comes meanwhile */
-	CLIENT_DOWN_SIZE = 256 << 10,
 	UP_SIZE = 65536,		/* what the relay holds for the target */
-	DOWN_SIZE = 4 << 20,		/* and what its client has not acknowledged */
+	DOWN_SIZE = 8 << 20,		/* and what its client has not acknowledged */
 };
 
 /* s */
@@ -264,13 +263,21 @@ static size_t message_format(char *line, size_t size, const char *format, va_lis
 	return end;
 }
 
-/* Where messages go. */
-static int words_to = STDERR_FILENO;
+/* Where the last words of a process go that another one waits for: WORDS_SIZE bytes that both have. NULL: to stderr. */
+static char *last_words;
 
-static void words_tell(const char *words, size_t length)
+/* Tells a line, or leaves it, without what it begins and ends with, for who waits for this process. Async-signal-safe. */
+static void words_tell(const char *line, size_t length)
 {
-	if (write(words_to, words, length) == -1)
+	size_t prefix = sizeof "proxytunnel: " - 1;
+
+	if (last_words && length > prefix) {
+		length = length - prefix < WORDS_SIZE ? length - prefix : WORDS_SIZE;
+		memcpy(last_words, line + prefix, length - 1);
+		last_words[length - 1] = '\0';
+	} else if (write(STDERR_FILENO, line, length) == -1) {
 		return; /* there is no one left to tell */
+	}
 }
 
 static void message(const char *format, va_list words)
@@ -284,13 +291,16 @@ static void message(const char *format, va_list words)
 __attribute__((format(printf, 1, 2)))
 static void note(const char *format, ...)
 {
+	char line[LINE_SIZE];
 	va_list words;
 
 	if (opt.verbosity < 1)
 		return;
 	va_start(words, format);
-	message(format, words);
+	size_t length = message_format(line, sizeof line, format, words);
 	va_end(words);
+	if (write(STDERR_FILENO, line, length) == -1)
+		return; /* see above */
 }
 
 __attribute__((format(printf, 1, 2)))
@@ -312,7 +322,7 @@ static _Noreturn void die(int status, const char *format, ...)
 	va_list words;
 
 	va_start(words, format);
-	if (opt.verbosity > -2)
+	if (opt.verbosity > -2 || last_words)
 		message(format, words);
 	va_end(words);
 	exit(status);
@@ -332,7 +342,7 @@ static struct {
 	size_t answer_length;
 	int client;
 	volatile sig_atomic_t caught;	/* the signal that ends the shuttle, or the listener */
-	pid_t children[CHILDREN_MAX + 1];	/* that end with this process; a pump comes last */
+	pid_t children[CHILDREN_MAX + 1];	/* that end with this process */
 	volatile sig_atomic_t child_count;
 	char meeting[MEETING_SIZE];	/* the path of a Unix socket in a folder of its own, while it exists */
 	int terminal;			/* where a prompt waits, with the echo off */
@@ -405,8 +415,7 @@ static void deadline_expired(int signal_number)
 	children_end();
 	if (handlers.answer_length > 0)
 		answer_send(handlers.client, handlers.answer, handlers.answer_length);
-	ssize_t ignored = write(words_to, handlers.line[current], handlers.length[current]);
-	(void)ignored;
+	words_tell(handlers.line[current], handlers.length[current]);
 	_exit(EX_TEMPFAIL);
 }
 
@@ -436,6 +445,14 @@ static double seconds_now(void)
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
+/* How long to wait for something that is due then, as poll(2) wants it. */
+static int milliseconds_until(double due)
+{
+	double left = due - seconds_now();
+
+	return left > 1e6 ? -1 : left > 0 ? (int)(left * 1e3) + 1 : 0;
+}
+
 /* A span of time, of seconds. */
 static struct timespec time_span(double seconds)
 {
@@ -447,6 +464,12 @@ static struct timespec time_span(double seconds)
 static void signal_caught(int signal_number)
 {
 	handlers.caught = signal_number;
+}
+
+/* Has a signal end a wait, and do no more. */
+static void signal_noted(int signal_number)
+{
+	(void)signal_number;
 }
 
 /* Lets a signal end the shuttle in order, unless the caller had it ignored, and adds it to those to wait for. */
@@ -2591,6 +2614,16 @@ static void *memory_map(size_t size)
 	return memory;
 }
 
+/* The same, to be shared with the children. */
+static void *memory_share(size_t size)
+{
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (memory == MAP_FAILED)
+		die(EX_OSERR, "out of memory");
+	return memory;
+}
+
 static size_t ring_held(const struct ring *ring)
 {
 	return (size_t)(ring->stop - ring->start);
@@ -2624,17 +2657,6 @@ static ssize_t ring_receive(struct ring *ring, int socket, uint64_t length)
 	if (got > 0)
 		ring->stop += (uint64_t)got;
 	return got;
-}
-
-/* Adds bytes, for which there must be room. */
-static void ring_add(struct ring *ring, const char *bytes, size_t length)
-{
-	struct iovec pieces[2];
-
-	ring_pieces(ring, ring->stop, length, pieces);
-	memcpy(pieces[0].iov_base, bytes, pieces[0].iov_len);
-	memcpy(pieces[1].iov_base, bytes + pieces[0].iov_len, pieces[1].iov_len);
-	ring->stop += length;
 }
 
 /* Sends a text, and behind it the bytes between two offsets, without waiting; returns what sendmsg(2) does. */
@@ -3666,7 +3688,7 @@ static bool link_next_frame(const struct session *session, struct link *link)
 	if (link->is_last)
 		return false;
 	link->text_start = link->text_stop = 0;
-	if (link->streamed >= STREAM_MAX || now - link->begun >= STREAM_TIME) {
+	if ((ring_room(&session->down) == 0 && link->from == session->down.stop) || now - link->begun >= STREAM_TIME) {
 		frame_add(link->text, &link->text_stop, 'B', 0);
 		link->is_last = true;
 	} else if (link->from < session->down.stop) {
@@ -3757,6 +3779,7 @@ static void link_get(struct session *session, struct link *link)
 		link_close(session, session->getter);
 	session->getter = link;
 	session->sequence = ask->sequence;
+	session->down.start = ask->offset;
 	link->from = link->to = ask->offset;
 	link->text_start = link->text_stop = link->tail_length = 0;
 	link->streamed = 0;
@@ -4509,22 +4532,22 @@ static void privileges_drop(void)
 	warn("started as root, now nobody");
 }
 
-/* --- way: a stream to where the tunnel, or its requests, go: way_open ----------------------------------- */
+/* --- route: a stream to where the tunnel, or its requests, go: route_open ------------------------------- */
 
-/* Where the way ends: at the destination, or at the relay that leads there. */
-static const struct authority *way_end(void)
+/* Where the route ends: at the destination, or at the relay that leads there. */
+static const struct authority *route_end(void)
 {
 	return opt.relay ? &opt.relay->at : &opt.destination;
 }
 
-/* The stations of the way, from 0: the hops, and behind them its end. */
-static const struct authority *way_station(size_t i)
+/* The authorities along the route, from 0: the hops, and behind them its end. */
+static const struct authority *route_point(size_t i)
 {
-	return i < opt.hop_count ? &opt.hops[i].at : way_end();
+	return i < opt.hop_count ? &opt.hops[i].at : route_end();
 }
 
-/* Through how many hops a tunnel leads: the last one before a relay is asked for its pages in plain, unless they come by TLS. */
-static size_t way_tunnels(void)
+/* How many hops are asked to CONNECT: the last one before a relay gets ordinary requests, unless the relay speaks TLS. */
+static size_t route_tunnels(void)
 {
 	return opt.hop_count - (opt.hop_count > 0 && opt.relay && !opt.relay->tls);
 }
@@ -4532,10 +4555,10 @@ static size_t way_tunnels(void)
 /* The proxy that requests are addressed to; NULL if they go to the relay itself. */
 static struct hop *relay_proxy(void)
 {
-	return way_tunnels() < opt.hop_count ? &opt.hops[opt.hop_count - 1] : NULL;
+	return route_tunnels() < opt.hop_count ? &opt.hops[opt.hop_count - 1] : NULL;
 }
 
-/* The relay's authority as HTTP writes it, without the port that is understood. */
+/* The relay's authority as HTTP writes it, without the default port. */
 static const char *relay_host(void)
 {
 	static char host[AUTHORITY_SIZE];
@@ -4546,8 +4569,8 @@ static const char *relay_host(void)
 	return host;
 }
 
-/* Ends all that stands on the way. */
-static void way_close(void)
+/* Ends the processes behind a stream of route_open. */
+static void route_close(void)
 {
 	children_end();
 	for (size_t i = 0; i < opt.hop_count; i++)
@@ -4559,31 +4582,31 @@ static void way_close(void)
 /* Goes through all tunnels, on a stream to the first hop; returns the stream behind them, or -1 if a new try is due. */
 static int hops_pass(int fd)
 {
-	for (size_t i = 0; i < way_tunnels(); i++) {
+	for (size_t i = 0; i < route_tunnels(); i++) {
 		if (opt.hops[i].tls)
 			fd = tls_start(fd, &opt.hops[i].at, &opt.hops[i].command);
-		if (!connect_through(fd, &opt.hops[i], way_station(i + 1))) {
+		if (!connect_through(fd, &opt.hops[i], route_point(i + 1))) {
 			close(fd);
-			way_close();
+			route_close();
 			return -1;
 		}
 	}
 	return fd;
 }
 
-/* Whether nothing but TCP leads to where requests go. */
-static bool way_is_plain(void)
+/* Whether a new connection for requests takes nothing but TCP. */
+static bool route_is_plain(void)
 {
-	return way_tunnels() == 0 && !opt.proxy_command && !(opt.hop_count > 0 ? opt.hops[0].tls : opt.relay->tls);
+	return route_tunnels() == 0 && !opt.proxy_command && !(opt.hop_count > 0 ? opt.hops[0].tls : opt.relay->tls);
 }
 
-/* A socket at the first byte of a stream to the end of the way, or to the hop that is asked for a relay's pages; and the openssl right behind it, if any. */
-static int way_open(struct command *openssl)
+/* A socket at the first byte of a stream to the end of the route, or to the hop that gets a relay's requests; and the openssl right behind it, if any. */
+static int route_open(struct command *openssl)
 {
-	size_t tunnels = way_tunnels();
+	size_t tunnels = route_tunnels();
 	int fd;
 
-	while ((fd = hops_pass(opt.proxy_command ? command_reach(&opt.hops[0]) : net_reach(way_station(0)))) == -1)
+	while ((fd = hops_pass(opt.proxy_command ? command_reach(&opt.hops[0]) : net_reach(route_point(0)))) == -1)
 		continue;
 	if (tunnels < opt.hop_count && opt.hops[tunnels].tls)
 		fd = tls_start(fd, &opt.hops[tunnels].at, &opt.hops[tunnels].command);
@@ -4599,251 +4622,357 @@ static int way_open(struct command *openssl)
 	return fd;
 }
 
-/* --- exchange: a request to the relay, and the head of its answer: exchange_start, exchange_send -------- */
+/* --- carriers: what the processes of a tunnel over a relay share: upstream_receive, downstream_send ----- */
 
-enum exchange_state {
-	EXCHANGE_IDLE,			/* there is none; the connection may still be there */
-	EXCHANGE_LATER,			/* it failed, and is due again */
-	EXCHANGE_CONNECT,		/* a connection is being made */
-	EXCHANGE_SEND,
-	EXCHANGE_HEAD,			/* all is sent, an answer is awaited */
-	EXCHANGE_BODY,			/* its body comes */
-	EXCHANGE_DONE,
+/*
+ * Two processes carry such a tunnel: the sender puts what the tunnel's socket brings into PUTs, the receiver writes there
+ * what its GETs bring. Each is a straight program over one connection at a time, and ends with a status and its last words
+ * when a request fails. Their parent starts the next one; so all that has to outlive them is in memory that they share,
+ * where each field has one writer.
+ */
+
+/* A sender or receiver, and what one leaves for the next. */
+struct carrier {
+	const char *method;		/* of its requests */
+	pid_t child;			/* 0: none. This and the next two are the parent's */
+	double failing;			/* since when no try has done any good; 0: the last did */
+	double delay;			/* s, before it begins */
+	bool heard;			/* the relay has answered it */
+	bool useful;			/* and it has done so much that a failure of it is no sign of a fault */
+	atomic_bool is_moving;		/* bytes are on their way from or to the tunnel, and not yet counted */
+	bool closes;			/* connections have been found closed when they were used again */
+	struct sockaddr_storage known;	/* where its last connection led, if the route is plain */
+	socklen_t known_size;		/* 0: it is not known */
+	char words[WORDS_SIZE];		/* its last */
 };
 
-/* How an answer's body comes (RFC 9112 6.3). */
-enum body {
-	BODY_LENGTH,			/* so many bytes */
-	BODY_CHUNK,			/* so many bytes of a chunk */
-	BODY_CHUNK_SIZE,		/* the line before a chunk */
-	BODY_CHUNK_EXTENSION,		/* what may stand in it behind the size */
-	BODY_CHUNK_END,			/* the line end behind it */
-	BODY_TRAILER,			/* lines up to an empty one */
-	BODY_TO_END,			/* all up to the end of the stream */
-	BODY_WHOLE,			/* it has all come */
+struct tunnel {
+	int fd;				/* a socket; what it brings goes upstream */
+	int caller;			/* a pipe that ends with the program whose tunnel it is; -1: that leaves first */
+	pid_t parent;			/* of the carriers */
+	char id[SESSION_WORD + 1], key[SESSION_WORD + 1];
+	struct text fields;		/* that all requests bear */
+	struct carrier sender, receiver;
+	/* The parent's. */
+	bool is_gone;			/* the caller has left */
+	double moved;			/* when the upstream made headway since then, */
+	uint64_t reached;		/* and how far */
+	char broken[WORDS_SIZE];	/* why the tunnel is over; empty: it is not */
+	/* The sender's. */
+	struct ring up;			/* what is not acknowledged */
+	bool up_ended;			/* the end of the tunnel's bytes has been read, */
+	atomic_bool up_done;		/* and is acknowledged, or nobody takes more: */
+	char refused[WORDS_SIZE];	/* the relay says why; empty: the target takes bytes */
+	size_t body_max, body_limit;	/* of a PUT, as things stand, and at all */
+	double told;			/* when the last PUT was answered */
+	double closing;			/* when the session was first to be closed; 0: not yet. The parent's, once broken */
+	bool by_post;			/* PUT and DELETE are refused on the way */
+	/* The receiver's. */
+	uint64_t down;			/* every byte before it is written to the tunnel */
+	atomic_bool down_done;		/* and the end is, too */
+	uint64_t sequence;		/* of the last GET */
+	bool by_poll;			/* streams are held back on the way */
+	bool by_stream;			/* streams have been seen to pass, */
+	bool is_late;			/* but the last brought nothing in time */
+	long poll_time;			/* s */
+	char up_bytes[CLIENT_UP_SIZE];	/* of the ring */
 };
 
-/* A request, and a connection for it and its like. */
+/* Receives what the tunnel brings, as far as there is room; false if that is nothing. */
+static bool upstream_receive(struct tunnel *tunnel)
+{
+	atomic_store(&tunnel->sender.is_moving, true);
+	ssize_t got = ring_receive(&tunnel->up, tunnel->fd, SIZE_MAX);
+	int error = errno;
+	atomic_store(&tunnel->sender.is_moving, false);
+
+	errno = error;
+	if (got == 0 || (got == -1 && error == ECONNRESET)) /* so ends a caller that left bytes unread */
+		tunnel->up_ended = true;
+	else if (got == -1 && !is_nothing(got))
+		die(EX_IOERR, "cannot read from the tunnel: %s", strerror(error));
+	return got > 0;
+}
+
+/* Writes bytes to the tunnel. Each is counted once it is written, so that the next receiver goes on behind it. */
+static void downstream_send(struct tunnel *tunnel, const char *bytes, size_t length)
+{
+	while (length > 0) {
+		atomic_store(&tunnel->receiver.is_moving, true);
+		ssize_t sent = send(tunnel->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+		int error = errno;
+		tunnel->down += sent > 0 ? (uint64_t)sent : 0;
+		atomic_store(&tunnel->receiver.is_moving, false);
+
+		errno = error;
+		if (is_nothing(sent)) {
+			fd_wait(tunnel->fd, POLLOUT);
+			continue;
+		}
+		if (sent == -1 && (error == EPIPE || error == ECONNRESET))
+			exit(EX_OK); /* the caller has left */
+		if (sent == -1)
+			die(EX_IOERR, "cannot write to the tunnel: %s", strerror(error));
+		bytes += sent;
+		length -= (size_t)sent;
+	}
+}
+
+/* --- exchange: a request to the relay, and its answer: exchange_run, exchange_take ---------------------- */
+
 struct exchange {
-	enum exchange_state state;
-	const char *method;		/* for messages */
+	struct tunnel *upstream;	/* whose bytes are received while it waits; NULL: nobody's */
+	struct carrier *carrier;	/* whose connection it is; NULL: that of a program whose session does not stand yet */
+	const char *method;
 	int fd;				/* the connection; -1: none */
-	pid_t child;			/* that makes or made it, and has the commands behind it; 0: none */
-	int maker;			/* where it passes it; -1: nowhere */
-	bool maker_leaves;		/* as soon as it has done so */
 	bool is_used;			/* it has served a request before */
-	bool is_single;			/* connections have been found closed when they were used again */
+	bool may_keep;			/* it may serve another, if the answer is read to its end */
+	double moved;			/* when it last sent or received */
+	double patience;		/* s of silence after which it is given up */
+	bool is_silent;			/* it was */
 	struct text request;
-	size_t sent;			/* of the request's head */
-	const struct ring *ring;	/* of its body */
-	uint64_t from, to;		/* the body's bytes that are not sent yet */
 	struct head answer;
 	int status;
 	bool is_marked;			/* by the relay */
-	enum body body;
-	uint64_t left;			/* bytes of the body, or of the chunk */
-	bool has_size;			/* a digit of the chunk's size has come */
-	bool line_empty;		/* nothing stands in the line of the trailer yet */
-	bool may_keep;			/* the connection may serve another request */
-	double begun, moved;		/* when it was last started, and when it last sent or received */
-	double failing;			/* since when no try has done any good; 0: the last did */
-	double due;			/* when the next try is */
-	double delay;			/* s, before it */
-	char seen[256];			/* of the last failure */
-	char said[256];			/* by the process that makes the connection */
+	bool is_chunked, has_chunk;	/* the first chunk has come */
+	uint64_t left;			/* bytes of its body, or of the chunk, that are still to come */
+	bool is_whole;			/* the body has been read to its end */
+	size_t start, stop;		/* of what was received of it, and not yet taken */
+	char bytes[2 * BUFFER_SIZE];
+	char failed[WORDS_SIZE];	/* why there is no answer, or not all of it */
 };
 
-/* Waits for the end of the process that made the connection. */
-static void exchange_reap(struct exchange *exchange)
-{
-	if (exchange->child > 0)
-		child_wait(exchange->child);
-	exchange->child = 0;
-}
-
-/* Leaves no request, and no connection. */
-static void exchange_close(struct exchange *exchange)
-{
-	if (exchange->fd != -1)
-		close(exchange->fd);
-	if (exchange->maker != -1)
-		close(exchange->maker);
-	if (exchange->child > 0)
-		kill(exchange->child, SIGTERM);
-	exchange_reap(exchange);
-	exchange->fd = exchange->maker = -1;
-	exchange->is_used = false;
-	exchange->state = EXCHANGE_IDLE;
-}
-
-/* The try has failed: another is due, after a while that doubles. Gives up, and ends the program, once none has done any good for long. */
 __attribute__((format(printf, 2, 3)))
-static void exchange_fail(struct exchange *exchange, const char *format, ...)
+static bool exchange_fail(struct exchange *exchange, const char *format, ...)
 {
-	double now = seconds_now();
 	va_list words;
 
 	va_start(words, format);
-	vsnprintf(exchange->seen, sizeof exchange->seen, format, words);
+	vsnprintf(exchange->failed, sizeof exchange->failed, format, words);
 	va_end(words);
-	bool was_left = exchange->is_used && exchange->answer.length == 0;
-	exchange_close(exchange);
-	exchange->state = EXCHANGE_LATER;
-	exchange->due = now;
-	if (was_left) { /* tinyproxy closes after each answer, without saying so */
-		exchange->is_single = true;
+	return false;
+}
+
+static void exchange_close(struct exchange *exchange)
+{
+	if (exchange->fd == -1)
 		return;
+	close(exchange->fd);
+	exchange->fd = -1;
+	route_close();
+}
+
+/* Waits until the connection is ready, and receives upstream bytes meanwhile. Returns what it is ready for; 0: it is given up. */
+static short exchange_wait(struct exchange *exchange, short events)
+{
+	struct tunnel *up = exchange->upstream;
+
+	while (true) {
+		bool takes = up && !up->up_ended && ring_room(&up->up) > 0;
+		struct pollfd set[] = { { .fd = exchange->fd, .events = events }, { .fd = takes ? up->fd : -1, .events = POLLIN } };
+		int ready = poll(set, 2, milliseconds_until(exchange->moved + exchange->patience));
+
+		if (ready == 0) {
+			exchange->is_silent = true;
+			exchange_fail(exchange, "no answer in %.0f s", exchange->patience);
+			return 0;
+		}
+		if (ready > 0 && set[1].revents)
+			upstream_receive(up);
+		if (ready > 0 && set[0].revents)
+			return set[0].revents;
 	}
-	if (exchange->failing == 0)
-		exchange->failing = now;
-	if (now - exchange->failing >= GIVE_UP)
-		die(EX_IOERR, "%s: no use of the relay for %d s: %s", opt.relay->at.text, GIVE_UP, exchange->seen);
-	exchange->delay = exchange->delay == 0 ? RETRY_FIRST : 2 * exchange->delay < RETRY_MOST ? 2 * exchange->delay : RETRY_MOST;
-	exchange->due = now + exchange->delay;
-	note("%s: %s: again in %.2f s", exchange->method, exchange->seen, exchange->delay);
 }
 
-/* The last try has done some good. */
-static void exchange_succeed(struct exchange *exchange)
+/* Sends the request, and the bytes of a ring between two offsets behind it. An answer may come before all is sent. */
+static bool exchange_send(struct exchange *exchange, const struct ring *ring, uint64_t from, uint64_t to)
 {
-	exchange->failing = exchange->delay = 0;
-}
-
-/* Whether a connection has not been ended in the meantime. */
-static bool exchange_usable(const struct exchange *exchange)
-{
-	struct pollfd polled = { .fd = exchange->fd, .events = POLLIN };
-
-	return exchange->fd != -1 && seconds_now() - exchange->moved < KEEP_TIME && poll(&polled, 1, 0) == 0;
-}
-
-/* Starts the request that is composed, on the old connection if that still serves; false if a new one is wanted. */
-static bool exchange_start(struct exchange *exchange)
-{
-	exchange->begun = seconds_now();
-	exchange->sent = 0;
-	exchange->answer.start = exchange->answer.length = 0;
-	exchange->is_used = exchange_usable(exchange);
-	if (!exchange->is_used)
-		exchange_close(exchange);
-	exchange->state = exchange->is_used ? EXCHANGE_SEND : EXCHANGE_CONNECT;
-	exchange->moved = exchange->begun;
-	return exchange->is_used;
-}
-
-/* Takes the connection that has been made, or the reason why there is none. */
-static void exchange_take_connection(struct exchange *exchange)
-{
-	char words[LINE_SIZE];
-	size_t length = sizeof words - 1;
-	int fd = fd_receive(exchange->maker, words, &length, MSG_DONTWAIT);
-
-	if (fd == -1 && length == 0 && errno == EAGAIN)
-		return;
-	length -= fd != -1;
-	if (opt.verbosity > 0)
-		words_tell(words, length);
-	if (fd != -1) {
-		exchange->fd = fd;
-		exchange->maker_leaves = words[length] == '-';
-		fcntl(fd, F_SETFL, O_NONBLOCK);
-		exchange->state = EXCHANGE_SEND;
-		exchange->begun = exchange->moved = seconds_now();
-		return;
-	}
-	words[length] = '\0';
-	if (length == 0) {
-		exchange_fail(exchange, "%s", *exchange->said ? exchange->said : "no connection");
-		return;
-	}
-	char *line = words + strlen(words) - (words[length - 1] == '\n');
-	*line = '\0';
-	while (line > words && line[-1] != '\n')
-		line--;
-	snprintf(exchange->said, sizeof exchange->said, "%s", line + (strncmp(line, "proxytunnel: ", 13) == 0 ? 13 : 0));
-}
-
-/* Sends on; an answer may come before all is sent. */
-static void exchange_send(struct exchange *exchange)
-{
-	static const struct ring none;
 	const struct text *request = &exchange->request;
+	size_t start = 0;
 
-	while (exchange->sent < request->length || exchange->from < exchange->to) {
-		size_t text = request->length - exchange->sent;
-		ssize_t sent = ring_send(exchange->ring ? exchange->ring : &none, exchange->fd, request->bytes + exchange->sent, text,
-		                         exchange->from, exchange->to);
+	head_note(">", request->bytes);
+	while (start < request->length || from < to) {
+		size_t text = request->length - start;
+		ssize_t sent = ring_send(ring, exchange->fd, request->bytes + start, text, from, to);
 
-		if (is_nothing(sent))
-			return;
+		exchange->may_keep = false;
+		if (is_nothing(sent)) {
+			short ready = exchange_wait(exchange, POLLIN | POLLOUT);
+
+			if (ready & ~POLLOUT)
+				return true;
+			if (!ready)
+				return false;
+			continue;
+		}
+		if (sent == -1 && (errno == EPIPE || errno == ECONNRESET))
+			return true; /* there may be an answer that says why */
 		if (sent == -1)
-			break; /* there may be an answer that says why */
+			return exchange_fail(exchange, "cannot send: %s", strerror(errno));
 		exchange->moved = seconds_now();
 		text = (size_t)sent < text ? (size_t)sent : text;
-		exchange->sent += text;
-		exchange->from += (uint64_t)sent - text;
+		start += text;
+		from += (uint64_t)sent - text;
 	}
-	exchange->state = EXCHANGE_HEAD;
-	if (exchange->maker_leaves)
-		exchange_reap(exchange); /* not before, as it takes a moment */
+	return exchange->may_keep = true;
 }
 
-/* Sees how the body of an answer comes, and whether the connection stays. */
+/* Sees how the body of the answer comes (RFC 9112 6.3), and whether the connection stays. */
 static void exchange_read_fields(struct exchange *exchange)
 {
 	const char *fields = exchange->answer.bytes + exchange->answer.start, *value;
-	int length;
-	bool is_chunked = field_lists(fields, "Transfer-Encoding", "chunked");
+	int length, status = exchange->status;
 
 	exchange->is_marked = field_lists(fields, "Tunnel-Relay", "1");
+	exchange->is_chunked = status != 204 && status != 304 && field_lists(fields, "Transfer-Encoding", "chunked");
 	exchange->left = 0;
-	exchange->has_size = false;
-	exchange->line_empty = true;
-	if (exchange->status == 204 || exchange->status == 304)
-		exchange->body = BODY_WHOLE;
-	else if (is_chunked)
-		exchange->body = BODY_CHUNK_SIZE;
-	else if (field_count(fields, "Content-Length", &value, &length) == 1 && offset_parse(&exchange->left, value, (size_t)length))
-		exchange->body = exchange->left > 0 ? BODY_LENGTH : BODY_WHOLE;
-	else
-		exchange->body = BODY_TO_END;
-	exchange->may_keep = exchange->body != BODY_TO_END && fields[7] == '1' && !field_lists(fields, "Connection", "close") &&
-	                     exchange->sent == exchange->request.length && exchange->from == exchange->to;
-	exchange->state = exchange->body == BODY_WHOLE ? EXCHANGE_DONE : EXCHANGE_BODY;
+	if (status != 204 && status != 304 && !exchange->is_chunked &&
+	    (field_count(fields, "Content-Length", &value, &length) != 1 || !offset_parse(&exchange->left, value, (size_t)length)))
+		exchange->left = UINT64_MAX; /* up to the end of the connection */
+	exchange->may_keep &= fields[7] == '1' && !field_lists(fields, "Connection", "close");
+	exchange->has_chunk = exchange->is_whole = false;
+	exchange->start = exchange->stop = 0;
 }
 
-/* Reads the head of the answer. */
-static void exchange_read_head(struct exchange *exchange)
+/* Reads the head of the answer, past any 1xx. */
+static bool exchange_read_head(struct exchange *exchange)
 {
 	struct head *answer = &exchange->answer;
-	enum head_result result = http_take_head(exchange->fd, answer, "HTTP/1.");
+	enum head_result result;
 
-	if (result == HEAD_MORE)
-		return;
-	exchange->moved = seconds_now();
-	exchange->status = result == HEAD_WHOLE ? http_status(answer->bytes + answer->start) : -1;
-	if (result == HEAD_WHOLE && exchange->status / 100 == 1)
-		answer->start = answer->length;
-	else if (exchange->status != -1)
-		exchange_read_fields(exchange);
-	else if (result == HEAD_NONE || result == HEAD_CUT)
-		exchange_fail(exchange, "the connection was closed %s", result == HEAD_NONE ? "without an answer" : "within an answer");
-	else if (result == HEAD_FAILED)
-		exchange_fail(exchange, "no answer: %s", strerror(errno));
-	else
-		exchange_fail(exchange, "an answer that is not HTTP");
+	answer->start = answer->length = 0;
+	do {
+		if (!exchange_wait(exchange, POLLIN))
+			return false;
+		result = http_take_head(exchange->fd, answer, "HTTP/1.");
+		exchange->moved = seconds_now();
+		exchange->status = result == HEAD_WHOLE ? http_status(answer->bytes + answer->start) : -1;
+		if (exchange->status / 100 == 1) {
+			answer->start = answer->length;
+			result = HEAD_MORE;
+		}
+	} while (result == HEAD_MORE);
+
+	if (result == HEAD_NONE)
+		return exchange_fail(exchange, "the connection was closed without an answer");
+	if (result == HEAD_CUT)
+		return exchange_fail(exchange, "the connection was closed within an answer");
+	if (result == HEAD_FAILED)
+		return exchange_fail(exchange, "no answer: %s", strerror(errno));
+	if (exchange->status == -1)
+		return exchange_fail(exchange, "an answer that is not HTTP");
+	head_note("<", answer->bytes + answer->start);
+	exchange_read_fields(exchange);
+	return true;
 }
 
-/* The request is over; its connection stays if it can. */
-static void exchange_finish(struct exchange *exchange)
+/* Receives more of the body; false at the end of the connection. */
+static bool exchange_fill(struct exchange *exchange)
 {
-	exchange->state = EXCHANGE_IDLE;
+	ssize_t got;
+
+	do {
+		if (!exchange_wait(exchange, POLLIN))
+			return exchange_fail(exchange, "silence");
+		got = recv(exchange->fd, exchange->bytes, sizeof exchange->bytes, MSG_DONTWAIT);
+	} while (is_nothing(got));
 	exchange->moved = seconds_now();
-	if (!exchange->may_keep || exchange->is_single)
-		exchange_close(exchange);
+	exchange->start = 0;
+	exchange->stop = got > 0 ? (size_t)got : 0;
+	return got > 0 || exchange_fail(exchange, "an answer was cut%s%s", got == -1 ? ": " : "", got == -1 ? strerror(errno) : "");
 }
 
-/* The reason in the status line of an answer, and its length. */
+/* The next byte of what is received, -1 at the end of the connection. */
+static int exchange_byte(struct exchange *exchange)
+{
+	if (exchange->start == exchange->stop && !exchange_fill(exchange))
+		return -1;
+	return (unsigned char)exchange->bytes[exchange->start++];
+}
+
+/* Reads what stands before a chunk: the line end behind the last one, its size, and extensions that mean nothing (RFC 9112 7.1). */
+static bool chunk_begin(struct exchange *exchange)
+{
+	int byte = exchange_byte(exchange), digits = 0;
+
+	if (exchange->has_chunk && byte == '\r')
+		byte = exchange_byte(exchange);
+	if (exchange->has_chunk && byte != '\n')
+		return false;
+	if (exchange->has_chunk)
+		byte = exchange_byte(exchange);
+	exchange->has_chunk = true;
+	for (int value; byte != -1 && (value = hex_value((char)byte)) != -1; byte = exchange_byte(exchange), digits++) {
+		if (exchange->left >> 56 != 0)
+			return false;
+		exchange->left = exchange->left << 4 | (uint64_t)value;
+	}
+	if (digits == 0 || byte == -1 || !memchr("\r\n; \t", byte, 5))
+		return false;
+	while (byte != '\n' && byte != -1)
+		byte = exchange_byte(exchange);
+	return byte == '\n';
+}
+
+/* Reads what stands behind the last chunk: lines up to an empty one. */
+static bool chunks_end(struct exchange *exchange)
+{
+	bool is_empty = true;
+	int byte;
+
+	while ((byte = exchange_byte(exchange)) != -1) {
+		if (byte == '\n' && is_empty)
+			return true;
+		is_empty = byte == '\n' || (byte == '\r' && is_empty);
+	}
+	return false;
+}
+
+/*
+ * Takes the next bytes of the body, at most so many; returns how many stand at *bytes. 0: at its end, which for a body up
+ * to the end of the connection may be a cut; -1: it is cut, or not as it must be, and exchange->failed says so.
+ */
+static ssize_t exchange_take(struct exchange *exchange, size_t most, const char **bytes)
+{
+	if (exchange->left == 0 && exchange->is_chunked && !exchange->is_whole && !chunk_begin(exchange))
+		return exchange_fail(exchange, "an answer that is not as it must be") - 1;
+	if (exchange->left == 0 && exchange->is_chunked && !exchange->is_whole && !chunks_end(exchange))
+		return -1;
+	if (exchange->left == 0) {
+		exchange->is_whole = true;
+		return 0;
+	}
+	if (exchange->start == exchange->stop && !exchange_fill(exchange))
+		return exchange->left > INT64_MAX && !exchange->is_silent ? 0 : -1;
+
+	size_t length = exchange->stop - exchange->start;
+	length = length < most ? length : most;
+	length = length < exchange->left ? length : (size_t)exchange->left;
+	*bytes = exchange->bytes + exchange->start;
+	exchange->start += length;
+	exchange->left -= length;
+	return (ssize_t)length;
+}
+
+/* Reads a body that is a number, to its end. */
+static bool exchange_read_number(struct exchange *exchange, uint64_t *number)
+{
+	char text[24];
+	size_t length = 0;
+	const char *bytes;
+	ssize_t got;
+
+	*exchange->failed = '\0';
+	while ((got = exchange_take(exchange, sizeof text, &bytes)) > 0) {
+		if ((size_t)got > sizeof text - length)
+			return false;
+		memcpy(text + length, bytes, (size_t)got);
+		length += (size_t)got;
+	}
+	return got == 0 && offset_parse(number, text, length);
+}
+
+/* The reason in the status line of the answer, and its length. */
 static const char *exchange_reason(const struct exchange *exchange, int *length)
 {
 	const char *reason = exchange->answer.bytes + exchange->answer.start + strlen("HTTP/1.x ");
@@ -4853,146 +4982,93 @@ static const char *exchange_reason(const struct exchange *exchange, int *length)
 	return reason;
 }
 
-/* --- bodies: what is in the body of an answer, however it comes: exchange_decode ------------------------ */
-
-/* Takes a byte of what frames the chunks; false if it cannot stand there (RFC 9112 7.1). */
-static bool chunk_take(struct exchange *exchange, char byte)
+/* A connection to where the carrier's last one led, or else one made with all that the route takes. */
+static int exchange_dial(struct carrier *carrier)
 {
-	int digit = hex_value(byte);
+	struct addrinfo known = {
+		.ai_family = carrier->known.ss_family,
+		.ai_socktype = SOCK_STREAM,
+		.ai_addr = (struct sockaddr *)&carrier->known,
+		.ai_addrlen = carrier->known_size,
+	};
+	struct command openssl;
+	int fd = -1;
 
-	switch (exchange->body) {
-	case BODY_CHUNK_SIZE:
-		if (digit != -1) {
-			exchange->left = exchange->left << 4 | (uint64_t)digit;
-			exchange->has_size = true;
-			return exchange->left >> 56 == 0;
-		}
-		exchange->body = BODY_CHUNK_EXTENSION;
-		if (!exchange->has_size || !memchr("\r\n; \t", byte, 5))
-			return false;
-		/* fall through */
-	case BODY_CHUNK_EXTENSION:
-		if (byte == '\n')
-			exchange->body = exchange->left > 0 ? BODY_CHUNK : BODY_TRAILER;
-		return true;
-	case BODY_CHUNK_END:
-		exchange->has_size = false;
-		if (byte == '\n')
-			exchange->body = BODY_CHUNK_SIZE;
-		return byte == '\n' || byte == '\r';
-	default:
-		if (byte == '\n' && exchange->line_empty)
-			exchange->body = BODY_WHOLE;
-		exchange->line_empty = byte == '\n' || (byte == '\r' && exchange->line_empty);
-		return true;
+	opt.timeout = opt.timeout == 0 || opt.timeout > SILENCE ? SILENCE : opt.timeout;
+	deadline_stage("no connection in %u s", opt.timeout);
+	deadline_start();
+	if (carrier->known_size > 0 && (carrier->heard || carrier->delay == 0))
+		fd = net_dial(&known);
+	if (fd == -1)
+		fd = route_open(&openssl);
+	alarm(0);
+	return fd;
+}
+
+/* Notes where a connection leads, for the next one. */
+static void carrier_learn(struct carrier *carrier, int fd)
+{
+	carrier->known_size = sizeof carrier->known;
+	if (!route_is_plain() || getpeername(fd, (struct sockaddr *)&carrier->known, &carrier->known_size) == -1)
+		carrier->known_size = 0;
+}
+
+/* Has a connection for the next request: the last one, if it may serve again and did not idle for long, or a new one. */
+static void exchange_connect(struct exchange *exchange)
+{
+	struct carrier *carrier = exchange->carrier;
+	struct pollfd polled = { .fd = exchange->fd, .events = POLLIN };
+	double now = seconds_now();
+
+	exchange->is_silent = false;
+	exchange->is_used = exchange->fd != -1 && exchange->may_keep && exchange->is_whole && exchange->start == exchange->stop && !carrier->closes &&
+	                    now - exchange->moved < KEEP_TIME && poll(&polled, 1, 0) == 0;
+	if (!exchange->is_used) {
+		exchange_close(exchange);
+		exchange->fd = exchange_dial(carrier);
+		carrier_learn(carrier, exchange->fd);
+		now = seconds_now();
 	}
+	exchange->moved = now;
 }
 
 /*
- * Finds the next bytes of the body in what was received, which it moves on over; returns how many there are at *body,
- * or -1 if it is not as it must be.
+ * Sends the request, with the bytes of a ring between two offsets behind it, and reads the head of the answer; false, with
+ * exchange->failed, if there is none. A connection that has served before may have been closed meanwhile, as tinyproxy
+ * does without saying so: then on a new one.
  */
-static ssize_t exchange_decode(struct exchange *exchange, const char **bytes, size_t *length, const char **body)
+static bool exchange_run(struct exchange *exchange, const struct ring *ring, uint64_t from, uint64_t to)
 {
-	while (*length > 0) {
-		bool is_data = exchange->body == BODY_LENGTH || exchange->body == BODY_CHUNK || exchange->body == BODY_TO_END;
+	while (true) {
+		exchange_connect(exchange);
+		bool is_answered = exchange_send(exchange, ring, from, to) && exchange_read_head(exchange);
 
-		if (exchange->body == BODY_WHOLE)
-			return -1; /* more than there can be */
-		if (is_data) {
-			size_t found = exchange->body == BODY_TO_END || *length < exchange->left ? *length : (size_t)exchange->left;
-
-			*body = *bytes;
-			*bytes += found;
-			*length -= found;
-			if (exchange->body != BODY_TO_END && (exchange->left -= found) == 0)
-				exchange->body = exchange->body == BODY_LENGTH ? BODY_WHOLE : BODY_CHUNK_END;
-			return (ssize_t)found;
-		}
-		if (!chunk_take(exchange, *(*bytes)++))
-			return -1;
-		--*length;
+		if (is_answered || !exchange->is_used || exchange->is_silent || exchange->answer.length > 0)
+			return is_answered;
+		exchange->carrier->closes = true;
 	}
-	return 0;
 }
 
-/* --- pump: a tunnel, and the requests that carry its bytes: pump_put, pump_start_get -------------------- */
-
-/* What the process between the tunnel and its requests knows. */
-struct pump {
-	int tunnel;			/* a socket; what it reads goes upstream */
-	pid_t parent;			/* that has its other end; 0: nobody knows who */
-	char words[2 * SESSION_WORD + 2];	/* the session's id, and its key behind a NUL */
-	struct text fields;		/* that all requests bear */
-	struct sockaddr_storage known;	/* where connections lead, if nothing but TCP is on the way */
-	socklen_t known_size;		/* 0: it is not known */
-	struct ring up, down;		/* up.start: acknowledged; down.start: written; down.stop: received */
-	bool up_ended, up_done;		/* the tunnel's end has been read, and acknowledged */
-	bool down_ended, down_done;	/* the downstream's end has come, and been written */
-	bool is_refused;		/* the target takes nothing more; what it still sends comes, and then why */
-	bool is_gone;			/* the tunnel takes no more bytes */
-	double gone;			/* when it was seen to be, or what it has left last made headway */
-	uint64_t acknowledged;		/* downstream, as far as the relay was told */
-	double told;			/* when a request that tells so was last begun */
-	union {
-		struct {
-			struct exchange put, ack, get;
-		};
-		struct exchange exchanges[3];
-	};
-	size_t body_max, body_limit;	/* of a PUT, as things stand, and at all */
-	bool put_end;			/* the PUT under way says that the upstream ends behind it */
-	char offset[24];		/* what a PUT is answered */
-	size_t offset_length;
-	bool by_post;			/* PUT and DELETE are refused on the way */
-	bool by_stream;			/* streams have been seen to pass */
-	bool is_late;			/* but the last brought nothing in time */
-	bool by_poll;			/* they are held back on the way */
-	double closing;			/* when the session was begun to be closed; 0: not yet */
-	bool is_closed;
-	long poll_time;			/* s */
-	uint64_t sequence;		/* of the GETs */
-	char frame[4];			/* the head of the frame that comes, as far as it has */
-	size_t frame_length;
-	size_t frame_left;		/* of its payload */
-	char frame_text[REASON_SHOWN];
-	size_t frame_text_length;
-	bool is_answered;		/* a frame has come in this GET */
-	bool is_last;			/* and its last one */
-	uint64_t get_from;		/* of the GET under way: its offset */
-	char broken[2 * REASON_SHOWN];	/* why the tunnel is over, once all that has come is written; empty: it is not */
-	char bytes[BUFFER_SIZE];	/* of an answer, as they come */
-};
-
-/* Draws an id and a key. */
-static void pump_draw(struct pump *pump)
-{
-	unsigned char drawn[SESSION_WORD];
-
-	if (getentropy(drawn, sizeof drawn) == -1)
-		die(EX_OSERR, "no random numbers: %s", strerror(errno));
-	for (size_t i = 0; i < sizeof drawn; i++)
-		sprintf(pump->words + 2 * i + (i >= SESSION_WORD / 2), "%02x", drawn[i]);
-}
+/* --- asking: what requests to a relay say, and what answers mean: request_compose, answer_final --------- */
 
 /* Composes the fields of all requests; to be done again when credentials have become known. */
-static void pump_fields(struct pump *pump)
+static void fields_compose(struct tunnel *tunnel)
 {
 	const struct hop *proxy = relay_proxy();
 
-	pump->fields.length = 0;
+	tunnel->fields.length = 0;
 	if (!header_given(opt.relay, "Host") && !(proxy && header_given(proxy, "Host")))
-		text_add(&pump->fields, "Host: %s\r\n", proxy && proxy->host ? proxy->host : relay_host());
-	text_add(&pump->fields, "Tunnel-Key: %s\r\n", pump->words + SESSION_WORD + 1);
-	fields_add_hop(&pump->fields, "Authorization", opt.relay);
+		text_add(&tunnel->fields, "Host: %s\r\n", proxy && proxy->host ? proxy->host : relay_host());
+	text_add(&tunnel->fields, "Tunnel-Key: %s\r\n", tunnel->key);
+	fields_add_hop(&tunnel->fields, "Authorization", opt.relay);
 	if (proxy)
-		fields_add_hop(&pump->fields, "Proxy-Authorization", proxy);
+		fields_add_hop(&tunnel->fields, "Proxy-Authorization", proxy);
 }
 
 /* Composes a request for the session; suffix is what stands behind its id. A body's length of -1: it has none. */
 __attribute__((format(printf, 5, 6)))
-static void pump_compose(const struct pump *pump, struct exchange *exchange, const char *method, long long length,
-                         const char *suffix, ...)
+static void request_compose(const struct tunnel *tunnel, struct exchange *exchange, const char *method, long long length,
+                            const char *suffix, ...)
 {
 	const struct hop *proxy = relay_proxy();
 	struct text *request = &exchange->request;
@@ -5003,678 +5079,436 @@ static void pump_compose(const struct pump *pump, struct exchange *exchange, con
 	vsnprintf(behind, sizeof behind, suffix, words);
 	va_end(words);
 	exchange->method = method;
-	exchange->ring = NULL;
-	exchange->from = exchange->to = 0;
 	request->length = 0;
 	text_add(request, "%s %s%s%s/%s%s HTTP/1.1\r\n%s", method, proxy ? "http://" : "", proxy ? relay_host() : "",
-	         opt.relay->path, pump->words, behind, pump->fields.bytes);
+	         opt.relay->path, tunnel->id, behind, tunnel->fields.bytes);
 	if (length >= 0)
 		text_add(request, "Content-Length: %lld\r\n", length);
+	text_add(request, "\r\n");
 }
 
-/*
- * Makes a connection, and passes it on over a socket, or else says there why not; ends the process. Where commands stand on
- * the way, it stays and ends with them.
- */
-static _Noreturn void pump_make(struct pump *pump, int over)
-{
-	struct command openssl = { .pid = 0 };
-	char end;
-
-	signal(SIGTERM, SIG_DFL); /* by which exchange_close ends it, ignored or not before */
-	children_guard();
-	close(pump->tunnel);
-	for (int i = 0; i < 3; i++) {
-		pump->exchanges[i].child = 0;
-		exchange_close(&pump->exchanges[i]);
-	}
-	words_to = over;
-	if (opt.timeout == 0 || opt.timeout > SILENCE)
-		opt.timeout = SILENCE; /* after which nobody waits for it any more */
-	deadline_start();
-	int fd = way_open(&openssl);
-	alarm(0);
-	if (!fd_send(over, fd, handlers.child_count > 0 ? "+" : "-", 1))
-		exit(EX_IOERR);
-	close(fd);
-	if (handlers.child_count > 0)
-		while (read(over, &end, 1) == -1 && errno == EINTR)
-			continue;
-	exit(EX_OK);
-}
-
-/* Notes where a connection leads, as the next can then be made without much ado. */
-static void pump_learn(struct pump *pump, int fd)
-{
-	pump->known_size = sizeof pump->known;
-	if (!way_is_plain() || getpeername(fd, (struct sockaddr *)&pump->known, &pump->known_size) == -1)
-		pump->known_size = 0;
-}
-
-/* A socket that is being connected to where the last one led; -1 if that is not known, or cannot be. */
-static int pump_dial(const struct pump *pump)
-{
-	int fd = pump->known_size > 0 ? socket(pump->known.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0) : -1;
-
-	if (fd == -1)
-		return -1;
-	net_tune(fd);
-	if (connect(fd, (const struct sockaddr *)&pump->known, pump->known_size) == 0 || errno == EINPROGRESS)
-		return fd;
-	close(fd);
-	return -1;
-}
-
-/*
- * Has a connection made: where the last one led, if all was well there, or else by a process of its own, so that nothing
- * waits for it, and all that leads to a host works as it does for CONNECT.
- */
-static void pump_connect(struct pump *pump, struct exchange *exchange)
-{
-	bool is_well = pump->put.failing == 0 && pump->ack.failing == 0 && pump->get.failing == 0;
-	int ends[2];
-
-	if (is_well && (exchange->fd = pump_dial(pump)) != -1) {
-		exchange->state = EXCHANGE_SEND;
-		return;
-	}
-	*exchange->said = '\0';
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1) {
-		exchange_fail(exchange, "cannot make a pair of sockets: %s", strerror(errno));
-		return;
-	}
-	pid_t child = fork();
-	if (child == 0) {
-		close(ends[0]);
-		pump_make(pump, ends[1]);
-	}
-	close(ends[1]);
-	exchange->maker = ends[0];
-	exchange->child = child;
-	if (child == -1)
-		exchange_fail(exchange, "cannot start a process: %s", strerror(errno));
-}
-
-static void pump_start(struct pump *pump, struct exchange *exchange)
-{
-	text_add(&exchange->request, "\r\n");
-	head_note(">", exchange->request.bytes);
-	if (exchange_start(exchange))
-		exchange_send(exchange);
-	else
-		pump_connect(pump, exchange);
-}
-
-/* Starts a PUT of the upstream bytes between two offsets, which tells also how far the downstream has come. */
-static void pump_put(struct pump *pump, struct exchange *exchange, uint64_t from, uint64_t to, bool end)
-{
-	pump_compose(pump, exchange, pump->by_post ? "POST" : "PUT", (long long)(to - from), "/%" PRIu64 "%s", from, end ? "?end" : "");
-	text_add(&exchange->request, "Tunnel-Ack: %" PRIu64 "\r\n", pump->down.stop);
-	exchange->ring = &pump->up;
-	exchange->from = from;
-	exchange->to = to;
-	pump->acknowledged = pump->down.stop;
-	pump->told = seconds_now();
-	pump_start(pump, exchange);
-}
-
-/* Starts the next PUT with a body, or with the upstream's end. */
-static void pump_start_put(struct pump *pump)
-{
-	size_t held = ring_held(&pump->up), length = held < pump->body_max ? held : pump->body_max;
-
-	pump->put_end = pump->up_ended && length == held;
-	pump->offset_length = 0;
-	pump_put(pump, &pump->put, pump->up.start, pump->up.start + length, pump->put_end);
-}
-
-static void pump_start_get(struct pump *pump)
-{
-	char poll[16] = "";
-
-	if (pump->by_poll)
-		snprintf(poll, sizeof poll, "&poll=%ld", pump->poll_time);
-	pump_compose(pump, &pump->get, "GET", -1, "/%" PRIu64 "?%" PRIu64 "%s", pump->down.stop, ++pump->sequence, poll);
-	pump->frame_length = pump->frame_left = 0;
-	pump->is_answered = pump->is_last = false;
-	pump->get_from = pump->down.stop;
-	pump_start(pump, &pump->get);
-}
-
-/* The tunnel has broken. What has come of it is still written. */
-__attribute__((format(printf, 2, 3)))
-static void pump_break(struct pump *pump, const char *format, ...)
-{
-	va_list words;
-
-	if (*pump->broken)
-		return;
-	va_start(words, format);
-	vsnprintf(pump->broken, sizeof pump->broken, format, words);
-	va_end(words);
-	for (int i = 0; i < 3; i++)
-		exchange_close(&pump->exchanges[i]);
-}
-
-/* --- frames: the downstream, as the relay frames it: pump_frames ---------------------------------------- */
-
-/* A frame has come as a whole. */
-static void pump_frame(struct pump *pump)
-{
-	pump->is_answered = true;
-	pump->is_late = false;
-	pump->by_stream |= !pump->by_poll;
-	switch (pump->frame[0]) {
-	case 'B':
-		pump->is_last = true;
-		break;
-	case 'E':
-		pump->down_ended = pump->is_last = true;
-		break;
-	case 'X':
-		pump->is_last = true;
-		pump_break(pump, "the relay says: %.*s", (int)pump->frame_text_length, pump->frame_text);
-	}
-}
-
-/* Takes the head of the next frame; false if it is none. */
-static bool pump_frame_head(struct pump *pump, char byte)
-{
-	const unsigned char *head = (const unsigned char *)pump->frame;
-
-	pump->frame[pump->frame_length++] = byte;
-	if (!strchr("ODHBEX", pump->frame[0]) || !pump->frame[0] || pump->is_last)
-		return false;
-	if (pump->frame_length < sizeof pump->frame)
-		return true;
-	pump->frame_left = (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3];
-	pump->frame_text_length = 0;
-	return true;
-}
-
-/* Takes bytes of frames; false if that is not what they are. There is room for them. */
-static bool pump_frames(struct pump *pump, const char *bytes, size_t length)
-{
-	while (length > 0) {
-		if (pump->frame_length < sizeof pump->frame) {
-			if (!pump_frame_head(pump, *bytes))
-				return false;
-			bytes++, length--;
-		} else {
-			size_t part = length < pump->frame_left ? length : pump->frame_left;
-			size_t room = sizeof pump->frame_text - pump->frame_text_length, shown = part < room ? part : room;
-
-			if (pump->frame[0] == 'D') {
-				ring_add(&pump->down, bytes, part);
-			} else {
-				memcpy(pump->frame_text + pump->frame_text_length, bytes, shown);
-				pump->frame_text_length += shown;
-			}
-			bytes += part;
-			length -= part;
-			pump->frame_left -= part;
-		}
-		if (pump->frame_length == sizeof pump->frame && pump->frame_left == 0) {
-			pump_frame(pump);
-			pump->frame_length = 0;
-		}
-	}
-	return true;
-}
-
-/* --- answers: what an answer to a request means for the tunnel: pump_read ------------------------------- */
-
-/* Fails an exchange because of its answer. */
-static void pump_fail(struct exchange *exchange)
-{
-	int length;
-	const char *reason = exchange_reason(exchange, &length);
-
-	exchange_fail(exchange, "%s answered %.*s", exchange->is_marked ? "the relay" : "something on the way", length, reason);
-}
-
-/* Whether an answer is final, which then breaks the tunnel. */
-static bool pump_take_final(struct pump *pump, struct exchange *exchange)
+/* Ends the process for good if the answer says that the tunnel cannot go on. */
+static void answer_final(const struct exchange *exchange)
 {
 	int status = exchange->status, length;
 	const char *reason = exchange_reason(exchange, &length);
-	bool is_final = status == 401 || status == 403 || status == 410 || status == 416 || status == 422;
 
-	if (exchange->is_marked && status == 422 && exchange != &pump->get && !pump->down_ended) {
-		pump->is_refused = true;
-		exchange_succeed(exchange);
-		exchange_finish(exchange);
-		return true;
-	}
-	if (exchange->is_marked && is_final)
-		pump_break(pump, "the relay answered %s with %.*s", exchange->method, length, reason);
-	else if (!exchange->is_marked && status == 407)
-		pump_break(pump, "%s refused on the way: %.*s", exchange->method, length, reason);
-	return *pump->broken;
+	if (exchange->is_marked && (status == 401 || status == 403 || status == 410 || status == 416 || status == 422))
+		die(EX_IOERR, "the relay answered %s with %.*s", exchange->method, length, reason);
+	if (!exchange->is_marked && status == 407)
+		die(EX_IOERR, "%s refused on the way: %.*s", exchange->method, length, reason);
 }
 
-/* Turns to POST where PUT and DELETE are refused on the way; false if that is not what is wrong. */
-static bool pump_turn_to_post(struct pump *pump, const struct exchange *exchange)
+/* Ends the process because of an answer that a new try may change. */
+static _Noreturn void answer_die(const struct exchange *exchange)
 {
-	bool is_refused = !exchange->is_marked && (exchange->status == 403 || exchange->status == 405 || exchange->status == 501);
 	int length;
 	const char *reason = exchange_reason(exchange, &length);
 
-	if (!is_refused || pump->by_post)
+	if (exchange->is_marked && exchange->status == 200 && *exchange->failed)
+		die(EX_TEMPFAIL, "%s", exchange->failed);
+	die(EX_TEMPFAIL, "%s answered %.*s", exchange->is_marked ? "the relay" : "something on the way", length, reason);
+}
+
+/* Turns to POST where PUT and DELETE are refused on the way; false if that is not what is wrong. */
+static bool answer_wants_post(struct tunnel *tunnel, const struct exchange *exchange)
+{
+	int status = exchange->status, length;
+	const char *reason = exchange_reason(exchange, &length);
+
+	if (tunnel->by_post || exchange->is_marked || (status != 403 && status != 405 && status != 501))
 		return false;
 	note("%s: %s is refused on the way (%.*s): POST from now on", opt.relay->at.text, exchange->method, length, reason);
-	return pump->by_post = true;
+	return tunnel->by_post = true;
 }
 
-/* Takes less into a body where one was too large; false if it can hardly be less. */
-static bool pump_shrink(struct pump *pump, const struct exchange *exchange)
-{
-	size_t length = (size_t)(exchange->to - pump->up.start);
+/* --- sender: what the tunnel brings, in PUTs: sender_run ------------------------------------------------ */
 
+/* Takes less into a body where one of that length was too large; false if that is not what is wrong, or it can hardly be less. */
+static bool answer_wants_less(struct tunnel *tunnel, const struct exchange *exchange, size_t length)
+{
 	if (exchange->status != 413 || length <= BODY_LEAST)
 		return false;
-	pump->body_max = pump->body_limit = length / 2;
-	note("%s: a body of %zu bytes is too large on the way: at most %zu from now on", opt.relay->at.text, length, pump->body_max);
+	tunnel->body_max = tunnel->body_limit = length / 2;
+	note("%s: a body of %zu bytes is too large on the way: at most %zu from now on", opt.relay->at.text, length, length / 2);
 	return true;
 }
 
-/* A PUT was answered with the upstream offset that is expected next. */
-static void pump_accept(struct pump *pump, uint64_t expected)
+/* A PUT of so many bytes was answered, after so many seconds, with the offset that is expected next. */
+static void sender_accept(struct tunnel *tunnel, uint64_t expected, size_t length, double lasted)
 {
-	struct exchange *put = &pump->put;
-	double now = seconds_now();
-	uint64_t length = put->to - pump->up.start, taken = expected - pump->up.start;
+	uint64_t taken = expected - tunnel->up.start;
 
-	if (expected < pump->up.start || expected > pump->up.stop) { /* a longer body before may have come, and its answer not */
-		pump_break(pump, "the relay wants to go on at a wrong offset");
-		return;
-	}
-	if (taken == 0 && length > 0 && pump->down_ended) {
-		pump_break(pump, "the far end, itself at its end, takes no more");
-		return;
-	}
-	if (taken > 0)
-		pump->gone = now;
-	pump->up.start = expected;
-	pump->up_done = pump->put_end && expected == put->to;
-	if (taken == length && length == pump->body_max && now - put->begun < 1)
-		pump->body_max = 2 * pump->body_max < pump->body_limit ? 2 * pump->body_max : pump->body_limit;
-	if (taken < length && pump->body_max > BODY_FIRST)
-		pump->body_max = BODY_FIRST;
-	if (taken == 0 && length > 0 && now - put->begun < 1) {
-		exchange_fail(put, "the relay takes nothing");
-		return;
-	}
-	exchange_succeed(put);
-	exchange_finish(put);
+	if (expected < tunnel->up.start || expected > tunnel->up.stop) /* it may be behind this body: of a longer one, whose answer was lost */
+		die(EX_IOERR, "the relay wants to go on at a wrong offset");
+	if (taken == 0 && length > 0 && tunnel->down_done)
+		die(EX_IOERR, "the far end, itself at its end, takes no more");
+	if (taken == 0 && length > 0 && lasted < GOOD_TIME)
+		die(EX_TEMPFAIL, "the relay takes nothing");
+	tunnel->up.start = expected;
+	tunnel->sender.heard = tunnel->sender.useful = true;
+	if (taken == length && length == tunnel->body_max && lasted < GOOD_TIME)
+		tunnel->body_max = 2 * length < tunnel->body_limit ? 2 * length : tunnel->body_limit;
+	if (taken < length && tunnel->body_max > BODY_FIRST)
+		tunnel->body_max = BODY_FIRST;
 }
 
-/* The answer to a PUT with a body is there. */
-static void pump_answer_put(struct pump *pump)
+/* Puts what is held, up to what a body may have, and the end behind the last of it. */
+static void sender_put(struct tunnel *tunnel, struct exchange *exchange)
 {
-	struct exchange *put = &pump->put;
-	uint64_t expected;
+	while (ring_held(&tunnel->up) >= BODY_FIRST && !tunnel->up_ended && ring_held(&tunnel->up) < tunnel->body_max &&
+	       upstream_receive(tunnel)) /* where there is much, each PUT takes what it can */
+		continue;
 
-	if (pump_take_final(pump, put))
-		return;
-	if (put->is_marked && put->status == 200 && offset_parse(&expected, pump->offset, pump->offset_length)) {
-		pump_accept(pump, expected);
-	} else if (pump_turn_to_post(pump, put) || pump_shrink(pump, put)) {
-		exchange_close(put); /* squid hangs on a connection on which it has refused a body */
+	size_t held = ring_held(&tunnel->up), length = held < tunnel->body_max ? held : tunnel->body_max;
+	uint64_t from = tunnel->up.start, to = from + length, expected;
+	bool is_end = tunnel->up_ended && length == held && !tunnel->up_done;
+	double begun = seconds_now();
+
+	request_compose(tunnel, exchange, tunnel->by_post ? "POST" : "PUT", (long long)length, "/%" PRIu64 "%s", from, is_end ? "?end" : "");
+	if (!exchange_run(exchange, &tunnel->up, from, to))
+		die(EX_TEMPFAIL, "%s", exchange->failed);
+	if (exchange->is_marked && exchange->status == 422 && !tunnel->down_done) {
+		int words;
+		const char *reason = exchange_reason(exchange, &words);
+
+		snprintf(tunnel->refused, sizeof tunnel->refused, "the relay answered %s with %.*s", exchange->method, words, reason);
+		tunnel->up_done = true; /* what the target still sends comes, and then why */
+	} else if (exchange->is_marked && exchange->status == 200 && exchange_read_number(exchange, &expected)) {
+		sender_accept(tunnel, expected, length, seconds_now() - begun);
+		tunnel->up_done |= is_end && expected == to;
 	} else {
-		pump_fail(put);
-	}
-}
-
-/* The answer to one without is there. */
-static void pump_answer_ack(struct pump *pump)
-{
-	struct exchange *ack = &pump->ack;
-
-	if (pump_take_final(pump, ack))
-		return;
-	if (ack->is_marked && ack->status == 200) {
-		exchange_succeed(ack);
-		exchange_finish(ack);
-	} else if (pump_turn_to_post(pump, ack)) {
-		exchange_close(ack);
-		pump->told = 0;
-	} else {
-		pump_fail(ack);
-	}
-}
-
-/* Polls get shorter where they are cut. */
-static void pump_shorten(struct pump *pump)
-{
-	double lasted = seconds_now() - pump->get.begun;
-
-	if (!pump->by_poll || pump->is_answered || lasted < 1 || lasted >= (double)pump->poll_time || pump->poll_time == 1)
-		return;
-	pump->poll_time /= 2;
-	note("%s: an answer was cut after %.0f s: %ld s at most from now on", opt.relay->at.text, lasted, pump->poll_time);
-}
-
-/* A GET has ended: in order, or cut. One that did no good is tried again as one that failed. */
-static void pump_end_get(struct pump *pump, const char *why)
-{
-	struct exchange *get = &pump->get;
-	double lasted = seconds_now() - get->begun;
-	uint64_t came = pump->down.stop - pump->get_from;
-	bool in_order = pump->is_last || (pump->by_poll && pump->is_answered && get->body == BODY_WHOLE);
-
-	if (pump->is_answered)
-		get->failing = 0;
-	if (came >= BODY_FIRST || lasted >= GOOD_TIME || (in_order && came > 0) || pump->down_ended)
-		get->delay = 0;
-	if (in_order && (came > 0 || lasted >= GOOD_TIME || pump->down_ended)) {
-		exchange_finish(get);
+		answer_final(exchange);
+		if (!answer_wants_post(tunnel, exchange) && !answer_wants_less(tunnel, exchange, length))
+			answer_die(exchange);
+		exchange_close(exchange); /* squid hangs on a connection on which it has refused a body */
 		return;
 	}
-	pump_shorten(pump);
-	exchange_fail(get, "%s", in_order ? "an answer with nothing in it" : why);
+	tunnel->told = seconds_now();
 }
 
-/* The answer of an exchange has come to its end. */
-static void pump_answer(struct pump *pump, struct exchange *exchange)
+/* Waits until there is something to put; an empty PUT now and then keeps the session. Returns false if the tunnel has been closed. */
+static bool sender_wait(struct tunnel *tunnel)
 {
-	if (pump->closing > 0 && (exchange->is_marked || pump_turn_to_post(pump, exchange))) {
-		pump->is_closed = exchange->is_marked;
-		exchange_close(exchange);
-	} else if (pump->closing > 0) {
-		pump_fail(exchange);
-	} else if (exchange == &pump->put) {
-		pump_answer_put(pump);
-	} else if (exchange == &pump->ack) {
-		pump_answer_ack(pump);
-	} else if (exchange->is_marked && exchange->status == 200) {
-		pump_end_get(pump, "the stream was cut");
-	} else if (pump_take_final(pump, exchange)) {
-		return;
-	} else if (pump->by_poll && !exchange->is_marked) {
-		pump_end_get(pump, "something on the way answered in the relay's place");
-	} else {
-		pump_fail(exchange);
-	}
-}
+	while (ring_held(&tunnel->up) == 0 && (!tunnel->up_ended || tunnel->up_done)) {
+		bool takes = !tunnel->up_ended && !tunnel->up_done;
+		struct pollfd polled = { .fd = tunnel->fd, .events = takes ? POLLIN : 0 };
+		int ready = poll(&polled, 1, milliseconds_until(tunnel->told + TELL_TIME));
 
-/* What an answer's body is for. */
-static bool pump_body(struct pump *pump, const struct exchange *exchange, const char *body, size_t length)
-{
-	if (exchange == &pump->get && exchange->is_marked && exchange->status == 200)
-		return pump_frames(pump, body, length);
-	if (exchange == &pump->put && exchange->is_marked) {
-		size_t room = sizeof pump->offset - pump->offset_length, part = length < room ? length : room;
-
-		memcpy(pump->offset + pump->offset_length, body, part);
-		pump->offset_length += part;
+		if (ready > 0 && takes)
+			upstream_receive(tunnel);
+		else if (ready >= 0)
+			return ready == 0;
 	}
 	return true;
 }
 
-/* Reads on in an answer's body, as far as there is room for what may be in it. */
-static void pump_read(struct pump *pump, struct exchange *exchange)
+/* How many seconds the session may take to be closed; who waits for the outcome of a tunnel that broke is not to wait for long. */
+static unsigned tunnel_closing_time(const struct tunnel *tunnel)
 {
-	size_t room = exchange == &pump->get ? ring_room(&pump->down) : sizeof pump->bytes;
-	ssize_t got = recv(exchange->fd, pump->bytes, room < sizeof pump->bytes ? room : sizeof pump->bytes, MSG_DONTWAIT), found = 1;
-	const char *at = pump->bytes, *body;
-	size_t length = got > 0 ? (size_t)got : 0;
-
-	if (is_nothing(got))
-		return;
-	exchange->moved = seconds_now();
-	while (length > 0 && found > 0) {
-		found = exchange_decode(exchange, &at, &length, &body);
-		if (found > 0 && !pump_body(pump, exchange, body, (size_t)found))
-			found = -1;
-	}
-	if (*pump->broken)
-		return;
-	bool is_over = exchange->body == BODY_WHOLE || (got == 0 && exchange->body == BODY_TO_END);
-	if (found == -1) {
-		exchange_fail(exchange, "an answer that is not as it must be");
-	} else if (is_over || (exchange == &pump->get && pump->is_last)) {
-		exchange->may_keep &= exchange->body == BODY_WHOLE;
-		pump_answer(pump, exchange);
-	} else if (got <= 0 && exchange == &pump->get) {
-		pump_end_get(pump, got == 0 ? "the stream was cut" : strerror(errno));
-	} else if (got <= 0) {
-		exchange_fail(exchange, "an answer was cut");
-	}
+	return *tunnel->broken ? 1 : CLOSE_TIME;
 }
 
-/* --- turns: what is due, and what has come, until the tunnel is over: pump_run -------------------------- */
-
-/* What an exchange waits for, at its socket. */
-static short pump_events(const struct pump *pump, const struct exchange *exchange)
+/* Closes the session. */
+static void sender_close(struct tunnel *tunnel, struct exchange *exchange)
 {
-	switch (exchange->state) {
-	case EXCHANGE_CONNECT: case EXCHANGE_HEAD: return POLLIN;
-	case EXCHANGE_SEND: return POLLIN | POLLOUT;
-	case EXCHANGE_BODY: return exchange != &pump->get || ring_room(&pump->down) > 0 ? POLLIN : 0;
-	default: return 0;
+	const char *method = tunnel->by_post ? "POST" : "DELETE";
+
+	tunnel->closing = tunnel->closing > 0 ? tunnel->closing : seconds_now();
+	exchange->patience = opt.timeout = tunnel_closing_time(tunnel);
+	request_compose(tunnel, exchange, method, tunnel->by_post ? 0 : -1, "%s", tunnel->by_post ? "?close" : "");
+	if (!exchange_run(exchange, &tunnel->up, 0, 0))
+		die(EX_TEMPFAIL, "%s", exchange->failed);
+	answer_wants_post(tunnel, exchange);
+	if (!exchange->is_marked)
+		answer_die(exchange);
+}
+
+static _Noreturn void sender_run(struct tunnel *tunnel, struct exchange *exchange)
+{
+	bool is_open = tunnel->closing == 0;
+
+	exchange->upstream = tunnel;
+	exchange->patience = SILENCE;
+	if (tunnel->sender.delay > 0 && tunnel->body_max >= 2 * BODY_FIRST)
+		tunnel->body_max /= 2;
+	while (is_open && !(tunnel->up_done && tunnel->down_done)) {
+		if (getppid() != tunnel->parent)
+			exit(EX_OK);
+		if ((is_open = sender_wait(tunnel)))
+			sender_put(tunnel, exchange);
 	}
+	sender_close(tunnel, exchange);
+	exit(EX_OK);
 }
 
-/* Goes on with an exchange whose socket polled so. */
-static void pump_move(struct pump *pump, struct exchange *exchange, short events)
-{
-	bool was_awaited = exchange->state == EXCHANGE_HEAD;
+/* --- receiver: what the relay has, by GETs, into the tunnel: receiver_run ------------------------------- */
 
-	if (events && exchange->state == EXCHANGE_CONNECT) {
-		exchange_take_connection(exchange);
-		if (exchange->state == EXCHANGE_SEND)
-			pump_learn(pump, exchange->fd);
+/*
+ * Reads a frame, and writes what it carries to the tunnel, or to text; returns its type. 0: the answer has ended, -1: it is
+ * cut, or not as it must be.
+ */
+static int frame_read(struct tunnel *tunnel, struct exchange *exchange, char text[REASON_SHOWN + 1])
+{
+	unsigned char head[4];
+	size_t kept = 0;
+	const char *bytes;
+	ssize_t got;
+
+	for (size_t i = 0; i < sizeof head; i++) {
+		if ((got = exchange_take(exchange, 1, &bytes)) <= 0)
+			return i == 0 && got == 0 ? 0 : -1;
+		head[i] = (unsigned char)*bytes;
+		if (!head[0] || !strchr("ODHBEX", head[0]))
+			return exchange_fail(exchange, "an answer that is not as it must be") - 1;
 	}
-	if (exchange->state == EXCHANGE_SEND)
-		exchange_send(exchange);
-	if (events & ~POLLOUT && (exchange->state == EXCHANGE_SEND || exchange->state == EXCHANGE_HEAD))
-		exchange_read_head(exchange);
-	if (exchange == &pump->get && was_awaited && exchange->state == EXCHANGE_LATER)
-		pump_shorten(pump);
-	if (exchange->state == EXCHANGE_BODY && !exchange->is_marked)
-		exchange->state = EXCHANGE_DONE; /* what answers in the relay's place may do so without end */
-	if (events & ~POLLOUT && exchange->state == EXCHANGE_BODY && pump_events(pump, exchange))
-		pump_read(pump, exchange);
-	if (exchange->state == EXCHANGE_DONE)
-		pump_answer(pump, exchange);
-}
+	for (size_t left = (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3]; left > 0; left -= (size_t)got) {
+		if ((got = exchange_take(exchange, left, &bytes)) <= 0)
+			return -1;
+		if (head[0] == 'D') {
+			downstream_send(tunnel, bytes, (size_t)got);
+			exchange->moved = seconds_now(); /* it may have been the tunnel that we waited for */
+		} else {
+			size_t room = REASON_SHOWN - kept, part = (size_t)got < room ? (size_t)got : room;
 
-/* When something is due with an exchange if nothing happens. */
-static double pump_due(const struct pump *pump, const struct exchange *exchange)
-{
-	bool is_get = exchange == &pump->get, is_over = pump->closing > 0 || *pump->broken;
-
-	switch (exchange->state) {
-	case EXCHANGE_IDLE: return exchange == &pump->ack && !is_over ? pump->told + TELL_TIME : NEVER;
-	case EXCHANGE_LATER: return is_get && (pump->down_ended || ring_room(&pump->down) == 0) ? NEVER : exchange->due;
-	case EXCHANGE_CONNECT: case EXCHANGE_SEND: return exchange->moved + SILENCE;
-	default:
-		if (is_get && ring_room(&pump->down) == 0)
-			return NEVER; /* it is we who do not read */
-		if (is_get && pump->by_poll)
-			return exchange->moved + SILENCE + (double)pump->poll_time;
-		if (is_get && !pump->is_answered)
-			return exchange->moved + FRAME_TIME;
-		return exchange->moved + SILENCE;
-	}
-}
-
-/* Turns to polling, where frames are held back on the way; if they were not before, it may be only that nothing comes. */
-static void pump_turn_to_poll(struct pump *pump)
-{
-	if (pump->by_stream && !pump->is_late) {
-		pump->is_late = true;
-		exchange_fail(&pump->get, "no answer in %d s", FRAME_TIME);
-		return;
-	}
-	note("%s: streams are held back on the way: polling from now on", opt.relay->at.text);
-	pump->by_poll = true;
-	exchange_close(&pump->get);
-}
-
-/* That is due now. */
-static void pump_expire(struct pump *pump, struct exchange *exchange)
-{
-	if (exchange->state == EXCHANGE_IDLE || exchange->state == EXCHANGE_LATER)
-		return; /* see pump_begin */
-	if (exchange == &pump->get && exchange->state >= EXCHANGE_HEAD && !pump->by_poll && !pump->is_answered)
-		pump_turn_to_poll(pump);
-	else if (exchange->state == EXCHANGE_CONNECT)
-		exchange_fail(exchange, "no connection in %d s", SILENCE);
-	else if (exchange == &pump->get)
-		pump_end_get(pump, "silence");
-	else
-		exchange_fail(exchange, "no answer in %d s", SILENCE);
-}
-
-/* Begins the requests that are due, and those that there is a reason for. */
-static void pump_begin(struct pump *pump)
-{
-	struct exchange *put = &pump->put, *ack = &pump->ack, *get = &pump->get;
-	double now = seconds_now();
-	bool must_tell = pump->down.stop - pump->acknowledged >= ACK_BYTES;
-	bool is_due[] = { pump_due(pump, put) <= now, pump_due(pump, ack) <= now, pump_due(pump, get) <= now };
-
-	if (pump->is_closed || (*pump->broken && pump->closing == 0))
-		return;
-	if (put->state == EXCHANGE_IDLE || (put->state == EXCHANGE_LATER && is_due[0])) {
-		if (pump->closing > 0) {
-			pump_compose(pump, put, pump->by_post ? "POST" : "DELETE", pump->by_post ? 0 : -1, pump->by_post ? "?close" : "");
-			pump_start(pump, put);
-		} else if (put->state == EXCHANGE_LATER) {
-			pump->body_max = pump->body_max >= 2 * BODY_FIRST ? pump->body_max / 2 : pump->body_max;
-			pump_start_put(pump);
-		} else if (!pump->is_refused && (ring_held(&pump->up) > 0 || (pump->up_ended && !pump->up_done) ||
-		                                 (must_tell && ack->state != EXCHANGE_IDLE))) {
-			pump_start_put(pump);
+			memcpy(text + kept, bytes, part);
+			kept += part;
 		}
 	}
-	if (pump->closing > 0)
+	text[kept] = '\0';
+	return head[0];
+}
+
+/* A GET has brought nothing, in so many seconds: returns if the next one is to be another, else ends the process. */
+static void receiver_fail(struct tunnel *tunnel, const struct exchange *exchange, double lasted, const char *why)
+{
+	if (!tunnel->by_poll && exchange->is_silent) {
+		if (!tunnel->by_stream || tunnel->is_late) {
+			note("%s: streams are held back on the way: polling from now on", opt.relay->at.text);
+			tunnel->by_poll = true;
+			return;
+		}
+		tunnel->is_late = true; /* streams have passed, so perhaps the relay just had no time */
+	} else if (tunnel->by_poll && lasted >= 1 && lasted < (double)tunnel->poll_time && tunnel->poll_time > 1) {
+		tunnel->poll_time /= 2;
+		note("%s: an answer was cut after %.0f s: %ld s at most from now on", opt.relay->at.text, lasted, tunnel->poll_time);
+	}
+	die(EX_TEMPFAIL, "%s", why);
+}
+
+/* Reads the frames of an answer; returns the type of the last, or of none what frame_read returns. */
+static int receiver_read(struct tunnel *tunnel, struct exchange *exchange, bool *is_answered)
+{
+	char text[REASON_SHOWN + 1];
+	int type;
+
+	while ((type = frame_read(tunnel, exchange, text)) > 0) {
+		*is_answered = tunnel->receiver.heard = true;
+		tunnel->is_late = false;
+		tunnel->by_stream |= !tunnel->by_poll;
+		exchange->patience = SILENCE;
+		if (type == 'X')
+			die(EX_IOERR, "the relay says: %s", text);
+		if (type == 'B' || type == 'E')
+			break;
+		if (getppid() != tunnel->parent)
+			exit(EX_OK);
+	}
+	return type;
+}
+
+/* Asks for what comes behind the bytes that are written, and writes that; false once the end is reached. */
+static bool receiver_get(struct tunnel *tunnel, struct exchange *exchange)
+{
+	uint64_t from = tunnel->down;
+	bool is_answered = false;
+	double begun = seconds_now();
+	char poll_for[16] = "";
+
+	if (tunnel->by_poll)
+		snprintf(poll_for, sizeof poll_for, "&poll=%ld", tunnel->poll_time);
+	request_compose(tunnel, exchange, "GET", -1, "/%" PRIu64 "?%" PRIu64 "%s", from, ++tunnel->sequence, poll_for);
+	exchange->patience = tunnel->by_poll ? SILENCE + (double)tunnel->poll_time : FRAME_TIME;
+	if (!exchange_run(exchange, &tunnel->up, 0, 0)) {
+		receiver_fail(tunnel, exchange, seconds_now() - begun, exchange->failed);
+		return true;
+	}
+	if (!exchange->is_marked || exchange->status != 200) {
+		answer_final(exchange);
+		if (tunnel->by_poll && !exchange->is_marked)
+			receiver_fail(tunnel, exchange, seconds_now() - begun, "something on the way answered in the relay's place");
+		answer_die(exchange);
+	}
+
+	int type = receiver_read(tunnel, exchange, &is_answered);
+	double lasted = seconds_now() - begun;
+	uint64_t came = tunnel->down - from;
+	bool in_order = type == 'B' || (tunnel->by_poll && type == 0 && is_answered && exchange->is_whole);
+
+	if (type == 'E')
+		return false;
+	if (came >= BODY_FIRST || lasted >= GOOD_TIME || (in_order && came > 0))
+		tunnel->receiver.useful = true;
+	if (in_order && (came > 0 || lasted >= GOOD_TIME))
+		return true;
+	const char *why = in_order ? "an answer with nothing in it" : type == 0 ? "the stream was cut" : exchange->failed;
+	if (is_answered)
+		die(EX_TEMPFAIL, "%s", why);
+	receiver_fail(tunnel, exchange, lasted, why);
+	return true;
+}
+
+static _Noreturn void receiver_run(struct tunnel *tunnel, struct exchange *exchange)
+{
+	while (receiver_get(tunnel, exchange))
+		continue;
+	tunnel->down_done = true; /* before the tunnel ends both ways, which would look like its caller's leaving */
+	shutdown(tunnel->fd, SHUT_WR);
+	exit(EX_OK);
+}
+
+/* --- tunnel: a sender and a receiver, started anew when they fail: tunnel_run --------------------------- */
+
+/* Starts a carrier. */
+static void carrier_start(struct tunnel *tunnel, struct carrier *carrier, struct exchange *exchange)
+{
+	struct timespec delay = time_span(carrier->delay);
+
+	carrier->heard = carrier->useful = false;
+	pid_t child = child_fork();
+	if (child > 0) {
+		carrier->child = child;
 		return;
-	if (ack->state == EXCHANGE_IDLE && is_due[1]) {
-		ring_rest(&pump->up);
-		ring_rest(&pump->down);
 	}
-	if (ack->state == EXCHANGE_IDLE ? is_due[1] || must_tell : ack->state == EXCHANGE_LATER && is_due[1])
-		pump_put(pump, ack, pump->up.start, pump->up.start, false);
-	if (!pump->down_ended && !pump->is_gone && ring_room(&pump->down) > 0 && (get->state == EXCHANGE_IDLE || (get->state == EXCHANGE_LATER && is_due[2])))
-		pump_start_get(pump);
+	child_bind(tunnel->parent);
+	last_words = carrier->words;
+	nanosleep(&delay, NULL);
+	exchange->carrier = carrier;
+	if (carrier == &tunnel->sender)
+		sender_run(tunnel, exchange);
+	receiver_run(tunnel, exchange);
 }
 
-/* Goes on with the tunnel, whose socket polled so. */
-static void pump_move_tunnel(struct pump *pump, short events)
+static void carrier_stop(struct carrier *carrier)
 {
-	bool is_left = pump->down_done && pump->parent && getppid() != pump->parent; /* its end both ways would look like that */
-	ssize_t moved = 1;
-
-	if (events & ~POLLOUT && !pump->up_ended && ring_room(&pump->up) > 0) {
-		moved = ring_receive(&pump->up, pump->tunnel, SIZE_MAX);
-		pump->up_ended = moved == 0 || (moved == -1 && !is_nothing(moved));
-	}
-	if (!pump->is_gone && ring_held(&pump->down) > 0) {
-		if (ring_room(&pump->down) == 0)
-			pump->get.moved = seconds_now(); /* nothing could come in the meantime */
-		moved = ring_drain(&pump->down, pump->tunnel);
-		if (moved == -1 && !is_nothing(moved))
-			events |= POLLERR;
-	}
-	if (!pump->is_gone && (is_left || (events & (POLLHUP | POLLERR) && !pump->down_done))) {
-		pump->is_gone = true;
-		pump->gone = seconds_now();
-		exchange_close(&pump->get);
-	}
-	if (pump->down_ended && !pump->down_done && !pump->is_gone && ring_held(&pump->down) == 0) {
-		pump->down_done = true;
-		shutdown(pump->tunnel, SHUT_WR);
-	}
-}
-
-/* Once both directions are over, or the tunnel has broken, or has long been left, closes the session. */
-static void pump_close(struct pump *pump)
-{
-	bool is_left = pump->is_gone && seconds_now() - pump->gone >= GONE_TIME;
-
-	if (is_left && ring_held(&pump->up) > 0)
-		pump_break(pump, "the last %zu bytes were not taken", ring_held(&pump->up));
-	bool has_broken = *pump->broken && (pump->is_gone || ring_held(&pump->down) == 0);
-	if (pump->closing > 0 || !(is_left || has_broken || (pump->up_done && (pump->down_done || pump->is_gone))))
+	if (carrier->child == 0)
 		return;
-	if (has_broken)
-		warn("%s: the tunnel to %s broke: %s", opt.relay->at.text, opt.destination.text, pump->broken);
-	pump->closing = seconds_now();
-	if (pump->put.state != EXCHANGE_IDLE)
-		exchange_close(&pump->put);
-	exchange_close(&pump->get);
-	exchange_close(&pump->ack);
+	kill(carrier->child, SIGTERM);
+	child_wait(carrier->child);
+	child_forget(carrier->child);
+	carrier->child = 0;
 }
 
-/* Until when the session is to be closed; who waits for the outcome of a tunnel that broke is not to wait for long. */
-static double pump_closed_by(const struct pump *pump)
+/* The tunnel is over before its time: notes why, and has the session closed. */
+__attribute__((format(printf, 3, 4)))
+static void tunnel_break(struct tunnel *tunnel, struct exchange *exchange, const char *format, ...)
 {
-	return pump->closing + (*pump->broken ? 1 : CLOSE_TIME);
+	va_list words;
+
+	va_start(words, format);
+	vsnprintf(tunnel->broken, sizeof tunnel->broken, format, words);
+	va_end(words);
+	carrier_stop(&tunnel->sender);
+	carrier_stop(&tunnel->receiver);
+	tunnel->closing = seconds_now();
+	tunnel->sender.delay = 0;
+	carrier_start(tunnel, &tunnel->sender, exchange);
 }
 
-/* Polls everything until something happens or is due, then goes on with it. */
-static void pump_turn(struct pump *pump)
+/*
+ * The rule of all retries: a carrier that failed is started again after a delay, which doubles until one has been useful,
+ * and for as long as the relay has answered within GIVE_UP seconds. What is final breaks the tunnel, and so does an end at a
+ * moment of which nobody knows which bytes were moved.
+ */
+static void carrier_retry(struct tunnel *tunnel, struct carrier *carrier, struct exchange *exchange, int status)
 {
-	struct pollfd set[4];
-	bool takes = !pump->up_ended && ring_room(&pump->up) > 0, gives = !pump->is_gone && ring_held(&pump->down) > 0;
-	double due = pump->closing > 0 ? pump_closed_by(pump) : pump->is_gone ? pump->gone + GONE_TIME : NEVER, now;
+	double now = seconds_now();
 
-	for (int i = 0; i < 3; i++) {
-		struct exchange *exchange = &pump->exchanges[i];
-		double one = pump_due(pump, exchange);
-		short events = pump_events(pump, exchange);
-		int fd = exchange->state == EXCHANGE_CONNECT ? exchange->maker : exchange->fd;
-
-		set[i] = (struct pollfd){ .fd = events ? fd : -1, .events = events };
-		due = one < due ? one : due;
+	if (WIFSIGNALED(status))
+		snprintf(carrier->words, sizeof carrier->words, "the process that carries it was ended by signal %d", WTERMSIG(status));
+	carrier->failing = carrier->heard || carrier->failing == 0 ? now : carrier->failing;
+	carrier->delay = carrier->useful || carrier->delay == 0 ? RETRY_FIRST : 2 * carrier->delay;
+	carrier->delay = carrier->delay < RETRY_MOST ? carrier->delay : RETRY_MOST;
+	if (tunnel->closing > 0 && now - tunnel->closing >= tunnel_closing_time(tunnel))
+		return;
+	if (!*tunnel->broken && (WIFSIGNALED(status) ? carrier->is_moving : WEXITSTATUS(status) == EX_IOERR)) {
+		tunnel_break(tunnel, exchange, "%s", carrier->words);
+	} else if (!*tunnel->broken && now - carrier->failing >= GIVE_UP) {
+		tunnel_break(tunnel, exchange, "no use of the relay for %d s: %s", GIVE_UP, carrier->words);
+	} else {
+		note("%s: %s: again in %.2f s", carrier->method, carrier->words, carrier->delay);
+		carrier_start(tunnel, carrier, exchange);
 	}
-	set[3] = (struct pollfd){ .fd = pump->tunnel, .events = (short)((takes ? POLLIN : 0) | (gives ? POLLOUT : 0)) };
-	if (pump->down_done || pump->is_gone)
-		set[3].fd = takes ? pump->tunnel : -1; /* or its end would be reported for ever */
-	now = seconds_now();
-	if (pump->down_done && !takes && !pump->is_gone && due > now + 1)
-		due = now + 1; /* that nobody is there any more is known by asking only */
-	double left = due - now;
-	if (poll(set, 4, left > 1e6 ? -1 : left > 0 ? (int)(left * 1e3) + 1 : 0) == -1 && errno != EINTR)
-		die(EX_OSERR, "cannot wait for the relay: %s", strerror(errno));
-
-	now = seconds_now();
-	pump_move_tunnel(pump, set[3].revents);
-	for (int i = 0; i < 3; i++) {
-		struct exchange *exchange = &pump->exchanges[i];
-
-		if (exchange->state == EXCHANGE_IDLE || exchange->state == EXCHANGE_LATER)
-			continue;
-		pump_move(pump, exchange, set[i].fd == -1 ? 0 : set[i].revents);
-		if (pump_due(pump, exchange) <= now)
-			pump_expire(pump, exchange);
-	}
-	pump_move_tunnel(pump, 0); /* what has just come need not wait for another turn */
-	pump_close(pump);
-	pump_begin(pump);
 }
 
-/* Carries the tunnel's bytes in requests, until both directions are over; ends the process. */
-static _Noreturn void pump_run(struct pump *pump)
+/* Waits until a carrier has ended, or the caller has left, or has done so for too long. */
+static void tunnel_wait(struct tunnel *tunnel, const sigset_t *waiting)
 {
-	pump->up = (struct ring){ .size = CLIENT_UP_SIZE, .bytes = memory_map(CLIENT_UP_SIZE) };
-	pump->down = (struct ring){ .size = CLIENT_DOWN_SIZE, .bytes = memory_map(CLIENT_DOWN_SIZE) };
-	exchange_succeed(&pump->put); /* it has opened the session */
-	pump->put.fd = pump->ack.fd = pump->get.fd = pump->put.maker = pump->ack.maker = pump->get.maker = -1;
-	pump->body_max = BODY_FIRST;
-	pump->body_limit = BODY_MAX;
-	pump->poll_time = POLL_FIRST;
-	pump->told = seconds_now();
+	struct pollfd caller[] = { { .fd = tunnel->down_done ? -1 : tunnel->fd }, { .fd = tunnel->caller } };
+	double left = tunnel->moved + GONE_TIME - seconds_now();
+	struct timespec patience = time_span(left > 0 ? left : 0);
+	int ready = ppoll(caller, tunnel->is_gone ? 0 : 2, tunnel->is_gone ? &patience : NULL, waiting);
+
+	if (ready > 0 && (caller[1].revents || !tunnel->down_done)) {
+		tunnel->is_gone = true;
+		tunnel->moved = seconds_now();
+		carrier_stop(&tunnel->receiver);
+	}
+	if (tunnel->reached != tunnel->up.start) {
+		tunnel->reached = tunnel->up.start;
+		tunnel->moved = seconds_now();
+	}
+}
+
+/* Has a carrier that failed followed by the next. */
+static void tunnel_reap(struct tunnel *tunnel, struct exchange *exchange)
+{
+	pid_t child;
+	int status;
+
+	while ((child = waitpid(-1, &status, WNOHANG)) > 0) {
+		struct carrier *carrier = child == tunnel->sender.child ? &tunnel->sender : &tunnel->receiver;
+
+		child_forget(child);
+		carrier->child = 0;
+		if (status != 0)
+			carrier_retry(tunnel, carrier, exchange, status);
+	}
+}
+
+/* Carries the tunnel's bytes until both directions are over, and the session is closed; ends the process. */
+static _Noreturn void tunnel_run(struct tunnel *tunnel, struct exchange *exchange)
+{
+	const struct sigaction noted = { .sa_handler = signal_noted };
+	sigset_t ended, waiting;
+
+	children_prepare();
 	signal(SIGINT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN); /* the end of the tunnel is told by its socket */
-	pump_begin(pump);
-	while (!pump->is_closed && (pump->closing == 0 || seconds_now() < pump_closed_by(pump)))
-		pump_turn(pump);
-	exchange_close(&pump->put);
-	exit(*pump->broken ? EX_IOERR : EX_OK);
+	sigaction(SIGCHLD, &noted, NULL);
+	sigemptyset(&ended);
+	sigaddset(&ended, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &ended, &waiting);
+	sigdelset(&waiting, SIGCHLD);
+	tunnel->parent = getpid();
+	tunnel->told = seconds_now();
+	carrier_start(tunnel, &tunnel->sender, exchange);
+	carrier_start(tunnel, &tunnel->receiver, exchange);
+
+	while (tunnel->sender.child != 0) {
+		tunnel_wait(tunnel, &waiting);
+		tunnel_reap(tunnel, exchange);
+		if (tunnel->closing > 0 || *tunnel->broken)
+			continue;
+		if (tunnel->is_gone && seconds_now() - tunnel->moved >= GONE_TIME)
+			tunnel_break(tunnel, exchange, "the last %zu bytes were not taken", ring_held(&tunnel->up));
+		else if (*tunnel->refused && tunnel->down_done)
+			tunnel_break(tunnel, exchange, "%s", tunnel->refused);
+	}
+	carrier_stop(&tunnel->receiver);
+	if (*tunnel->broken)
+		die(EX_IOERR, "%s: the tunnel to %s broke: %s", opt.relay->at.text, opt.destination.text, tunnel->broken);
+	exit(EX_OK);
 }
 
 /* --- relay: the client's side of a tunnel without CONNECT: relay_open ----------------------------------- */
@@ -5713,119 +5547,132 @@ static bool relay_ask(const struct exchange *exchange)
 	return proxy && refusal_ask(proxy, exchange->status, exchange->answer.bytes + exchange->answer.start);
 }
 
-/* Sends the request that opens the session, and waits for its answer; false if a new try is due. */
-static bool relay_try(struct pump *pump)
+/* Draws an id and a key. */
+static void session_draw(struct tunnel *tunnel)
+{
+	unsigned char drawn[SESSION_WORD];
+
+	if (getentropy(drawn, sizeof drawn) == -1)
+		die(EX_OSERR, "no random numbers: %s", strerror(errno));
+	for (size_t i = 0; i < SESSION_WORD / 2; i++) {
+		sprintf(tunnel->id + 2 * i, "%02x", drawn[i]);
+		sprintf(tunnel->key + 2 * i, "%02x", drawn[SESSION_WORD / 2 + i]);
+	}
+}
+
+/* Sends the request that opens the session, and reads the head of its answer; false, with exchange->failed, if there is none. */
+static bool session_ask(struct tunnel *tunnel, struct exchange *exchange)
 {
 	struct command openssl = { .pid = 0 };
-	struct exchange *open = &pump->put;
 
-	pump_fields(pump);
-	pump_compose(pump, open, "POST", (long long)strlen(opt.destination.text), "%s", "");
-	text_add(&open->request, "\r\n%s", opt.destination.text);
-	open->fd = way_open(&openssl);
-	open->maker = -1;
-	pump_learn(pump, open->fd);
+	fields_compose(tunnel);
+	request_compose(tunnel, exchange, "POST", (long long)strlen(opt.destination.text), "%s", "");
+	text_add(&exchange->request, "%s", opt.destination.text);
+	exchange->fd = route_open(&openssl);
+	carrier_learn(&tunnel->sender, exchange->fd);
 	deadline_stage("%s: no answer to POST for %s within %u s (-w)", opt.relay->at.text, opt.destination.text, opt.timeout);
-	head_note(">", open->request.bytes);
-	open->sent = 0;
-	open->answer.start = open->answer.length = 0;
-	fcntl(open->fd, F_SETFL, O_NONBLOCK);
-	open->state = EXCHANGE_SEND;
-	while (open->state == EXCHANGE_SEND || open->state == EXCHANGE_HEAD) {
-		fd_wait(open->fd, open->state == EXCHANGE_SEND ? POLLOUT : POLLIN);
-		if (open->state == EXCHANGE_SEND)
-			exchange_send(open);
-		else
-			exchange_read_head(open);
-	}
-	if (open->state == EXCHANGE_LATER && openssl.pid)
+	if (exchange_send(exchange, &tunnel->up, 0, 0) && exchange_read_head(exchange))
+		return true;
+	if (openssl.pid)
 		openssl_check(&openssl, EX_PROTOCOL);
-	return open->state != EXCHANGE_LATER;
+	return false;
 }
 
 /* Opens a session for the destination, or ends the program. */
-static void relay_stand(struct pump *pump)
+static void session_open(struct tunnel *tunnel, struct exchange *exchange)
 {
-	struct exchange *open = &pump->put;
+	const char *at = opt.relay->at.text, *to = opt.destination.text;
+	struct timespec pause;
+	double delay = RETRY_FIRST;
 	int tries = 0;
 
-	pump_draw(pump);
+	session_draw(tunnel);
 	while (true) {
-		if (!relay_try(pump)) {
-			const struct timespec pause = time_span(open->delay);
+		if (session_ask(tunnel, exchange)) {
+			bool stands = exchange->is_marked && (exchange->status == 200 || exchange->status == 201);
 
-			if (open->answer.length > open->answer.start)
-				die(EX_PROTOCOL, "%s: POST for %s: %s", opt.relay->at.text, opt.destination.text, open->seen);
-			if (++tries == OPEN_TRIES)
-				die(EX_UNAVAILABLE, "%s: POST for %s: %s", opt.relay->at.text, opt.destination.text, open->seen);
-			way_close();
-			nanosleep(&pause, NULL);
+			if (!stands && !relay_ask(exchange))
+				relay_refuse(exchange);
+			exchange_close(exchange);
+			if (stands)
+				return;
 			continue;
 		}
-		head_note("<", open->answer.bytes + open->answer.start);
-		bool stands = open->is_marked && (open->status == 200 || open->status == 201);
-		if (!stands && !relay_ask(open))
-			relay_refuse(open);
-		exchange_close(open);
-		way_close();
-		if (stands)
-			return;
+		if (exchange->answer.length > exchange->answer.start)
+			die(EX_PROTOCOL, "%s: POST for %s: %s", at, to, exchange->failed);
+		if (++tries == OPEN_TRIES)
+			die(EX_UNAVAILABLE, "%s: POST for %s: %s", at, to, exchange->failed);
+		exchange_close(exchange);
+		pause = time_span(delay);
+		nanosleep(&pause, NULL);
+		delay *= 2;
 	}
 }
 
 /*
- * Opens a session, and starts the process that carries its bytes; returns the socket at the first byte of the tunnel,
- * and that process in *child. It ends by itself once the socket is closed, and with a status that says how it went.
+ * Opens a session, and starts the processes that carry its bytes; returns the socket at the first byte of the tunnel, and
+ * the parent of these processes in *child. That ends by itself once the socket is closed, with a status that says how it went.
  */
 static int relay_open(const struct end *near, pid_t *child)
 {
-	struct pump *pump = memory_map(sizeof *pump);
-	int ends[2];
+	static struct exchange exchange = { .fd = -1, .patience = NEVER };
+	struct tunnel *tunnel = memory_share(sizeof *tunnel);
+	int ends[2], caller[2] = { -1, -1 };
 
-	relay_stand(pump);
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1)
+	tunnel->up = (struct ring){ .size = CLIENT_UP_SIZE, .bytes = tunnel->up_bytes };
+	tunnel->sender.method = "PUT";
+	tunnel->receiver.method = "GET";
+	tunnel->body_max = BODY_FIRST;
+	tunnel->body_limit = BODY_MAX;
+	tunnel->poll_time = POLL_FIRST;
+	session_open(tunnel, &exchange);
+	memcpy(&tunnel->receiver.known, &tunnel->sender.known, sizeof tunnel->receiver.known);
+	tunnel->receiver.known_size = tunnel->sender.known_size;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1 || (!opt.fdpass && pipe2(caller, O_CLOEXEC) == -1))
 		die(EX_OSERR, "cannot make a pair of sockets: %s", strerror(errno));
 	for (size_t i = 0; i < opt.hop_count; i++)
 		opt.hops[i].asked = true; /* nobody expects to be asked later */
-	pump->parent = opt.fdpass ? 0 : getpid();
 	*child = fork();
 	if (*child == -1)
 		die(EX_OSERR, "cannot start a process: %s", strerror(errno));
 	if (*child == 0) {
 		alarm(0);
 		close(ends[0]);
+		close(caller[1]);
 		fd_leave(near->in); /* which belong to the other */
 		fd_leave(near->out);
-		pump->tunnel = ends[1];
-		pump_run(pump);
+		tunnel->fd = ends[1];
+		tunnel->caller = caller[0];
+		tunnel_run(tunnel, &exchange);
 	}
 	close(ends[1]);
+	close(caller[0]); /* the other end stays open as long as this process */
 	return ends[0];
 }
 
 /* --- ends: the far end, and what main says of it: tunnel_open, tunnel_close ----------------------------- */
 
-/* What stands behind a tunnel, besides its far end. */
-struct behind {
+/* The processes that the far end leads to. */
+struct route {
 	struct command openssl;		/* right behind it, if any */
-	pid_t pump;			/* that carries its bytes to a relay; 0: there is none */
+	pid_t relayed;			/* the parent of those that carry its bytes to a relay; 0: there is none */
 };
 
 /* The far end: a socket at the first byte of the tunnel to the destination. */
-static struct end tunnel_open(const struct end *near, struct behind *behind)
+static struct end tunnel_open(const struct end *near, struct route *route)
 {
-	const char *name = way_station(0)->text;
+	const char *name = route_point(0)->text;
 	int fd;
 
 	if (!opt.relay) {
-		fd = way_open(&behind->openssl);
+		fd = route_open(&route->openssl);
 	} else {
-		fd = relay_open(near, &behind->pump);
+		fd = relay_open(near, &route->relayed);
 		name = opt.relay->at.text;
 		if (opt.destination_tls)
-			fd = tls_start(fd, &opt.destination, &behind->openssl);
+			fd = tls_start(fd, &opt.destination, &route->openssl);
 	}
-	return (struct end){ .in = fd, .out = fd, .in_name = name, .out_name = name, .own = true, .patient = behind->pump };
+	return (struct end){ .in = fd, .out = fd, .in_name = name, .out_name = name, .own = true, .patient = route->relayed };
 }
 
 /* Ends the program as a signal would have. */
@@ -5841,21 +5688,21 @@ static void signal_die(int signal_number)
 	raise(signal_number);
 }
 
-/* Waits for the end of a pump, which a signal to this process ends too; returns its wait status. */
-static int pump_wait(pid_t pump)
+/* Waits for the end of a child, which a signal to this process ends too; returns its wait status. */
+static int child_outlast(pid_t child)
 {
-	handlers.children[handlers.child_count++] = pump;
+	handlers.children[handlers.child_count++] = child;
 	children_guard();
-	int status = child_wait(pump);
-	child_forget(pump);
+	int status = child_wait(child);
+	child_forget(child);
 	return status;
 }
 
 /* Says what became of the tunnel, and returns the program's status. A reader that left needs no words: it knows. */
-static int tunnel_close(const struct end *far, const struct lane *up, const struct lane *down, const struct behind *behind,
+static int tunnel_close(const struct end *far, const struct lane *up, const struct lane *down, const struct route *route,
                         double started)
 {
-	const struct command *openssl = &behind->openssl;
+	const struct command *openssl = &route->openssl;
 	int status = 0;
 
 	const struct lane *broken = down->error ? down : up;
@@ -5867,9 +5714,9 @@ static int tunnel_close(const struct end *far, const struct lane *up, const stru
 	if (lane_cut(down) && (down->error == 0 || down->error == EPIPE))
 		return EX_IOERR;
 	close(far->in);
-	if (behind->pump && (status = pump_wait(behind->pump)) != 0 && WIFEXITED(status))
+	if (route->relayed && (status = child_outlast(route->relayed)) != 0 && WIFEXITED(status))
 		return WEXITSTATUS(status); /* it has said why */
-	if (behind->pump && status != 0)
+	if (route->relayed && status != 0)
 		die(EX_IOERR, "%s: the tunnel to %s broke: the process that carries it was ended by signal %d", far->in_name,
 		    opt.destination.text, WTERMSIG(status));
 	if (openssl->pid && !lane_cut(down)) /* it left first and knows why; from here that looks like a reset or an orderly end */
@@ -6098,11 +5945,6 @@ static bool client_take_back(struct children *children, struct seat *seat)
 	atomic_fetch_add(&children->crowd->waiting, 1);
 	int fd = fd_receive(children->queue[1], seat->arrival, &length, MSG_DONTWAIT);
 	return fd != -1 && client_place(children, fd, length - offsetof(struct arrival, said), seat);
-}
-
-static void signal_noted(int signal_number)
-{
-	(void)signal_number;
 }
 
 /* Ends all clients, and the listener: as it was asked to, or by the signal. */
@@ -6803,7 +6645,7 @@ static void hops_complete(void)
 		relay_parse();
 	for (size_t i = 1; i < opt.hop_count; i++)
 		hop_parse(&opt.hops[i], "-r", url_host(opt.hops[i].url));
-	if (!first->url && !*first->at.text && variable && !opt.proxy_command && !is_exempt(way_station(1)->host))
+	if (!first->url && !*first->at.text && variable && !opt.proxy_command && !is_exempt(route_point(1)->host))
 		first->url = copy(getenv(variable));
 
 	if (first->url) {
@@ -6999,8 +6841,8 @@ static void options(int argc, char **argv)
 		opt.hops[0].scheme = credentials_known(&opt.hops[0].credentials) ? ntlm_scheme : negotiate_scheme;
 	if (opt.proxy_command)
 		free(command_expand(opt.proxy_command, &opt.hops[0].at));
-	for (size_t i = 0; i < way_tunnels(); i++)
-		connect_compose(&request, &opt.hops[i], way_station(i + 1)); /* or the end: too large a request is never sent */
+	for (size_t i = 0; i < route_tunnels(); i++)
+		connect_compose(&request, &opt.hops[i], route_point(i + 1)); /* or the end: too large a request is never sent */
 }
 
 /* A descriptor of 0 to 2 that came closed would be taken by the next socket, and mistaken for the near end. */
@@ -7017,7 +6859,7 @@ static void descriptors_ensure(void)
 int main(int argc, char **argv)
 {
 	struct lane up, down;
-	struct behind behind = { .pump = 0 };
+	struct route route = { .relayed = 0 };
 
 	descriptors_ensure();
 	signal(SIGPIPE, SIG_IGN);
@@ -7028,7 +6870,7 @@ int main(int argc, char **argv)
 
 	deadline_start();
 	do {
-		far = opt.serve ? serve_open(&near) : tunnel_open(&near, &behind);
+		far = opt.serve ? serve_open(&near) : tunnel_open(&near, &route);
 		alarm(0);
 		status = EX_OK;
 		if (far.in == -1)
@@ -7039,7 +6881,7 @@ int main(int argc, char **argv)
 		double started = seconds_now();
 		shuttle(&near, &far, &up, &down);
 		status = opt.serve ? serve_close(&near, &far, &up, &down, started)
-		                   : tunnel_close(&far, &up, &down, &behind, started);
+		                   : tunnel_close(&far, &up, &down, &route, started);
 	} while (listener_next(&near, &far));
 	return status;
 }

@@ -313,6 +313,9 @@ polled() {
 
 @test "where nginx takes bodies of 1 MiB the client sends no larger ones, says so, and all is exact" {
 	own_nginx 'client_max_body_size 1m;'
+	own_fault far -d 25 "$PORT" # so that enough comes up while a PUT is answered
+	route_to "$PORT"
+	ROUTE+=(-v)
 	carries_up 32M
 	notes 'a body of * bytes is too large on the way: at most * from now on'
 	closed

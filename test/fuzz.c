@@ -9,18 +9,27 @@
  * With -DLIBFUZZER there is no main, and libFuzzer brings the input. Its first byte chooses what is tried.
  */
 
+#include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
+enum { WIRE = 1000 };		/* a descriptor that is none */
+
 static ssize_t wire_recv(int socket, void *to, size_t size, int flags);
+static ssize_t wire_send(int socket, const void *from, size_t size, int flags);
+static int wire_poll(struct pollfd *set, nfds_t count, int ms);
 
 #define main proxytunnel_main
 #define recv wire_recv
+#define send(socket, from, size, flags) wire_send(socket, from, size, flags)
+#define poll(set, count, ms) wire_poll(set, count, ms)
 #include "../proxytunnel.c"
 #undef recv
+#undef send
+#undef poll
 #undef main
 
 enum { INPUT_MAX = 70000, TRIES = 16 };
@@ -42,7 +51,25 @@ static struct {
 	const char *bytes;
 	size_t length, taken, come;
 	uint32_t random;
+	char data[20 * INPUT_MAX];	/* what was sent */
+	size_t sent;
 } wire;
+
+static ssize_t wire_send(int socket, const void *from, size_t size, int flags)
+{
+	(void)socket, (void)flags;
+	memcpy(wire.data + wire.sent, from, size);
+	wire.sent += size;
+	return (ssize_t)size;
+}
+
+static int wire_poll(struct pollfd *set, nfds_t count, int ms)
+{
+	(void)ms;
+	for (nfds_t i = 0; i < count; i++)
+		set[i].revents = set[i].fd == WIRE ? set[i].events : 0;
+	return 1;
+}
 
 static ssize_t wire_recv(int socket, void *to, size_t size, int flags)
 {
@@ -312,63 +339,35 @@ static void try_ask_lines(char *input)
 	try_ask("", text);
 }
 
-static void exchange_begin(struct exchange *exchange)
+/* An exchange whose connection gives these bytes, behind the head of an answer with this field. */
+static struct exchange *exchange_begin(const char *field, const char *bytes, size_t length)
 {
-	memset(exchange, 0, offsetof(struct exchange, request));
-	exchange->sent = exchange->request.length;
-	exchange->from = exchange->to;
-	exchange->answer.start = exchange->answer.length = 0;
-	exchange->failing = exchange->delay = 0;
-	exchange->fd = exchange->maker = -1;
-	exchange->method = "GET";
+	static struct exchange exchange;
+
+	memset(&exchange, 0, sizeof exchange);
+	exchange.fd = WIRE;
+	exchange.method = "GET";
+	exchange.status = 200;
+	exchange.answer.length = (size_t)snprintf(exchange.answer.bytes, 256, "HTTP/1.1 200 OK\r\n%s\r\n\r\n", field);
+	exchange_read_fields(&exchange);
+	wire_begin(bytes, length);
+	return &exchange;
 }
 
-/*
- * Decodes what comes behind a head, in pieces of up to that size, each in memory of just its size; what is found goes to
- * body, its length to *found. False if it is wrong.
- */
-static bool body_decode(struct exchange *exchange, const char *bytes, size_t length, uint32_t most, char *body, size_t *found)
+/* Takes a body, up to so many bytes at a time, to body, its length to *found. Returns what exchange_take did in the end. */
+static ssize_t body_read(struct exchange *exchange, uint32_t most, char *body, size_t *found)
 {
-	uint32_t random = random_of(bytes, length);
-	bool right = true;
+	const char *data;
+	ssize_t size;
 
 	*found = 0;
-	while (length > 0 && right) {
-		size_t part = 1 + random_next(&random, most);
-
-		part = part < length ? part : length;
-		char *piece = malloc(part);
-		if (!piece)
-			abort();
-		memcpy(piece, bytes, part);
-		const char *at = piece, *data;
-		size_t left = part;
-		ssize_t size = 1;
-		while (left > 0 && size > 0) {
-			size = exchange_decode(exchange, &at, &left, &data);
-			MUST(size >= -1 && left <= part && at <= piece + part);
-			if (size > 0) {
-				MUST(data >= piece && data + size <= at);
-				memcpy(body + *found, data, (size_t)size);
-				*found += (size_t)size;
-			}
-		}
-		right = size != -1;
-		MUST(!right || (left == 0 && at == piece + part));
-		free(piece);
-		bytes += part;
-		length -= part;
+	while ((size = exchange_take(exchange, most, &data)) > 0) {
+		MUST((size_t)size <= most && data >= exchange->bytes && data + size <= exchange->bytes + exchange->stop);
+		memcpy(body + *found, data, (size_t)size);
+		*found += (size_t)size;
 	}
-	return right;
-}
-
-/* The head of an answer whose body comes so. */
-static void body_begin(struct exchange *exchange, const char *field)
-{
-	exchange_begin(exchange);
-	exchange->answer.length = (size_t)snprintf(exchange->answer.bytes, 256, "HTTP/1.1 200 OK\r\n%s\r\n\r\n", field);
-	exchange->status = 200;
-	exchange_read_fields(exchange);
+	MUST(size == 0 || *exchange->failed);
+	return size;
 }
 
 /* A body that is sent by chunks of any size, with all that may stand around them; returns its length. */
@@ -398,117 +397,54 @@ static size_t body_encode(char *to, const char *data, size_t length, uint32_t *r
 /* What was encoded is decoded, and nothing behind it; and whatever the pieces are, it comes out the same. */
 static void try_body(const char *bytes, size_t length)
 {
-	static struct exchange exchange;
 	static char coded[20 * INPUT_MAX], body[INPUT_MAX], again[INPUT_MAX];
-	uint32_t random = random_of(bytes, length);
+	uint32_t random = random_of(bytes, length), most = 1 + random_next(&random, 3000);
 	size_t coded_length = body_encode(coded, bytes, length, &random), found, found_again;
+	struct exchange *exchange = exchange_begin("Transfer-Encoding: chunked", coded, coded_length);
 	char field[64];
 
-	body_begin(&exchange, "Transfer-Encoding: chunked");
-	MUST(body_decode(&exchange, coded, coded_length, 1 + random_next(&random, 3000), body, &found));
-	MUST(exchange.body == BODY_WHOLE && found == length && memcmp(body, bytes, length) == 0);
-	body_begin(&exchange, "Transfer-Encoding: chunked");
-	MUST(body_decode(&exchange, coded, coded_length - 1, 1 + random_next(&random, 3000), body, &found) && exchange.body != BODY_WHOLE);
-	coded[coded_length] = 'x';
-	body_begin(&exchange, "Transfer-Encoding: chunked");
-	MUST(!body_decode(&exchange, coded, coded_length + 1, 1 + random_next(&random, 3000), body, &found));
+	MUST(body_read(exchange, most, body, &found) == 0 && exchange->is_whole);
+	MUST(found == length && memcmp(body, bytes, length) == 0);
+	exchange = exchange_begin("Transfer-Encoding: chunked", coded, coded_length - 1);
+	MUST(body_read(exchange, most, body, &found) == -1 && !exchange->is_whole);
 
 	snprintf(field, sizeof field, "Content-Length: %zu", length);
-	body_begin(&exchange, field);
-	MUST(body_decode(&exchange, bytes, length, 1 + random_next(&random, 3000), body, &found));
-	MUST(exchange.body == BODY_WHOLE && found == length && memcmp(body, bytes, length) == 0);
-	body_begin(&exchange, "X: y");
-	MUST(body_decode(&exchange, bytes, length, 1 + random_next(&random, 3000), body, &found));
-	MUST(exchange.body == BODY_TO_END && found == length && memcmp(body, bytes, length) == 0);
+	exchange = exchange_begin(field, bytes, length);
+	MUST(body_read(exchange, most, body, &found) == 0 && exchange->is_whole);
+	MUST(found == length && memcmp(body, bytes, length) == 0);
+	exchange = exchange_begin("X: y", bytes, length);
+	MUST(body_read(exchange, most, body, &found) == 0 && !exchange->is_whole);
+	MUST(found == length && memcmp(body, bytes, length) == 0);
 
-	body_begin(&exchange, "Transfer-Encoding: chunked");
-	bool right = body_decode(&exchange, bytes, length, INPUT_MAX, body, &found);
-	enum body state = exchange.body;
-	body_begin(&exchange, "Transfer-Encoding: chunked");
-	MUST(body_decode(&exchange, bytes, length, 1 + random_next(&random, 8), again, &found_again) == right);
-	MUST((!right || exchange.body == state) && found_again == found && memcmp(again, body, found) == 0);
+	ssize_t end = body_read(exchange_begin("Transfer-Encoding: chunked", bytes, length), INPUT_MAX, body, &found);
+	MUST(body_read(exchange_begin("Transfer-Encoding: chunked", bytes, length), 1 + random_next(&random, 8), again, &found_again) == end);
+	MUST(found_again == found && memcmp(again, body, found) == 0);
 }
 
 /* An answer, of which the input is all but the beginning: what is read of it is right, or it is tried again. */
 static void try_answer(const char *beginning, const char *input, size_t input_length)
 {
-	static struct exchange exchange;
 	static char bytes[INPUT_MAX + 64], body[INPUT_MAX + 64];
 	size_t length = (size_t)sprintf(bytes, "%s", beginning), found = 0;
-	int turns = 0, reason;
+	int reason;
 
 	memcpy(bytes + length, input, input_length);
 	length += input_length;
-	exchange_begin(&exchange);
-	exchange.state = EXCHANGE_HEAD;
-	wire_begin(bytes, length);
-	while (exchange.state == EXCHANGE_HEAD) {
-		exchange_read_head(&exchange);
-		MUST(turns++ < 2 * INPUT_MAX);
-	}
-	MUST(exchange.fd == -1 && exchange.answer.length <= HEAD_MAX);
-	if (exchange.state == EXCHANGE_LATER) {
-		MUST(*exchange.seen && exchange.failing > 0);
+	struct exchange *exchange = exchange_begin("X: y", bytes, length);
+	bool is_read = exchange_read_head(exchange);
+	MUST(exchange->answer.length <= HEAD_MAX && is_read == !*exchange->failed);
+	if (!is_read)
 		return;
-	}
-	const char *head = exchange.answer.bytes + exchange.answer.start, *words = exchange_reason(&exchange, &reason);
-	MUST(http_status(head) == exchange.status && exchange.status >= 0 && exchange.status / 100 != 1);
+	const char *head = exchange->answer.bytes + exchange->answer.start, *words = exchange_reason(exchange, &reason);
+	MUST(http_status(head) == exchange->status && exchange->status >= 0 && exchange->status / 100 != 1);
 	MUST(words > head && words + reason < head + strlen(head) && reason <= REASON_SHOWN);
-	MUST((exchange.state == EXCHANGE_DONE) == (exchange.body == BODY_WHOLE));
-	MUST(!exchange.may_keep || (exchange.body != BODY_TO_END && strncmp(head, "HTTP/1.1", 8) == 0));
-	MUST(!exchange.is_marked || lines_count(head, "Tunnel-Relay:") > 0);
-	MUST(exchange.body != BODY_LENGTH || (exchange.left > 0 && lines_count(head, "Content-Length:") == 1));
-	MUST(exchange.body != BODY_CHUNK_SIZE || lines_count(head, "Transfer-Encoding:") > 0);
-	uint64_t left = exchange.body == BODY_LENGTH ? exchange.left : UINT64_MAX;
-	body_decode(&exchange, bytes + wire.taken, length - wire.taken, 100, body, &found);
+	MUST(!exchange->may_keep || strncmp(head, "HTTP/1.1", 8) == 0);
+	MUST(!exchange->is_marked || lines_count(head, "Tunnel-Relay:") > 0);
+	MUST(!exchange->is_chunked || lines_count(head, "Transfer-Encoding:") > 0);
+	uint64_t left = exchange->is_chunked ? UINT64_MAX : exchange->left;
+	MUST(left == 0 || left == UINT64_MAX || lines_count(head, "Content-Length:") == 1);
+	body_read(exchange, 100, body, &found);
 	MUST(found <= left && found <= length);
-}
-
-/* A pump that has nothing yet, with a ring that holds all that can come, and wraps where it likes. */
-static struct pump *pump_begin_with(uint64_t start)
-{
-	static struct pump pump;
-	static char down[INPUT_MAX];
-
-	memset(&pump, 0, offsetof(struct pump, put));
-	memset((char *)&pump + offsetof(struct pump, body_max), 0, sizeof pump - offsetof(struct pump, body_max));
-	exchange_begin(&pump.put);
-	exchange_begin(&pump.ack);
-	exchange_begin(&pump.get);
-	pump.down = (struct ring){ .start = start, .stop = start, .size = sizeof down, .bytes = down };
-	return &pump;
-}
-
-/* Takes frames in pieces of up to that size; false if they are wrong. */
-static bool frames_take(struct pump *pump, const char *bytes, size_t length, uint32_t most)
-{
-	uint32_t random = random_of(bytes, length);
-	bool right = true;
-
-	while (length > 0 && right) {
-		size_t part = 1 + random_next(&random, most);
-
-		part = part < length ? part : length;
-		char *piece = malloc(part);
-		if (!piece)
-			abort();
-		memcpy(piece, bytes, part);
-		right = pump_frames(pump, piece, part);
-		free(piece);
-		bytes += part;
-		length -= part;
-	}
-	return right;
-}
-
-/* What has come down, out of the ring. */
-static size_t down_copy(const struct pump *pump, char *to)
-{
-	size_t length = ring_held(&pump->down);
-
-	for (size_t i = 0; i < length; i++)
-		to[i] = pump->down.bytes[(pump->down.start + i) % pump->down.size];
-	return length;
 }
 
 /* The data in frames, read the slow way; false if they are wrong. */
@@ -517,7 +453,9 @@ static bool frames_read(const unsigned char *bytes, size_t length, char *data, s
 	*found = 0;
 	*last = '\0';
 	while (length > 0) {
-		if (*last || !*bytes || !strchr("ODHBEX", *bytes))
+		if (*last)
+			return true;
+		if (!*bytes || !strchr("ODHBEX", *bytes))
 			return false;
 		if (length < 4)
 			return true;
@@ -556,31 +494,39 @@ static size_t frames_write(char *to, const char *data, size_t length, uint32_t *
 	return written;
 }
 
-/* What was put in frames is taken out; and whatever the pieces are, it is what a slow reader finds. Each '0' is a NUL, as tokens hold none. */
+/* Reads the frames of an answer, and what is in them to the wire's other side; returns the type of the last, or what ended them. */
+static int frames_take(struct exchange *exchange)
+{
+	static struct tunnel tunnel;
+	char text[REASON_SHOWN + 1];
+	int type;
+
+	tunnel.down = 0;
+	tunnel.fd = WIRE;
+	wire.sent = 0;
+	while ((type = frame_read(&tunnel, exchange, text)) > 0 && !strchr("BEX", type))
+		continue;
+	MUST(tunnel.down == wire.sent);
+	return type;
+}
+
+/* What was put in frames is taken out; and what a slow reader finds, too. Each '0' is a NUL, as tokens hold none. */
 static void try_frames(char *bytes, size_t length)
 {
-	static struct hop relay;
-	static char frames[20 * INPUT_MAX], data[INPUT_MAX], again[INPUT_MAX];
+	static char frames[20 * INPUT_MAX], data[INPUT_MAX];
 	uint32_t random = random_of(bytes, length);
 	size_t written = frames_write(frames, bytes, length, &random), found;
 	char last;
 
-	opt.relay = &relay;
-	struct pump *pump = pump_begin_with(random);
-	MUST(frames_take(pump, frames, written, 1 + random_next(&random, 3000)));
-	MUST(pump->is_answered && pump->is_last && pump->frame_length == 0 && !*pump->broken);
-	MUST(down_copy(pump, again) == length && memcmp(again, bytes, length) == 0);
-	MUST(pump->down_ended == (frames[written - 4] == 'E'));
-	MUST(!pump_frames(pump, "D", 1));
+	MUST(frames_take(exchange_begin("X: y", frames, written)) == frames[written - 4]);
+	MUST(wire.sent == length && memcmp(wire.data, bytes, length) == 0);
 
 	for (size_t i = 0; i < length; i++)
 		bytes[i] = (char)(bytes[i] == '0' ? '\0' : bytes[i]);
 	bool right = frames_read((const unsigned char *)bytes, length, data, &found, &last);
-	pump = pump_begin_with(random);
-	MUST(frames_take(pump, bytes, length, 1 + random_next(&random, 16)) == right);
-	MUST(down_copy(pump, again) == found && memcmp(again, data, found) == 0);
-	MUST(pump->is_last == (last != '\0') && pump->down_ended == (last == 'E') && !*pump->broken == (last != 'X'));
-	opt.relay = NULL;
+	int type = frames_take(exchange_begin("X: y", bytes, length));
+	MUST(last ? type == last : right ? type <= 0 : type == -1);
+	MUST(wire.sent == found && memcmp(wire.data, data, found) == 0);
 }
 
 static void try_base64(const char *text, size_t length)

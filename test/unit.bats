@@ -108,12 +108,10 @@ unit() {
 @test "a ring keeps what stands between two offsets, wherever it wraps, and takes no more than it has room for" {
 	unit pieces
 	unit ring_receive
-	unit ring_add
 }
 
 @test "a ring gives any part of what it keeps, with and without a text before, and as slowly as the reader likes" {
 	unit ring_send
-	unit ring_drain
 }
 
 @test "an offset is decimal digits that fit in 63 bits" {
@@ -137,28 +135,13 @@ unit() {
 	unit answer
 }
 
-@test "a body comes by its length, by chunks or to the end, in any pieces, and nothing may stand behind it" {
+@test "a body comes by its length, by chunks or to the end, in any pieces, and ends where it must" {
 	unit body
 	unit answer_fields
 }
 
 @test "a chunk without a size is not the last one" {
 	unit chunk_size
-}
-
-@test "frames come in any pieces; one of no known type, or behind the last, is wrong" {
-	unit frames
-	unit frame_head
-}
-
-@test "a client goes on at the offset that a relay expects, if it has sent so far and not less" {
-	unit accept
-}
-
-@test "what a session answers to a GET is what its client reads: data, end, error, and what is refused" {
-	unit get
-	unit poll
-	unit stream
 }
 
 @test "a relay's URL has a base path, of no character that would end it, and an authority without the usual port" {
