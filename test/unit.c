@@ -1747,7 +1747,7 @@ static void body_group(void)
 		{ __LINE__, CHUNKED, "0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "", "whole" },
 		{ __LINE__, CHUNKED, "5\r\nhello!\r\n0\r\n\r\n", "hello", "wrong" },
 		{ __LINE__, CHUNKED, "5\r\nhello5\r\nworld\r\n", "hello", "wrong" },
-		{ __LINE__, CHUNKED, "100000000000000\r\nhello", "", "wrong" },
+		{ __LINE__, CHUNKED, "100000000000000000\r\nhello", "", "wrong" },
 	};
 	char body[64];
 
