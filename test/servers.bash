@@ -7,9 +7,14 @@
 #   start_tinyproxy [USER:PASSWORD]   a proxy for every port; behind UPSTREAM=PORT it goes through the proxy there,
 #                                     behind CLIENTS=N it has so many at once
 #   start_squid [USER:PASSWORD]       a proxy for every port from 1024 on; 403 for others, and behind
-#                                     METHODS='GET POST' for all methods but those; CLIENTS as above
+#                                     METHODS='GET POST' for all methods but those; CLIENTS as above;
+#                                     behind AUTH='auth_param ...' for those who authenticate so
 #   start_apache [USER:PASSWORD]      a proxy; 403 for CONNECT below port 1024; behind TLS=NAME it speaks TLS with
 #                                     that certificate; behind FRONT=PORT it is none, but stands in front of the relay there
+#   start_cntlm PROXY DOMAIN USER:PASSWORD
+#                                     a proxy that speaks NTLM with the one on the port PROXY
+#   start_kdc USER:PASSWORD SERVICE   Kerberos for the realm CORP.TEST; exports what its clients need, a cache for their
+#                                     tickets included, and sets KEYTAB to that of the service
 #   start_privoxy                     a proxy, as its package sets it up, filters and all
 #   start_nginx BACKEND...            in front of a web server on the port BACKEND, as its package sets it up;
 #                                     behind NGINX='DIRECTIVE;...' with those in the location
@@ -243,6 +248,9 @@ start_tinyproxy() {
 start_squid() {
 	local auth=
 	server_folder squid
+	[ -z "${AUTH:-}" ] || auth="$AUTH
+		acl known proxy_auth REQUIRED
+		http_access deny !known"
 	if [ $# -gt 0 ]; then
 		htpasswd_file "$1"
 		auth="auth_param basic program /usr/lib/squid/basic_ncsa_auth $SERVER_DIR/users
@@ -269,6 +277,54 @@ start_squid() {
 		$auth
 		http_access allow all
 	END
+}
+
+start_cntlm() {
+	server_folder cntlm
+	proxy_start cntlm -f -c "$SERVER_DIR/conf" <<-END
+		Listen 127.0.0.1:@PORT
+		Proxy 127.0.0.1:$1
+		Domain $2
+		Username ${3%%:*}
+		Password ${3#*:}
+		Auth NTLMv2
+	END
+}
+
+# One file says it all, to the KDC and to its clients.
+start_kdc() {
+	local conf
+	server_folder kdc
+	export KRB5_CONFIG=$SERVER_DIR/conf KRB5_KDC_PROFILE=$SERVER_DIR/conf KRB5CCNAME=FILE:$SERVER_DIR/tickets
+	KEYTAB=$SERVER_DIR/keytab
+	conf="[libdefaults]
+			default_realm = CORP.TEST
+			dns_lookup_kdc = false
+			dns_canonicalize_hostname = false
+			rdns = false
+			udp_preference_limit = 1
+		[realms]
+			CORP.TEST = {
+				kdc = 127.0.0.1:@PORT
+				kdc_listen = 127.0.0.1:@PORT
+				kdc_tcp_listen = 127.0.0.1:@PORT
+				database_name = $SERVER_DIR/database
+				key_stash_file = $SERVER_DIR/stash
+			}
+		[domain_realm]
+			.test = CORP.TEST
+		[logging]
+			kdc = FILE:$SERVER_DIR/kdc.log"
+	echo "${conf//@PORT/1}" >"$SERVER_DIR/conf"
+	{
+		kdb5_util create -s -P master &&
+			kadmin.local addprinc -pw "${1#*:}" "${1%%:*}" &&
+			kadmin.local addprinc -randkey "$2" &&
+			kadmin.local ktadd -k "$KEYTAB" "$2" || return
+	} >"$SERVER_DIR/setup" 2>&1
+	chmod 644 "$KEYTAB" # for a proxy that is nobody
+	chmod 711 "$SERVER_DIR"
+	server_start krb5kdc -n <<<"$conf"
 }
 
 # With mod_reqtimeout and mod_deflate as Debian has them; in front of a relay as the manual has it.
