@@ -92,7 +92,7 @@
 enum {
 	WORDS_SIZE = 256,		/* the last words of a process that another waits for */
 	MESSAGE_MAX = 2048,		/* a message, before it is escaped */
-	LINE_SIZE = 4 * MESSAGE_MAX + 32,
+	LINE_SIZE = 4096,		/* a message: a pipe takes it whole, or not (PIPE_BUF) */
 	DEADLINE_SIZE = 640,		/* the line for when time is up: two authorities, and a few words */
 	HOST_MAX = 255,			/* RFC 1035 2.3.4 */
 	AUTHORITY_SIZE = HOST_MAX + 10,	/* [HOST]:PORT */
@@ -263,28 +263,60 @@ static size_t message_format(char *line, size_t size, const char *format, va_lis
 	return end;
 }
 
+/*
+ * Where messages go, how long they may take to get there, in ms, and how many could not: the next that can says so. A
+ * listener shares that number with its children.
+ */
+static int words_to = STDERR_FILENO, words_patience = LINGER;
+static atomic_ulong words_lost_here, *words_lost = &words_lost_here;
+
 /* Where the last words of a process go that another one waits for: WORDS_SIZE bytes that both have. NULL: to stderr. */
 static char *last_words;
 
-/* Tells a line, or leaves it, without what it begins and ends with, for who waits for this process. Async-signal-safe. */
-static void words_tell(const char *line, size_t length)
+/*
+ * Writes a line without waiting for long, or leaves it, without what it begins and ends with, for who waits for this
+ * process; false if it is lost. Async-signal-safe.
+ */
+static bool words_tell(const char *line, size_t length)
 {
 	size_t prefix = sizeof "proxytunnel: " - 1;
+	struct pollfd writable = { .fd = words_to, .events = POLLOUT };
 
 	if (last_words && length > prefix) {
 		length = length - prefix < WORDS_SIZE ? length - prefix : WORDS_SIZE;
 		memcpy(last_words, line + prefix, length - 1);
 		last_words[length - 1] = '\0';
-	} else if (write(STDERR_FILENO, line, length) == -1) {
-		return; /* there is no one left to tell */
+		return true;
 	}
+	if (length == 0 || (poll(&writable, 1, words_patience) != 0 && write(words_to, line, length) != -1))
+		return true;
+	words_patience = 0; /* nor does the next one wait */
+	atomic_fetch_add(words_lost, 1);
+	return false;
+}
+
+/* A listener does not wait at all: its stderr, where it is a pipe or a terminal, is opened anew, as a flag of ours on that must not show elsewhere. */
+static void words_share(void)
+{
+	struct stat status;
+	bool is_slow = fstat(STDERR_FILENO, &status) == 0 && (S_ISFIFO(status.st_mode) || S_ISCHR(status.st_mode));
+	int fd = is_slow ? open("/dev/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
+	void *shared = mmap(NULL, sizeof *words_lost, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	words_to = fd != -1 ? fd : words_to;
+	words_lost = shared != MAP_FAILED ? shared : words_lost;
+	words_patience = 0;
 }
 
 static void message(const char *format, va_list words)
 {
+	unsigned long lost = atomic_exchange(words_lost, 0);
 	char line[LINE_SIZE];
+	size_t length = lost > 0 ? (size_t)sprintf(line, "proxytunnel: %lu lines before this one are lost\n", lost) : 0;
 
-	words_tell(line, message_format(line, sizeof line, format, words));
+	length += message_format(line + length, sizeof line - length, format, words);
+	if (!words_tell(line, length))
+		atomic_fetch_add(words_lost, lost);
 }
 
 /* Says what only -v wants to know. */
@@ -385,14 +417,6 @@ static void children_end(void)
 	meeting_remove();
 }
 
-/* Lets a signal do what it does, once the children have been ended. */
-static void children_interrupted(int signal_number)
-{
-	children_end();
-	signal(signal_number, SIG_DFL);
-	raise(signal_number);
-}
-
 /*
  * Sends a client its answer without waiting for it, and drops what it has sent up to now, as a close with that unread
  * would reset the answer away. Async-signal-safe.
@@ -407,16 +431,57 @@ static void answer_send(int client, const char *answer, size_t length)
 		i++;
 }
 
-static void deadline_expired(int signal_number)
+/*
+ * Ends the process by a signal, or as the time is up, once what stands behind it has been ended. A prompt that is only
+ * stopped goes on behind that.
+ */
+static void signal_end(int signal_number)
 {
-	int current = handlers.current;
+	bool prompts = handlers.terminal != -1;
+	struct sigaction action;
 
-	(void)signal_number;
+	if (prompts)
+		tcsetattr(handlers.terminal, TCSANOW, &handlers.loud);
 	children_end();
-	if (handlers.answer_length > 0)
-		answer_send(handlers.client, handlers.answer, handlers.answer_length);
-	words_tell(handlers.line[current], handlers.length[current]);
-	_exit(EX_TEMPFAIL);
+	if (signal_number == SIGALRM) {
+		if (handlers.answer_length > 0)
+			answer_send(handlers.client, handlers.answer, handlers.answer_length);
+		words_tell(handlers.line[handlers.current], handlers.length[handlers.current]);
+		_exit(EX_TEMPFAIL);
+	}
+	sigaction(signal_number, NULL, &action);
+	signal(signal_number, SIG_DFL);
+	raise(signal_number);
+	sigaction(signal_number, &action, NULL);
+	if (prompts)
+		tcsetattr(handlers.terminal, TCSANOW, &handlers.silent);
+}
+
+static void signal_caught(int signal_number)
+{
+	handlers.caught = signal_number;
+}
+
+/* Has a signal end a wait, and do no more. */
+static void signal_noted(int signal_number)
+{
+	(void)signal_number;
+}
+
+/* Has a signal handled, unless the caller had it ignored: false then. */
+static bool signal_take(int signal_number, void (*handler)(int))
+{
+	struct sigaction action = { .sa_handler = handler, .sa_flags = SA_NODEFER }, before;
+
+	sigaction(signal_number, NULL, &before);
+	return before.sa_handler != SIG_IGN && sigaction(signal_number, &action, NULL) == 0;
+}
+
+/* Lets a signal end the shuttle in order, and adds it to those to wait for. */
+static void signal_await(int signal_number, sigset_t *awaited)
+{
+	if (signal_take(signal_number, signal_caught))
+		sigaddset(awaited, signal_number);
 }
 
 /*
@@ -425,7 +490,7 @@ static void deadline_expired(int signal_number)
  */
 static void deadline_start(void)
 {
-	struct sigaction action = { .sa_handler = deadline_expired };
+	struct sigaction action = { .sa_handler = signal_end };
 	sigset_t alarms;
 
 	if (opt.timeout == 0)
@@ -459,29 +524,6 @@ static struct timespec time_span(double seconds)
 	time_t whole = (time_t)seconds;
 
 	return (struct timespec){ .tv_sec = whole, .tv_nsec = (long)((seconds - (double)whole) * 1e9) };
-}
-
-static void signal_caught(int signal_number)
-{
-	handlers.caught = signal_number;
-}
-
-/* Has a signal end a wait, and do no more. */
-static void signal_noted(int signal_number)
-{
-	(void)signal_number;
-}
-
-/* Lets a signal end the shuttle in order, unless the caller had it ignored, and adds it to those to wait for. */
-static void signal_await(int signal_number, sigset_t *awaited)
-{
-	struct sigaction action = { .sa_handler = signal_caught }, before;
-
-	sigaction(signal_number, &action, &before);
-	if (before.sa_handler == SIG_IGN)
-		signal(signal_number, SIG_IGN);
-	else
-		sigaddset(awaited, signal_number);
 }
 
 /* --- text: numbers, host:port, URLs, no_proxy: authority_parse, proxy_parse, no_proxy_names ------------- */
@@ -968,8 +1010,10 @@ static bool is_shortage(int error)
 struct dial {
 	struct addrinfo *turn[2];	/* the next address to try of each family; turn[0] comes first */
 	struct pollfd pending[DIALS_MAX];
-	struct addrinfo *address[DIALS_MAX];
-	double started[DIALS_MAX];
+	struct {
+		struct addrinfo *address;
+		double started;
+	} tries[DIALS_MAX];
 	nfds_t count;
 	int error;			/* of the last that failed */
 };
@@ -1023,13 +1067,28 @@ static bool address_text(char *text, const struct sockaddr *address, socklen_t s
 	return true;
 }
 
-/* Says under -v how the try of an address went. */
-static void dial_note(const struct addrinfo *address, const char *outcome, double started)
+/* Why nothing can be written to a descriptor any more that poll(2) found so: 0 for a socket that is connected, or was closed in order. */
+static int fd_error(int fd)
+{
+	int error = 0;
+	socklen_t size = sizeof error;
+
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : EPIPE;
+}
+
+/* Takes the outcome of a try, noted under -v; returns its socket if it is connected, else -1. */
+static int dial_outcome(struct dial *dial, int fd, const struct addrinfo *address, double started, int error)
 {
 	char text[AUTHORITY_SIZE];
 
 	if (opt.verbosity > 0 && address_text(text, address->ai_addr, address->ai_addrlen))
-		note("%s: %s after %.1f ms", text, outcome, (seconds_now() - started) * 1e3);
+		note("%s: %s after %.1f ms", text, error ? strerror(error) : "connected", (seconds_now() - started) * 1e3);
+	if (error == 0)
+		return fd;
+	dial->error = error;
+	if (fd != -1)
+		close(fd);
+	return -1;
 }
 
 static struct addrinfo *address_of(struct addrinfo *address, int family)
@@ -1045,43 +1104,15 @@ static int dial_next(struct dial *dial)
 	struct addrinfo *address = dial->turn[0];
 	double now = seconds_now();
 	int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int error = fd != -1 && connect(fd, address->ai_addr, address->ai_addrlen) == 0 ? 0 : errno;
 
 	dial->turn[0] = dial->turn[1] ? dial->turn[1] : address_of(address->ai_next, address->ai_family);
 	dial->turn[1] = dial->turn[1] ? address_of(address->ai_next, address->ai_family) : NULL;
-	if (fd != -1 && connect(fd, address->ai_addr, address->ai_addrlen) == 0) {
-		dial_note(address, "connected", now);
-		return fd;
-	}
-	if (fd != -1 && errno == EINPROGRESS) {
-		dial->pending[dial->count] = (struct pollfd){ .fd = fd, .events = POLLOUT };
-		dial->address[dial->count] = address;
-		dial->started[dial->count++] = now;
-		return -1;
-	}
-	dial->error = errno;
-	dial_note(address, strerror(errno), now);
-	if (fd != -1)
-		close(fd);
-	return -1;
-}
-
-/* Takes the outcome of a connection under way; returns its socket if it stands, else -1. */
-static int dial_finish(struct dial *dial, nfds_t i)
-{
-	int fd = dial->pending[i].fd, error = 0;
-	socklen_t size = sizeof error;
-
-	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == -1)
-		error = errno;
-	dial_note(dial->address[i], error ? strerror(error) : "connected", dial->started[i]);
-	dial->count--;
-	dial->pending[i] = dial->pending[dial->count];
-	dial->address[i] = dial->address[dial->count];
-	dial->started[i] = dial->started[dial->count];
-	if (error == 0)
-		return fd;
-	dial->error = error;
-	close(fd);
+	if (fd == -1 || error != EINPROGRESS)
+		return dial_outcome(dial, fd, address, now, error);
+	dial->pending[dial->count] = (struct pollfd){ .fd = fd, .events = POLLOUT };
+	dial->tries[dial->count].address = address;
+	dial->tries[dial->count++].started = now;
 	return -1;
 }
 
@@ -1089,15 +1120,18 @@ static int dial_finish(struct dial *dial, nfds_t i)
 static int dial_wait(struct dial *dial)
 {
 	bool more = dial->turn[0] && dial->count < DIALS_MAX;
-	int ready = poll(dial->pending, dial->count, more ? DIAL_DELAY : -1);
+	int fd = -1, ready = poll(dial->pending, dial->count, more ? DIAL_DELAY : -1);
 
-	for (nfds_t i = dial->count; ready > 0 && i-- > 0;) {
-		int fd = dial->pending[i].revents ? dial_finish(dial, i) : -1;
-
-		if (fd != -1)
-			return fd;
+	for (nfds_t i = dial->count; fd == -1 && ready > 0 && i-- > 0;) {
+		if (!dial->pending[i].revents)
+			continue;
+		fd = dial_outcome(dial, dial->pending[i].fd, dial->tries[i].address, dial->tries[i].started,
+		                  fd_error(dial->pending[i].fd));
+		dial->count--;
+		dial->pending[i] = dial->pending[dial->count];
+		dial->tries[i] = dial->tries[dial->count];
 	}
-	return -1;
+	return fd;
 }
 
 /* What every TCP connection of ours gets. */
@@ -1108,6 +1142,13 @@ static void net_tune(int socket)
 	setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 	setsockopt(socket, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
 	setsockopt(socket, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on); /* an urgent byte is a byte of the tunnel */
+#ifdef TCP_KEEPIDLE
+	const int idle = 60, interval = 15, probes = 4; /* no NAT forgets an idle tunnel, and two minutes show who has gone */
+
+	setsockopt(socket, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+	setsockopt(socket, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+	setsockopt(socket, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+#endif
 }
 
 /*
@@ -1179,11 +1220,11 @@ static void listen_announce(int fd)
 {
 	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
 	socklen_t size = sizeof address;
-	char text[AUTHORITY_SIZE];
+	char text[AUTHORITY_SIZE], line[AUTHORITY_SIZE + 64];
 
 	if (getsockname(fd, (struct sockaddr *)&address, &size) == 0 &&
 	    address_text(text, (struct sockaddr *)&address, size))
-		dprintf(STDERR_FILENO, "proxytunnel: listening on %s\n", text);
+		words_tell(line, (size_t)sprintf(line, "proxytunnel: listening on %s\n", text));
 }
 
 static bool net_has_ipv6(void)
@@ -1205,6 +1246,7 @@ static int net_listen(const char *spec)
 	const char *port, *host = listen_split(copied, &port);
 	int on = 1, off = 0;
 
+	words_share();
 	if (number_parse(port, 0, 65535) == -1)
 		die(EX_USAGE, "-a %s: the port is not a number from 0 to 65535", spec);
 	if (!host && opt.family == AF_UNSPEC)
@@ -1326,15 +1368,6 @@ static mode_t fd_type(int fd)
 	return fstat(fd, &status) == 0 ? status.st_mode & S_IFMT : 0;
 }
 
-/* Why nothing can be written to a descriptor any more that poll(2) found so: 0 for a socket whose other side is closed in order. */
-static int fd_error(int fd)
-{
-	int error = 0;
-	socklen_t size = sizeof error;
-
-	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : EPIPE;
-}
-
 /* Has a descriptor lead nowhere from now on. It stays taken, so that nothing else comes to its number. */
 static void fd_leave(int fd)
 {
@@ -1346,33 +1379,21 @@ static void fd_leave(int fd)
 
 /* --- commands: programs behind a socket: command_start, command_reach ----------------------------------- */
 
-/* Lets no signal end this process, unless it is ignored, without its children. */
+/* From now on this process ends its children, and removes what was made for them, whatever ends it, unless that is ignored. */
 static void children_guard(void)
 {
-	static const int signals[] = { SIGHUP, SIGINT, SIGTERM };
-	struct sigaction action = { .sa_handler = children_interrupted, .sa_flags = SA_NODEFER }, before;
+	static const int signals[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM };
+	static bool prepared;
 	sigset_t guarded;
 
 	sigemptyset(&guarded);
-	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
-		sigaction(signals[i], &action, &before);
-		if (before.sa_handler == SIG_IGN)
-			signal(signals[i], SIG_IGN);
-		sigaddset(&guarded, signals[i]);
-	}
+	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+		if (signal_take(signals[i], signal_end))
+			sigaddset(&guarded, signals[i]);
 	sigprocmask(SIG_UNBLOCK, &guarded, NULL);
-}
-
-/* From now on this process ends its children, and removes what was made for them, whatever ends it. */
-static void children_prepare(void)
-{
-	static bool prepared;
-
-	if (prepared)
-		return;
+	if (!prepared)
+		atexit(children_end);
 	prepared = true;
-	atexit(children_end);
-	children_guard();
 }
 
 /* Forks a child that ends with this process; no signal comes between its start and its being known. */
@@ -1380,6 +1401,7 @@ static pid_t child_fork(void)
 {
 	sigset_t all, before;
 
+	children_guard();
 	if (handlers.child_count == CHILDREN_MAX)
 		die(EX_OSERR, "over %d processes for one tunnel: too many hops with TLS", CHILDREN_MAX);
 	sigfillset(&all);
@@ -1408,7 +1430,9 @@ static void child_bind(pid_t parent)
 #ifdef PORTABLE
 	(void)parent;
 #else
-	if (!opt.fdpass && (prctl(PR_SET_PDEATHSIG, SIGTERM) == -1 || getppid() != parent))
+	if (!opt.fdpass)
+		prctl(PR_SET_PDEATHSIG, SIGTERM); /* where there is no such thing it ends as its stream does */
+	if (!opt.fdpass && getppid() != parent)
 		_exit(EX_OSERR);
 #endif
 }
@@ -1421,13 +1445,13 @@ static pid_t command_start(const char *const argv[], int complaints, int *fd)
 {
 	int ends[2];
 
-	children_prepare();
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1)
 		die(EX_OSERR, "%s: %s", argv[0], strerror(errno));
 	pid_t parent = getpid(), child = child_fork();
 	if (child == 0) {
 		child_bind(parent);
 		signal(SIGPIPE, SIG_DFL);
+		signal(SIGXFSZ, SIG_DFL);
 		signal(SIGTERM, SIG_DFL); /* by which we end it, ignored or not before */
 		signal(SIGINT, SIG_IGN); /* as for ourselves, once the tunnel stands */
 		dup2(ends[1], STDIN_FILENO);
@@ -1450,15 +1474,7 @@ static int child_wait(pid_t child)
 
 	while (waitpid(child, &status, 0) == -1 && errno == EINTR)
 		continue;
-	return status;
-}
-
-/* Waits for the end of a command; returns its wait status. */
-static int command_wait(const struct command *command)
-{
-	int status = child_wait(command->pid);
-
-	child_forget(command->pid);
+	child_forget(child);
 	return status;
 }
 
@@ -1534,7 +1550,7 @@ static const char *openssl_hint(const char *reason)
 static void openssl_check(const struct command *openssl, int status)
 {
 	const char *cursor = openssl->said, *line, *reason;
-	int length, ended = command_wait(openssl), by = WIFSIGNALED(ended) ? WTERMSIG(ended) : 0;
+	int length, ended = child_wait(openssl->pid), by = WIFSIGNALED(ended) ? WTERMSIG(ended) : 0;
 
 	if (ended == 0 || by == SIGHUP || by == SIGINT || by == SIGTERM) /* those come to the whole group, so to us as well */
 		return;
@@ -1715,47 +1731,29 @@ static struct passfile passfile_read(const char *path)
 	return found;
 }
 
-/* Undoes a prompt's silence, lets the signal do what it does, and is silent again if that was only a stop. */
-static void prompt_interrupted(int signal_number)
-{
-	struct sigaction action;
-
-	tcsetattr(handlers.terminal, TCSANOW, &handlers.loud);
-	children_end(); /* a new try is due after the answer anyway */
-	sigaction(signal_number, NULL, &action);
-	signal(signal_number, SIG_DFL);
-	raise(signal_number);
-	sigaction(signal_number, &action, NULL);
-	tcsetattr(handlers.terminal, TCSANOW, &handlers.silent);
-}
-
 /* Reads a line from the terminal, with the echo off if it is hidden, into answer; false at its end or if it is too long. */
 static bool prompt_read(int terminal, const char *question, bool hidden, char *answer, size_t size)
 {
-	static const int signals[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP };
-	enum { SIGNALS = sizeof signals / sizeof *signals };
-	struct sigaction action = { .sa_handler = prompt_interrupted, .sa_flags = SA_NODEFER }, before[SIGNALS];
 	ssize_t length;
 
 	if (tcgetattr(terminal, &handlers.loud) == -1)
 		return false;
-	handlers.terminal = terminal;
 	handlers.silent = handlers.loud;
 	if (hidden)
 		handlers.silent.c_lflag = (handlers.silent.c_lflag & ~(tcflag_t)ECHO) | ECHONL;
-	for (int i = 0; i < SIGNALS; i++) {
-		sigaction(signals[i], NULL, &before[i]);
-		if (before[i].sa_handler != SIG_IGN)
-			sigaction(signals[i], &action, NULL);
-	}
+	handlers.terminal = terminal;
+	children_guard();
+	bool stops = signal_take(SIGTSTP, signal_end);
+
 	tcsetattr(terminal, TCSAFLUSH, &handlers.silent);
 	do {
 		dprintf(terminal, "%s", question);
 		length = read(terminal, answer, size);
 	} while (length == -1 && errno == EINTR);
 	tcsetattr(terminal, TCSANOW, &handlers.loud);
-	for (int i = 0; i < SIGNALS; i++)
-		sigaction(signals[i], &before[i], NULL);
+	handlers.terminal = -1;
+	if (stops)
+		signal(SIGTSTP, SIG_DFL);
 
 	if (length <= 0 || answer[length - 1] != '\n')
 		return false;
@@ -1780,13 +1778,15 @@ static bool askpass_read(const char *program, const char *question, char *answer
 {
 	size_t length = 0;
 	ssize_t got;
-	int ends[2], status;
+	int ends[2];
 
 	if (!pipe_open(ends))
 		return false;
-	pid_t child = fork();
+	pid_t parent = getpid(), child = child_fork();
 	if (child == 0) {
+		child_bind(parent);
 		signal(SIGPIPE, SIG_DFL);
+		signal(SIGTERM, SIG_DFL);
 		fd_leave(STDIN_FILENO); /* it holds the tunnel's bytes */
 		dup2(ends[1], STDOUT_FILENO);
 		execlp(program, program, question, (char *)NULL);
@@ -1794,12 +1794,11 @@ static bool askpass_read(const char *program, const char *question, char *answer
 		_exit(EX_OSERR);
 	}
 	close(ends[1]);
-	while (child > 0 && length < size && (got = read(ends[0], answer + length, size - length)) != 0)
+	while (length < size && (got = read(ends[0], answer + length, size - length)) != 0)
 		length += got > 0 ? (size_t)got : 0;
 	close(ends[0]);
-	while (child > 0 && waitpid(child, &status, 0) == -1 && errno == EINTR)
-		continue;
-	if (child <= 0 || status != 0 || length == size)
+	int status = child_wait(child);
+	if (status != 0 || length == size)
 		return false;
 	answer[length] = '\0';
 	answer[strcspn(answer, "\r\n")] = '\0';
@@ -2027,7 +2026,7 @@ static void connect_fail_command(const struct command *command, const struct hop
 		openssl_check(command, EX_PROTOCOL);
 		return;
 	}
-	int status = command_wait(command);
+	int status = child_wait(command->pid);
 	if (WIFEXITED(status))
 		die(EX_UNAVAILABLE, "%s: the proxy command ended with status %d before an answer to CONNECT %s",
 		    hop->at.text, WEXITSTATUS(status), to->text);
@@ -2697,7 +2696,7 @@ static int meeting_open(void)
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	const char *folder = getenv("TMPDIR");
 
-	children_prepare();
+	children_guard();
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	int length = snprintf(address.sun_path, sizeof address.sun_path, "%s/proxytunnel.XXXXXX",
 	                      folder && *folder ? folder : "/tmp");
@@ -2720,34 +2719,41 @@ static int meeting_open(void)
 	return fd;
 }
 
+static bool is_folder(const char *path)
+{
+	struct stat status;
+
+	return path && stat(path, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
 /* Starts openssl s_client on the socket at handlers.meeting, as strict as it gets unless -z says otherwise. */
 static pid_t tls_command(const struct authority *peer, int complaints, int *fd)
 {
-	/* -quiet, as -no_ign_eof would take the letters Q and R in the data for commands, and lose late data. */
-	const char *argv[24] = { "openssl", "s_client", "-quiet", "-brief", "-verify_quiet", "-unix", handlers.meeting };
 	unsigned char address[16];
 	bool is_name = address_parse(address, peer->host) == AF_UNSPEC;
-	struct stat status;
+	const struct {
+		bool wanted;
+		const char *option, *value;
+	} options[] = {
+		{ is_name && !opt.tls_nameless, "-servername", peer->host },
+		{ !is_name || opt.tls_nameless, "-noservername", NULL }, /* RFC 6066 3: no literal addresses */
+		{ !opt.tls_unverified, "-verify_return_error", NULL },
+		{ !opt.tls_unverified, is_name ? "-verify_hostname" : "-verify_ip", peer->host },
+		{ opt.tls_authorities, is_folder(opt.tls_authorities) ? "-CApath" : "-CAfile", opt.tls_authorities },
+		{ opt.tls_certificate, "-cert", opt.tls_certificate },
+		{ opt.tls_certificate, "-pass", "pass:" }, /* or it asks for a key's passphrase on stdin */
+		{ opt.tls_key, "-key", opt.tls_key },
+	};
+	/* -quiet, as -no_ign_eof would take the letters Q and R in the data for commands, and lose late data. */
+	const char *argv[24] = { "openssl", "s_client", "-quiet", "-brief", "-verify_quiet", "-unix", handlers.meeting };
 	int n = 7;
 
-	if (is_name && !opt.tls_nameless)
-		argv[n++] = "-servername", argv[n++] = peer->host;
-	else
-		argv[n++] = "-noservername"; /* RFC 6066 3: no literal addresses */
-	if (!opt.tls_unverified) {
-		argv[n++] = "-verify_return_error";
-		argv[n++] = is_name ? "-verify_hostname" : "-verify_ip", argv[n++] = peer->host;
+	for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+		if (options[i].wanted)
+			argv[n++] = options[i].option;
+		if (options[i].wanted && options[i].value)
+			argv[n++] = options[i].value;
 	}
-	if (opt.tls_authorities) {
-		argv[n++] = stat(opt.tls_authorities, &status) == 0 && S_ISDIR(status.st_mode) ? "-CApath" : "-CAfile";
-		argv[n++] = opt.tls_authorities;
-	}
-	if (opt.tls_certificate) {
-		argv[n++] = "-cert", argv[n++] = opt.tls_certificate;
-		argv[n++] = "-pass", argv[n++] = "pass:"; /* or it asks for a key's passphrase on stdin */
-	}
-	if (opt.tls_key)
-		argv[n++] = "-key", argv[n++] = opt.tls_key;
 	return command_start(argv, complaints, fd);
 }
 
@@ -2812,10 +2818,8 @@ static void tls_end(struct command *openssl)
 	if (!openssl->bridge)
 		return;
 	for (int i = 0; i < 2; i++) {
-		child_forget(ended[i]);
-		if (waitpid(ended[i], NULL, WNOHANG) != 0)
-			continue; /* it has ended already, and been waited for */
-		kill(ended[i], SIGKILL);
+		if (waitpid(ended[i], NULL, WNOHANG) == 0) /* else it has ended already, and been waited for */
+			kill(ended[i], SIGKILL);
 		child_wait(ended[i]);
 	}
 	close(openssl->complaints);
@@ -3465,7 +3469,7 @@ static int session_bind(const struct visit *visit, const struct ask *ask)
 
 	sigset_t all, before;
 
-	children_prepare();
+	children_guard();
 	if (getpid() % 64 == 0) /* now and then, whatever a client does, as it takes a while where there are many */
 		sessions_sweep();
 	sigfillset(&all);
@@ -5694,7 +5698,6 @@ static int child_outlast(pid_t child)
 	handlers.children[handlers.child_count++] = child;
 	children_guard();
 	int status = child_wait(child);
-	child_forget(child);
 	return status;
 }
 
@@ -6863,6 +6866,7 @@ int main(int argc, char **argv)
 
 	descriptors_ensure();
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	signal(SIGCHLD, SIG_DFL); /* a caller may ignore it, and then there is nothing to wait for */
 	options(argc, argv);
 	struct end near = near_open(), far;
