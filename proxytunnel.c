@@ -1885,7 +1885,7 @@ static int ntlm_end(struct hop *hop)
 		return 0;
 	close(hop->helper_fd);
 	kill(helper.pid, SIGTERM);
-	return command_wait(&helper);
+	return child_wait(helper.pid);
 }
 
 /* Says a line, in two parts, to a hop's ntlm_auth(1), and has the token of the answer in the hop's next request. */
