@@ -259,6 +259,8 @@ static size_t message_format(char *line, size_t size, const char *format, va_lis
 		memcpy(text + length - 3, "...", 3);
 	}
 	size_t end = start + escape(line + start, size - start, text, (size_t)length);
+	if (end + sizeof "\\xNN" > size)
+		memcpy(line + end - 3, "...", 3);
 	line[end++] = '\n';
 	return end;
 }
