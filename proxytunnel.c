@@ -5488,7 +5488,7 @@ static _Noreturn void tunnel_run(struct tunnel *tunnel, struct exchange *exchang
 	const struct sigaction noted = { .sa_handler = signal_noted };
 	sigset_t ended, waiting;
 
-	children_prepare();
+	children_guard();
 	signal(SIGINT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN); /* the end of the tunnel is told by its socket */
 	sigaction(SIGCHLD, &noted, NULL);
