@@ -6190,9 +6190,10 @@ static void line_of_socat(char *const *words)
 		return;
 	const char *set = proxy + strcspn(proxy, ","), *port = strstr(set, "proxyport="), *user = strstr(set, "proxyauth=");
 	const char *to = proxy + strcspn(proxy, *proxy == '[' ? "]" : ":,");
+
 	to += strcspn(to, ":,");
-	port = port ? port + strlen("proxyport=") : "8080";
-	user = user ? user + strlen("proxyauth=") : "";
+	port = port ? port + 10 : "8080";
+	user = user ? user + 10 : "";
 	die(EX_USAGE, "this is a line of socat; write: proxytunnel%s%.*s -p %.*s:%.*s%s%.*s %.*s", *listen ? " -a " : "",
 	    (int)strcspn(listen, ","), listen, (int)(to - proxy), proxy, (int)strcspn(port, ","), port,
 	    *user ? " -P " : "", (int)strcspn(user, ":,"), user, to < set ? (int)(set - to - 1) : 0, to + 1);
@@ -6253,7 +6254,7 @@ static const struct option {
 	void *to;			/* a flag, or the place of a text */
 } known_options[] = {
 	{ ACT, 0, NULL, "The route:", NULL },
-	{ ACT, 'p', "proxy=URL", "the proxy: [http[s]://][USER[:PASS]@]HOST[:PORT]\n(default: $https_proxy and the like)", NULL },
+	{ ACT, 'p', "proxy=URL", "[http[s]://][USER[:PASS]@]HOST[:PORT] ($https_proxy)", NULL },
 	{ ACT, 'r', "remproxy=URL", "a further proxy, reached through those before it", NULL },
 	{ ACT, 'd', "dest=HOST:PORT", "where the tunnel ends", NULL },
 	{ SET, 0, "proxy-command=CMD", "reach the first proxy over CMD's stdin and stdout", &opt.proxy_command },
@@ -6264,10 +6265,10 @@ static const struct option {
 	{ ACT, 0, NULL, "What proxies are told:", NULL },
 	{ ACT, 'P', "proxyauth=USER[:PASS]", "credentials for the proxy; asks for the password", NULL },
 	{ ACT, 'R', "remproxyauth=USER[:PASS]", "the same for the last -r", NULL },
-	{ ACT, 'F', "passfile=FILE", "read credentials from FILE: one line USER:PASS, or\nlines proxy_user =, proxy_passwd =, remproxy_...,\nrelay_...", NULL },
+	{ ACT, 'F', "passfile=FILE", "credentials: a line USER:PASS, or as in a wgetrc", NULL },
 	{ SET, 'N', "ntlm", "speak NTLM or Negotiate at once, by ntlm_auth(1)", &opt.ntlm },
 	{ SET, 't', "domain=DOMAIN", "the domain of the users for that", &opt.domain },
-	{ ACT, 'H', "header=LINE", "a further header for the proxy or relay named\nbefore it; behind -d, for the first", NULL },
+	{ ACT, 'H', "header=LINE", "a further header for the proxy named before it", NULL },
 	{ ACT, 'o', "host=VALUE", "another Host header for the first proxy", NULL },
 	{ ACT, 0, NULL, "TLS, by openssl(1):", NULL },
 	{ ACT, 'E', "encrypt-proxy", "to the first proxy, as https:// says", NULL },
@@ -6384,25 +6385,6 @@ static void allow_add(const char *pattern)
 	opt.allow[opt.allow_count++] = lower;
 }
 
-/* Adds a hop of -r, and returns it. */
-static struct hop *hop_add(char *url)
-{
-	struct hop *hop = &opt.hops[opt.hop_count++];
-
-	hop->url = url;
-	hop->remote = true;
-	return hop;
-}
-
-static struct hop *relay_set(char *url)
-{
-	static struct hop relay;
-
-	relay.url = url;
-	opt.relay = &relay;
-	return &relay;
-}
-
 /* The hop that an option is about: the last -r before it, or else the first behind it. */
 static struct hop *last_remote(void)
 {
@@ -6421,23 +6403,14 @@ static _Noreturn void help_print(void)
 	text_add(&help, "\nCarries stdin and stdout to HOST:PORT through an HTTP proxy that allows CONNECT,\n"
 	         "as in ssh_config: ProxyCommand proxytunnel -p proxy.corp:8080 %%h %%p\n\n");
 	for (const struct option *option = known_options; option < known_options + OPTIONS_KNOWN; option++) {
-		char letter[] = { '-', (char)option->letter, ',', '\0' }, names[64];
-		const char *line = option->said;
+		char names[64] = "", letter[] = { '-', (char)option->letter, ',', '\0' };
 
-		if (!line || option->kind == GONE)
+		if (!option->said || option->kind == GONE)
 			continue;
-		if (!option->name) {
-			text_add(&help, "%s\n", line);
-			continue;
-		}
-		int length = snprintf(names, sizeof names, "  %-3s --%s", isgraph(letter[1]) ? letter : "", option->name);
-		text_add(&help, "%s%s", names, length > 27 ? "\n" : "");
-		for (int column = length > 27 ? 0 : length; *line; column = 0) {
-			int width = (int)strcspn(line, "\n");
-
-			text_add(&help, "%*s%.*s\n", 28 - column, "", width, line);
-			line += width + (line[width] == '\n');
-		}
+		if (option->name)
+			snprintf(names, sizeof names, "  %-3s --%s%s", isgraph(letter[1]) ? letter : "", option->name,
+			         strlen(option->name) > 19 ? "\n" : "");
+		text_add(&help, strchr(names, '\n') ? "%s%28s%s\n" : option->name ? "%-28s%s%s\n" : "%s%s%s\n", names, "", option->said);
 	}
 	print_and_exit(usage, help.bytes);
 }
@@ -6445,9 +6418,11 @@ static _Noreturn void help_print(void)
 /* Does what an option says that is more than a flag or a text. */
 static void option_act(int letter, char *value, struct words *words)
 {
+	static struct hop relay;
+
 	switch (letter) {
 	case 'p': words->last = opt.hops; opt.hops[0].url = secret_url(value); break;
-	case 'r': words->last = hop_add(secret_url(value)); break;
+	case 'r': words->last = &opt.hops[opt.hop_count++]; *words->last = (struct hop){ .url = secret_url(value), .remote = true }; break;
 	case 'd': words->last = opt.hops; words->destination = value; break; /* the old proxytunnel's -H, mostly last, is for -p */
 	case 'P': opt.hops[0].credentials = credentials_split(secret_argument(value)); break;
 	case 'R': last_remote()->credentials = credentials_split(secret_argument(value)); break;
@@ -6463,7 +6438,7 @@ static void option_act(int letter, char *value, struct words *words)
 	case '6': opt.family = AF_INET6; break;
 	case 'w': opt.timeout = (unsigned)option_number("-w", value, 0, TIMEOUT_MAX); break;
 	case OPTION_MAX_CLIENTS: opt.clients_max = option_number("--max-clients", value, 1, CLIENTS_MAX); break;
-	case OPTION_RELAY: words->last = relay_set(secret_url(value)); break;
+	case OPTION_RELAY: relay.url = secret_url(value); words->last = opt.relay = &relay; break;
 	case OPTION_ALLOW: allow_add(value); break;
 	case OPTION_PROXY_TYPE:
 		if (strcasecmp(value, "http") != 0)
@@ -6476,74 +6451,65 @@ static void option_act(int letter, char *value, struct words *words)
 	}
 }
 
-/* The option of that letter, or else of that long name, which ends at length: never one that only begins so. */
-static const struct option *option_find(int letter, const char *name, size_t length)
+/* The option of that letter, or of that long name: never one that only begins so. */
+static const struct option *option_find(const char *name, size_t length)
 {
 	for (const struct option *option = known_options; option < known_options + OPTIONS_KNOWN; option++) {
 		const char *own = option->name ? option->name : "";
 
-		if (name ? strcspn(own, "=") == length && strncmp(own, name, length) == 0 : option->letter == letter)
+		if (length == 1 ? option->letter == (unsigned char)*name : strcspn(own, "=") == length && strncmp(own, name, length) == 0)
 			return option;
 	}
 	return NULL;
 }
 
-/* Takes an option as it is written, with its value if it takes one: attached, or else the next word. Returns whether it took that. */
-static bool option_take(const struct option *option, const char *written, char *attached, char *next, struct words *words)
+/* Takes an option, with its value if it takes one: attached, or else the next word. Returns in how many words that was, or 0. */
+static int option_take(const char *name, size_t length, char *attached, char *next, struct words *words)
 {
+	const struct option *option = option_find(name, length);
 	bool takes_value = option && option->name && strchr(option->name, '=');
-	char *value = attached ? attached : next;
-	size_t length = strlen(words->idle);
+	char *value = attached ? attached : next, written[32];
+	size_t idle = strlen(words->idle);
 
+	snprintf(written, sizeof written, "%s%.*s", length > 1 ? "--" : "-", (int)length, name);
 	if (!option)
 		die(EX_USAGE, "%s: no such option (-h lists them)", written);
 	if (option->kind == GONE)
 		die(EX_USAGE, "%s: %s", written, option->said);
-	if (takes_value && !value)
-		die(EX_USAGE, "%s: needs a value", written);
-	if (!takes_value && attached)
-		die(EX_USAGE, "%s: takes no value", written);
+	if (takes_value ? !value : attached && length > 1)
+		die(EX_USAGE, takes_value ? "%s: needs a value" : "%s: takes no value", written);
 	if (option->kind == ACT)
 		option_act(option->letter, value, words);
 	else if (option->kind == IDLE)
-		snprintf(words->idle + length, sizeof words->idle - length, "%s ", written);
+		snprintf(words->idle + idle, sizeof words->idle - idle, "%s ", written);
 	else if (takes_value)
 		*(const char **)option->to = value;
 	else
 		*(bool *)option->to = true;
-	return takes_value && !attached;
+	return takes_value ? attached ? 1 : 2 : 0;
 }
 
 /* Takes the options out of the words, so that the operands are left; returns how many. */
 static int words_take(char **word, struct words *words)
 {
-	char **operand = word, **first = word, written[32];
-	bool over = false;
+	char **operand = word, **first = word;
 
-	for (; *word; word++) {
+	for (; *word && strcmp(*word, "--") != 0; word++) {
 		char *name = *word + 1;
+		size_t length = strcspn(name, "=");
+		int taken = 0;
 
-		if (over || **word != '-' || !*name) {
+		if (**word != '-' || !*name)
 			*operand++ = *word;
-		} else if (strcmp(name, "-") == 0) {
-			over = true;
-		} else if (*name == '-') {
-			size_t length = strcspn(++name, "=");
-
-			snprintf(written, sizeof written, "--%.*s", (int)length, name);
-			word += option_take(option_find(0, name, length), written, name[length] ? name + length + 1 : NULL, word[1], words);
-		} else {
-			for (const struct option *option; *name; name++) {
-				option = option_find((unsigned char)*name, NULL, 0);
-				snprintf(written, sizeof written, "-%c", *name);
-				if (option && option->name && strchr(option->name, '=')) {
-					word += option_take(option, written, name[1] ? name + 1 : NULL, word[1], words);
-					break;
-				}
-				option_take(option, written, NULL, NULL, words);
-			}
-		}
+		else if (*name == '-')
+			taken = option_take(name + 1, length - 1, name[length] ? name + length + 1 : NULL, word[1], words);
+		else
+			for (; *name && taken == 0; name++)
+				taken = option_take(name, 1, name[1] ? name + 1 : NULL, word[1], words);
+		word += taken == 2;
 	}
+	for (word += *word != NULL; *word; word++)
+		*operand++ = *word;
 	return (int)(operand - first);
 }
 
@@ -6674,33 +6640,26 @@ static void hops_complete(void)
 	}
 }
 
-/* Where credentials come from beside -P, -R and the URLs: variables, for the first proxy, the last -r and the relay. */
-static const struct {
-	const char *user, *password;
-} credential_variables[] = { { "PROXYUSER", "PROXYPASS" }, { "REMPROXYUSER", "REMPROXYPASS" }, { "RELAYUSER", "RELAYPASS" } };
+/* Variables for the credentials of the first proxy, the last -r and the relay. */
+static const char *const credential_variables[][2] = {
+	{ "PROXYUSER", "PROXYPASS" }, { "REMPROXYUSER", "REMPROXYPASS" }, { "RELAYUSER", "RELAYPASS" },
+};
 
-/* Children are not to find passwords in the environment. */
-static void environment_forget(void)
+/* Takes the credentials out of the environment, as children are not to find passwords there. */
+static void environment_take(struct credentials found[3])
 {
-	for (int i = 0; i < PROXY_VARIABLES; i++) {
-		const char *url = getenv(proxy_variables[i]);
+	for (int i = 0; i < 3; i++) {
+		const char *user = getenv(credential_variables[i][0]), *password = getenv(credential_variables[i][1]);
 
-		if (url && strchr(url, '@'))
-			unsetenv(proxy_variables[i]);
+		found[i] = (struct credentials){ .user = user ? copy(user) : NULL };
+		credentials_check(&found[i], credential_variables[i][0]);
+		found[i].password = password ? copy(password) : NULL;
+		credentials_check(&found[i], credential_variables[i][1]);
+		unsetenv(credential_variables[i][1]);
 	}
-	for (int i = 0; i < 3; i++)
-		unsetenv(credential_variables[i].password);
-}
-
-/* The credentials that two variables hold, checked. */
-static struct credentials environment_credentials(const char *user_name, const char *password_name)
-{
-	const char *user = getenv(user_name), *password = getenv(password_name);
-	struct credentials found = { user ? copy(user) : NULL, password ? copy(password) : NULL };
-
-	credentials_check(&(struct credentials){ .user = found.user }, user_name);
-	credentials_check(&(struct credentials){ .password = found.password }, password_name);
-	return found;
+	for (int i = 0; i < PROXY_VARIABLES; i++)
+		if (getenv(proxy_variables[i]) && strchr(getenv(proxy_variables[i]), '@'))
+			unsetenv(proxy_variables[i]);
 }
 
 /* Gathers what is known of a hop's credentials behind those of the command line, and asks for a password that lacks. */
@@ -6731,16 +6690,14 @@ static void credentials_complete(const char *path)
 		    "or relay_user = and relay_passwd =", path);
 	if (file.single && opt.relay)
 		in_file[2] = in_file[0];
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < 3; i++)
 		credentials_check(&in_file[i], path);
-		environment[i] = environment_credentials(credential_variables[i].user, credential_variables[i].password);
-	}
-	environment_forget();
+	environment_take(environment);
 	for (size_t i = 0; i < opt.hop_count; i++) {
-		struct hop *hop = &opt.hops[i];
-		bool between = hop->remote && i < opt.hop_count - 1;
+		int source = opt.hops[i].remote;
+		bool between = source && i < opt.hop_count - 1;
 
-		credentials_gather(hop, between ? &none : &in_file[hop->remote], between ? &none : &environment[hop->remote]);
+		credentials_gather(&opt.hops[i], between ? &none : &in_file[source], between ? &none : &environment[source]);
 	}
 	if (opt.relay)
 		credentials_gather(opt.relay, &in_file[2], &environment[2]);
@@ -6771,21 +6728,27 @@ static char *accounts_read(const char *path)
 /* What does not go together, or not here. */
 static void options_check(void)
 {
-	if (opt.listen && opt.inetd)
-		die(EX_USAGE, "-a and -i: there is one near end");
-	if (opt.fdpass && (opt.listen || opt.inetd))
-		die(EX_USAGE, "--fdpass and -%c: there is one near end", opt.listen ? 'a' : 'i');
-	if (opt.fdpass && !fdpass_possible())
-		die(EX_USAGE, "--fdpass: standard output is no Unix socket (for ssh: ProxyUseFdpass yes)");
-	if (opt.inetd && fd_type(STDIN_FILENO) != S_IFSOCK)
-		die(EX_USAGE, "-i: standard input is no socket");
-	if (opt.hop_count == 1 && (opt.hops[1].credentials.user || opt.hops[1].tls))
-		die(EX_USAGE, "%s: there is no -r", opt.hops[1].tls ? "-X" : "-R");
-	if (opt.tls_key && !opt.tls_certificate)
-		die(EX_USAGE, "-k %s: there is no certificate, -c, for this key", opt.tls_key);
-	if (opt.hops[0].host && has_control(opt.hops[0].host))
-		die(EX_USAGE, "-o %s: a control character", opt.hops[0].host);
+	const struct hop *first = opt.hops, *second = opt.hops + 1;
 	const char *const files[] = { opt.tls_authorities, opt.tls_certificate, opt.tls_key };
+	const struct {
+		bool wrong;
+		const char *why;
+	} rules[] = {
+		{ opt.listen && opt.inetd, "-a and -i: there is one near end" },
+		{ opt.fdpass && opt.listen, "--fdpass and -a: there is one near end" },
+		{ opt.fdpass && opt.inetd, "--fdpass and -i: there is one near end" },
+		{ opt.fdpass && !fdpass_possible(), "--fdpass: standard output is no Unix socket (for ssh: ProxyUseFdpass yes)" },
+		{ opt.inetd && fd_type(STDIN_FILENO) != S_IFSOCK, "-i: standard input is no socket" },
+		{ opt.hop_count == 1 && second->tls, "-X: there is no -r" },
+		{ opt.hop_count == 1 && second->credentials.user, "-R: there is no -r" },
+		{ opt.tls_key && !opt.tls_certificate, "-k: there is no certificate, -c, for this key" },
+		{ first->host && has_control(first->host), "-o: a control character" },
+		{ !opt.serve && (opt.allow_count > 0 || opt.tls_only), "--allow and --tls-only: only for --serve" },
+	};
+
+	for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+		if (rules[i].wrong)
+			die(EX_USAGE, "%s", rules[i].why);
 	for (int i = 0; i < 3; i++)
 		if (files[i] && access(files[i], R_OK) == -1)
 			die(EX_NOINPUT, "-%c %s: %s", "Cck"[i], files[i], strerror(errno));
@@ -6794,11 +6757,8 @@ static void options_check(void)
 /* What a server needs, and what it has no use for. */
 static void serve_check(const struct words *words, int operand_count)
 {
-	if (!opt.serve && (opt.allow_count > 0 || opt.tls_only))
-		die(EX_USAGE, "--allow and --tls-only: only for --serve");
-	if (!opt.serve)
-		return;
 	const struct hop *first = opt.hops;
+
 	if (operand_count > 0 || words->destination || first->url || opt.hop_count > 1 || opt.proxy_command || opt.fdpass ||
 	    opt.relay || first->credentials.user || first->headers || first->host || first->tls || opt.destination_tls ||
 	    opt.tls_authorities || opt.tls_certificate || opt.tls_unverified || opt.ntlm || opt.domain)
@@ -6819,22 +6779,23 @@ static void options(int argc, char **argv)
 	struct words words = { .last = NULL };
 	const char *wrong;
 
-	opt.hops = calloc((size_t)argc + 1, sizeof *opt.hops);
+	opt.hops = calloc((size_t)argc + 2, sizeof *opt.hops);
 	opt.allow = calloc((size_t)argc + 1, sizeof *opt.allow);
 	if (!opt.hops || !opt.allow)
 		die(EX_OSERR, "out of memory");
 	opt.hop_count = 1;
 	words.last = opt.hops;
-	argv++;
+	argv += argc > 0;
 	lines_check(argc - 1, argv);
 	int count = words_take(argv, &words);
 	if (*words.idle)
 		note("%s(of the old proxytunnel): without an effect here", words.idle);
 
 	options_check();
-	serve_check(&words, count);
-	if (opt.serve)
+	if (opt.serve) {
+		serve_check(&words, count);
 		return;
+	}
 	operands(count, argv, &words);
 	if (words.destination && (wrong = authority_parse(&opt.destination, words.destination, NULL)))
 		die(EX_USAGE, "%s: %s", words.destination, wrong);
