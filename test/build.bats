@@ -142,3 +142,8 @@ copy_project() {
 		[ "$status" -eq 1 ]
 	done
 }
+
+@test "the first page has under 110 lines, none over 100 columns" {
+	[ "$(wc -l <"$ROOT/README")" -lt 110 ]
+	[ "$(wc -L <"$ROOT/README")" -le 100 ]
+}
