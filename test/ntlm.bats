@@ -31,6 +31,9 @@ setup_file() {
 	certificates_make
 	start_stunnel localhost "$SQUID_ntlm"
 	export STUNNEL=$PORT
+	start_proxytunnel --allow "127.0.0.1:$SSHD"
+	start_stunnel localhost "$PORT"
+	export TLS_RELAY=$PORT
 	start_cntlm "$SQUID_ntlm" CORP bob:secret
 	export CNTLM=$PORT
 	export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
@@ -174,6 +177,12 @@ real() {
 
 @test "cntlm as the first hop still works" {
 	ssh_and_git "$LOG_ntlm" 'CORP\\bob' -p "127.0.0.1:$CNTLM"
+}
+
+@test "a relay by https is reached through it by CONNECT, over and over" {
+	printf 'proxy_user = CORP\\bob\nproxy_passwd = secret\n' >passfile
+	chmod 600 passfile
+	ssh_runs -p "127.0.0.1:$SQUID_ntlm" -F "$DIR/passfile" --relay "https://127.0.0.1:$TLS_RELAY" -C "$TLS_DIR/ca.crt"
 }
 
 @test "a relay by http through a proxy that offers only NTLM: cntlm or px are needed, which is said: 77" {
