@@ -130,7 +130,7 @@ copy_project() {
 	[ ! -e proxytunnel ]
 }
 
-@test "both pages of the manual are clean mdoc" {
+@test "both pages of the manual are clean mdoc, and no longer than they may be" {
 	local page
 
 	for page in proxytunnel.1 proxytunnel-relay.7; do
@@ -141,6 +141,8 @@ copy_project() {
 		echo "$output"
 		[ "$status" -eq 1 ]
 	done
+	[ "$(wc -l <"$ROOT/man/proxytunnel.1")" -le 900 ]
+	[ "$(wc -l <"$ROOT/man/proxytunnel-relay.7")" -le 400 ]
 }
 
 @test "the first page has under 110 lines, none over 100 columns" {
