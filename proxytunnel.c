@@ -1181,11 +1181,27 @@ static int net_dial(struct addrinfo *addresses)
 	return fd;
 }
 
-/* A connected socket to a host, or the end of the program. */
+/* The address that answered last, which children of this process inherit; its size is 0 if there is none. */
+static struct {
+	struct sockaddr_storage address;
+	socklen_t size;
+} net_known;
+
+/*
+ * A connected socket to a host, which is the same each time, or the end of the program. The address that answered last is
+ * tried first, without asking the name service again.
+ */
 static int net_reach(const struct authority *to)
 {
-	struct addrinfo *addresses;
+	struct addrinfo *addresses, known = {
+		.ai_family = net_known.address.ss_family,
+		.ai_addr = (struct sockaddr *)&net_known.address,
+		.ai_addrlen = net_known.size,
+	};
+	int fd = -1;
 
+	if (net_known.size > 0 && (fd = net_dial(&known)) != -1)
+		return fd;
 	deadline_stage("%s: its name did not resolve within %u s (-w)", to->text, opt.timeout);
 	int code = net_resolve(to, &addresses);
 	if (code != 0)
@@ -1193,9 +1209,12 @@ static int net_reach(const struct authority *to)
 		    to->text, to->host, code == EAI_SYSTEM ? strerror(errno) : gai_strerror(code));
 
 	deadline_stage("%s: no connection within %u s (-w)", to->text, opt.timeout);
-	int fd = net_dial(addresses);
+	fd = net_dial(addresses);
 	if (fd == -1)
 		die(is_shortage(errno) ? EX_OSERR : EX_UNAVAILABLE, "%s: cannot connect: %s", to->text, strerror(errno));
+	net_known.size = sizeof net_known.address;
+	if (getpeername(fd, (struct sockaddr *)&net_known.address, &net_known.size) == -1)
+		net_known.size = 0;
 	return fd;
 }
 
@@ -4540,16 +4559,10 @@ static void privileges_drop(void)
 
 /* --- route: a stream to where the tunnel, or its requests, go: route_open ------------------------------- */
 
-/* Where the route ends: at the destination, or at the relay that leads there. */
-static const struct authority *route_end(void)
-{
-	return opt.relay ? &opt.relay->at : &opt.destination;
-}
-
-/* The authorities along the route, from 0: the hops, and behind them its end. */
+/* The authorities along the route, from 0: the hops, and behind them the destination, or the relay that leads there. */
 static const struct authority *route_point(size_t i)
 {
-	return i < opt.hop_count ? &opt.hops[i].at : route_end();
+	return i < opt.hop_count ? &opt.hops[i].at : opt.relay ? &opt.relay->at : &opt.destination;
 }
 
 /* How many hops are asked to CONNECT: the last one before a relay gets ordinary requests, unless the relay speaks TLS. */
@@ -4600,12 +4613,6 @@ static int hops_pass(int fd)
 	return fd;
 }
 
-/* Whether a new connection for requests takes nothing but TCP. */
-static bool route_is_plain(void)
-{
-	return route_tunnels() == 0 && !opt.proxy_command && !(opt.hop_count > 0 ? opt.hops[0].tls : opt.relay->tls);
-}
-
 /* A socket at the first byte of a stream to the end of the route, or to the hop that gets a relay's requests; and the openssl right behind it, if any. */
 static int route_open(struct command *openssl)
 {
@@ -4641,14 +4648,12 @@ static int route_open(struct command *openssl)
 struct carrier {
 	const char *method;		/* of its requests */
 	pid_t child;			/* 0: none. This and the next two are the parent's */
-	double failing;			/* since when no try has done any good; 0: the last did */
-	double delay;			/* s, before it begins */
+	double failing;			/* since when no try has done any good */
+	double delay;			/* s, before it begins; 0: none has failed yet */
 	bool heard;			/* the relay has answered it */
-	bool useful;			/* and it has done so much that a failure of it is no sign of a fault */
+	bool useful;			/* and it has done so much that its failure is no sign of a fault */
 	atomic_bool is_moving;		/* bytes are on their way from or to the tunnel, and not yet counted */
 	bool closes;			/* connections have been found closed when they were used again */
-	struct sockaddr_storage known;	/* where its last connection led, if the route is plain */
-	socklen_t known_size;		/* 0: it is not known */
 	char words[WORDS_SIZE];		/* its last */
 };
 
@@ -4665,7 +4670,8 @@ struct tunnel {
 	uint64_t reached;		/* and how far */
 	char broken[WORDS_SIZE];	/* why the tunnel is over; empty: it is not */
 	/* The sender's. */
-	struct ring up;			/* what is not acknowledged */
+	uint64_t up;			/* the first upstream offset that is not acknowledged; its byte is at start, */
+	size_t start, stop;		/* and behind it what has come since */
 	bool up_ended;			/* the end of the tunnel's bytes has been read, */
 	atomic_bool up_done;		/* and is acknowledged, or nobody takes more: */
 	char refused[WORDS_SIZE];	/* the relay says why; empty: the target takes bytes */
@@ -4681,15 +4687,31 @@ struct tunnel {
 	bool by_stream;			/* streams have been seen to pass, */
 	bool is_late;			/* but the last brought nothing in time */
 	long poll_time;			/* s */
-	char up_bytes[CLIENT_UP_SIZE];	/* of the ring */
+	char bytes[CLIENT_UP_SIZE];	/* upstream; no page is touched before it is needed */
 };
+
+static size_t upstream_held(const struct tunnel *tunnel)
+{
+	return tunnel->stop - tunnel->start;
+}
+
+static bool upstream_has_room(const struct tunnel *tunnel)
+{
+	return upstream_held(tunnel) < sizeof tunnel->bytes;
+}
 
 /* Receives what the tunnel brings, as far as there is room; false if that is nothing. */
 static bool upstream_receive(struct tunnel *tunnel)
 {
 	atomic_store(&tunnel->sender.is_moving, true);
-	ssize_t got = ring_receive(&tunnel->up, tunnel->fd, SIZE_MAX);
+	if (tunnel->start > 0 && (tunnel->start == tunnel->stop || tunnel->stop == sizeof tunnel->bytes)) {
+		memmove(tunnel->bytes, tunnel->bytes + tunnel->start, upstream_held(tunnel));
+		tunnel->stop = upstream_held(tunnel);
+		tunnel->start = 0;
+	}
+	ssize_t got = recv(tunnel->fd, tunnel->bytes + tunnel->stop, sizeof tunnel->bytes - tunnel->stop, MSG_DONTWAIT);
 	int error = errno;
+	tunnel->stop += got > 0 ? (size_t)got : 0;
 	atomic_store(&tunnel->sender.is_moving, false);
 
 	errno = error;
@@ -4711,24 +4733,22 @@ static void downstream_send(struct tunnel *tunnel, const char *bytes, size_t len
 		atomic_store(&tunnel->receiver.is_moving, false);
 
 		errno = error;
-		if (is_nothing(sent)) {
+		if (sent > 0)
+			bytes += sent, length -= (size_t)sent;
+		else if (is_nothing(sent))
 			fd_wait(tunnel->fd, POLLOUT);
-			continue;
-		}
-		if (sent == -1 && (error == EPIPE || error == ECONNRESET))
+		else if (error == EPIPE || error == ECONNRESET)
 			exit(EX_OK); /* the caller has left */
-		if (sent == -1)
+		else
 			die(EX_IOERR, "cannot write to the tunnel: %s", strerror(error));
-		bytes += sent;
-		length -= (size_t)sent;
 	}
 }
 
 /* --- exchange: a request to the relay, and its answer: exchange_run, exchange_take ---------------------- */
 
 struct exchange {
-	struct tunnel *upstream;	/* whose bytes are received while it waits; NULL: nobody's */
 	struct carrier *carrier;	/* whose connection it is; NULL: that of a program whose session does not stand yet */
+	struct tunnel *upstream;	/* the sender's, whose bytes it receives while it waits; NULL: it is no sender's */
 	const char *method;
 	int fd;				/* the connection; -1: none */
 	bool is_used;			/* it has served a request before */
@@ -4739,7 +4759,8 @@ struct exchange {
 	struct text request;
 	struct head answer;
 	int status;
-	bool is_marked;			/* by the relay */
+	char reason[REASON_SHOWN + 1];	/* the status line, from the status on */
+	bool is_marked;			/* the answer is the relay's */
 	bool is_chunked, has_chunk;	/* the first chunk has come */
 	uint64_t left;			/* bytes of its body, or of the chunk, that are still to come */
 	bool is_whole;			/* the body has been read to its end */
@@ -4774,65 +4795,68 @@ static short exchange_wait(struct exchange *exchange, short events)
 	struct tunnel *up = exchange->upstream;
 
 	while (true) {
-		bool takes = up && !up->up_ended && ring_room(&up->up) > 0;
+		bool takes = up && !up->up_ended && upstream_has_room(up);
 		struct pollfd set[] = { { .fd = exchange->fd, .events = events }, { .fd = takes ? up->fd : -1, .events = POLLIN } };
 		int ready = poll(set, 2, milliseconds_until(exchange->moved + exchange->patience));
 
+		if (ready > 0 && set[1].revents)
+			upstream_receive(up);
+		if (ready > 0 && set[0].revents)
+			return set[0].revents;
 		if (ready == 0) {
 			exchange->is_silent = true;
 			exchange_fail(exchange, "no answer in %.0f s", exchange->patience);
 			return 0;
 		}
-		if (ready > 0 && set[1].revents)
-			upstream_receive(up);
-		if (ready > 0 && set[0].revents)
-			return set[0].revents;
 	}
 }
 
-/* Sends the request, and the bytes of a ring between two offsets behind it. An answer may come before all is sent. */
-static bool exchange_send(struct exchange *exchange, const struct ring *ring, uint64_t from, uint64_t to)
+/* Sends the request, and so many upstream bytes behind it. An answer may come before all is sent. */
+static bool exchange_send(struct exchange *exchange, size_t body)
 {
 	const struct text *request = &exchange->request;
-	size_t start = 0;
+	size_t sent = 0, all = request->length + body;
+	short ready = 0;
 
 	head_note(">", request->bytes);
-	while (start < request->length || from < to) {
-		size_t text = request->length - start;
-		ssize_t sent = ring_send(ring, exchange->fd, request->bytes + start, text, from, to);
+	exchange->may_keep = true;
+	while (sent < all) {
+		size_t text = sent < request->length ? request->length - sent : 0, behind = sent + text - request->length;
+		struct iovec pieces[] = {
+			{ .iov_base = (char *)request->bytes + sent, .iov_len = text },
+			{ .iov_base = body > 0 ? exchange->upstream->bytes + exchange->upstream->start + behind : NULL, .iov_len = body - behind },
+		};
+		struct msghdr message = { .msg_iov = pieces + (text == 0), .msg_iovlen = text > 0 && body > 0 ? 2 : 1 };
+		ssize_t part = sendmsg(exchange->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 
-		exchange->may_keep = false;
-		if (is_nothing(sent)) {
-			short ready = exchange_wait(exchange, POLLIN | POLLOUT);
-
-			if (ready & ~POLLOUT)
-				return true;
-			if (!ready)
-				return false;
-			continue;
-		}
-		if (sent == -1 && (errno == EPIPE || errno == ECONNRESET))
-			return true; /* there may be an answer that says why */
-		if (sent == -1)
+		if (part > 0) {
+			exchange->moved = seconds_now();
+			sent += (size_t)part;
+		} else if (!is_nothing(part) && errno != EPIPE && errno != ECONNRESET) {
 			return exchange_fail(exchange, "cannot send: %s", strerror(errno));
-		exchange->moved = seconds_now();
-		text = (size_t)sent < text ? (size_t)sent : text;
-		start += text;
-		from += (uint64_t)sent - text;
+		} else if (!is_nothing(part) || (ready = exchange_wait(exchange, POLLIN | POLLOUT)) & ~POLLOUT) {
+			exchange->may_keep = false;
+			return true; /* there may be an answer that says why */
+		} else if (!ready) {
+			return false;
+		}
 	}
-	return exchange->may_keep = true;
+	return true;
 }
 
-/* Sees how the body of the answer comes (RFC 9112 6.3), and whether the connection stays. */
+/* Sees whose the answer is, how its body comes (RFC 9112 6.3), and whether the connection stays. */
 static void exchange_read_fields(struct exchange *exchange)
 {
 	const char *fields = exchange->answer.bytes + exchange->answer.start, *value;
-	int length, status = exchange->status;
+	const char *reason = fields + strlen("HTTP/1.x ");
+	bool has_body = exchange->status != 204 && exchange->status != 304;
+	int length = (int)strcspn(reason, "\r\n");
 
+	snprintf(exchange->reason, sizeof exchange->reason, "%.*s", length, reason);
 	exchange->is_marked = field_lists(fields, "Tunnel-Relay", "1");
-	exchange->is_chunked = status != 204 && status != 304 && field_lists(fields, "Transfer-Encoding", "chunked");
+	exchange->is_chunked = has_body && field_lists(fields, "Transfer-Encoding", "chunked");
 	exchange->left = 0;
-	if (status != 204 && status != 304 && !exchange->is_chunked &&
+	if (has_body && !exchange->is_chunked &&
 	    (field_count(fields, "Content-Length", &value, &length) != 1 || !offset_parse(&exchange->left, value, (size_t)length)))
 		exchange->left = UINT64_MAX; /* up to the end of the connection */
 	exchange->may_keep &= fields[7] == '1' && !field_lists(fields, "Connection", "close");
@@ -4859,10 +4883,8 @@ static bool exchange_read_head(struct exchange *exchange)
 		}
 	} while (result == HEAD_MORE);
 
-	if (result == HEAD_NONE)
-		return exchange_fail(exchange, "the connection was closed without an answer");
-	if (result == HEAD_CUT)
-		return exchange_fail(exchange, "the connection was closed within an answer");
+	if (result == HEAD_NONE || result == HEAD_CUT)
+		return exchange_fail(exchange, "the connection was closed %s an answer", result == HEAD_NONE ? "without" : "within");
 	if (result == HEAD_FAILED)
 		return exchange_fail(exchange, "no answer: %s", strerror(errno));
 	if (exchange->status == -1)
@@ -4899,19 +4921,18 @@ static int exchange_byte(struct exchange *exchange)
 /* Reads what stands before a chunk: the line end behind the last one, its size, and extensions that mean nothing (RFC 9112 7.1). */
 static bool chunk_begin(struct exchange *exchange)
 {
-	int byte = exchange_byte(exchange), digits = 0;
+	int byte = exchange_byte(exchange), digits = 0, value;
 
-	if (exchange->has_chunk && byte == '\r')
-		byte = exchange_byte(exchange);
-	if (exchange->has_chunk && byte != '\n')
-		return false;
-	if (exchange->has_chunk)
-		byte = exchange_byte(exchange);
-	exchange->has_chunk = true;
-	for (int value; byte != -1 && (value = hex_value((char)byte)) != -1; byte = exchange_byte(exchange), digits++) {
-		if (exchange->left >> 56 != 0)
+	if (exchange->has_chunk) {
+		byte = byte == '\r' ? exchange_byte(exchange) : byte;
+		if (byte != '\n')
 			return false;
+		byte = exchange_byte(exchange);
+	}
+	exchange->has_chunk = true;
+	for (; byte != -1 && (value = hex_value((char)byte)) != -1 && exchange->left >> 56 == 0; digits++) {
 		exchange->left = exchange->left << 4 | (uint64_t)value;
+		byte = exchange_byte(exchange);
 	}
 	if (digits == 0 || byte == -1 || !memchr("\r\n; \t", byte, 5))
 		return false;
@@ -4926,12 +4947,9 @@ static bool chunks_end(struct exchange *exchange)
 	bool is_empty = true;
 	int byte;
 
-	while ((byte = exchange_byte(exchange)) != -1) {
-		if (byte == '\n' && is_empty)
-			return true;
+	while ((byte = exchange_byte(exchange)) != -1 && !(byte == '\n' && is_empty))
 		is_empty = byte == '\n' || (byte == '\r' && is_empty);
-	}
-	return false;
+	return byte != -1;
 }
 
 /*
@@ -4940,10 +4958,9 @@ static bool chunks_end(struct exchange *exchange)
  */
 static ssize_t exchange_take(struct exchange *exchange, size_t most, const char **bytes)
 {
-	if (exchange->left == 0 && exchange->is_chunked && !exchange->is_whole && !chunk_begin(exchange))
+	if (exchange->left == 0 && exchange->is_chunked && !exchange->is_whole &&
+	    (!chunk_begin(exchange) || (exchange->left == 0 && !chunks_end(exchange))))
 		return exchange_fail(exchange, "an answer that is not as it must be") - 1;
-	if (exchange->left == 0 && exchange->is_chunked && !exchange->is_whole && !chunks_end(exchange))
-		return -1;
 	if (exchange->left == 0) {
 		exchange->is_whole = true;
 		return 0;
@@ -4969,88 +4986,45 @@ static bool exchange_read_number(struct exchange *exchange, uint64_t *number)
 	ssize_t got;
 
 	*exchange->failed = '\0';
-	while ((got = exchange_take(exchange, sizeof text, &bytes)) > 0) {
-		if ((size_t)got > sizeof text - length)
-			return false;
+	while ((got = exchange_take(exchange, sizeof text, &bytes)) > 0 && (size_t)got <= sizeof text - length) {
 		memcpy(text + length, bytes, (size_t)got);
 		length += (size_t)got;
 	}
 	return got == 0 && offset_parse(number, text, length);
 }
 
-/* The reason in the status line of the answer, and its length. */
-static const char *exchange_reason(const struct exchange *exchange, int *length)
-{
-	const char *reason = exchange->answer.bytes + exchange->answer.start + strlen("HTTP/1.x ");
-
-	*length = (int)strcspn(reason, "\r\n");
-	*length = *length < REASON_SHOWN ? *length : REASON_SHOWN;
-	return reason;
-}
-
-/* A connection to where the carrier's last one led, or else one made with all that the route takes. */
-static int exchange_dial(struct carrier *carrier)
-{
-	struct addrinfo known = {
-		.ai_family = carrier->known.ss_family,
-		.ai_socktype = SOCK_STREAM,
-		.ai_addr = (struct sockaddr *)&carrier->known,
-		.ai_addrlen = carrier->known_size,
-	};
-	struct command openssl;
-	int fd = -1;
-
-	opt.timeout = opt.timeout == 0 || opt.timeout > SILENCE ? SILENCE : opt.timeout;
-	deadline_stage("no connection in %u s", opt.timeout);
-	deadline_start();
-	if (carrier->known_size > 0 && (carrier->heard || carrier->delay == 0))
-		fd = net_dial(&known);
-	if (fd == -1)
-		fd = route_open(&openssl);
-	alarm(0);
-	return fd;
-}
-
-/* Notes where a connection leads, for the next one. */
-static void carrier_learn(struct carrier *carrier, int fd)
-{
-	carrier->known_size = sizeof carrier->known;
-	if (!route_is_plain() || getpeername(fd, (struct sockaddr *)&carrier->known, &carrier->known_size) == -1)
-		carrier->known_size = 0;
-}
-
 /* Has a connection for the next request: the last one, if it may serve again and did not idle for long, or a new one. */
 static void exchange_connect(struct exchange *exchange)
 {
-	struct carrier *carrier = exchange->carrier;
 	struct pollfd polled = { .fd = exchange->fd, .events = POLLIN };
-	double now = seconds_now();
+	struct command openssl;
 
 	exchange->is_silent = false;
-	exchange->is_used = exchange->fd != -1 && exchange->may_keep && exchange->is_whole && exchange->start == exchange->stop && !carrier->closes &&
-	                    now - exchange->moved < KEEP_TIME && poll(&polled, 1, 0) == 0;
+	exchange->is_used = exchange->fd != -1 && exchange->may_keep && exchange->is_whole && exchange->start == exchange->stop &&
+	                    !exchange->carrier->closes && seconds_now() - exchange->moved < KEEP_TIME && poll(&polled, 1, 0) == 0;
 	if (!exchange->is_used) {
 		exchange_close(exchange);
-		exchange->fd = exchange_dial(carrier);
-		carrier_learn(carrier, exchange->fd);
-		now = seconds_now();
+		opt.timeout = opt.timeout == 0 || opt.timeout > SILENCE ? SILENCE : opt.timeout;
+		deadline_start();
+		exchange->fd = route_open(&openssl);
+		alarm(0);
 	}
-	exchange->moved = now;
+	exchange->moved = seconds_now();
 }
 
 /*
- * Sends the request, with the bytes of a ring between two offsets behind it, and reads the head of the answer; false, with
- * exchange->failed, if there is none. A connection that has served before may have been closed meanwhile, as tinyproxy
- * does without saying so: then on a new one.
+ * Sends the request, with so many upstream bytes behind it, and reads the head of the answer; false, with
+ * exchange->failed, if there is none. A connection that has served before may have been closed meanwhile, as tinyproxy does
+ * without saying so: then on a new one.
  */
-static bool exchange_run(struct exchange *exchange, const struct ring *ring, uint64_t from, uint64_t to)
+static bool exchange_run(struct exchange *exchange, size_t body)
 {
 	while (true) {
 		exchange_connect(exchange);
-		bool is_answered = exchange_send(exchange, ring, from, to) && exchange_read_head(exchange);
-
-		if (is_answered || !exchange->is_used || exchange->is_silent || exchange->answer.length > 0)
-			return is_answered;
+		if (exchange_send(exchange, body) && exchange_read_head(exchange))
+			return true;
+		if (exchange->is_silent || !exchange->is_used || exchange->answer.length > 0)
+			return false;
 		exchange->carrier->closes = true;
 	}
 }
@@ -5093,65 +5067,51 @@ static void request_compose(const struct tunnel *tunnel, struct exchange *exchan
 	text_add(request, "\r\n");
 }
 
-/* Ends the process for good if the answer says that the tunnel cannot go on. */
-static void answer_final(const struct exchange *exchange)
-{
-	int status = exchange->status, length;
-	const char *reason = exchange_reason(exchange, &length);
-
-	if (exchange->is_marked && (status == 401 || status == 403 || status == 410 || status == 416 || status == 422))
-		die(EX_IOERR, "the relay answered %s with %.*s", exchange->method, length, reason);
-	if (!exchange->is_marked && status == 407)
-		die(EX_IOERR, "%s refused on the way: %.*s", exchange->method, length, reason);
-}
-
-/* Ends the process because of an answer that a new try may change. */
+/* Ends the process because of an answer: for good, if it says that the tunnel cannot go on, or else for a new try. */
 static _Noreturn void answer_die(const struct exchange *exchange)
 {
-	int length;
-	const char *reason = exchange_reason(exchange, &length);
+	int status = exchange->status;
 
-	if (exchange->is_marked && exchange->status == 200 && *exchange->failed)
-		die(EX_TEMPFAIL, "%s", exchange->failed);
-	die(EX_TEMPFAIL, "%s answered %.*s", exchange->is_marked ? "the relay" : "something on the way", length, reason);
-}
-
-/* Turns to POST where PUT and DELETE are refused on the way; false if that is not what is wrong. */
-static bool answer_wants_post(struct tunnel *tunnel, const struct exchange *exchange)
-{
-	int status = exchange->status, length;
-	const char *reason = exchange_reason(exchange, &length);
-
-	if (tunnel->by_post || exchange->is_marked || (status != 403 && status != 405 && status != 501))
-		return false;
-	note("%s: %s is refused on the way (%.*s): POST from now on", opt.relay->at.text, exchange->method, length, reason);
-	return tunnel->by_post = true;
+	if (exchange->is_marked && status == 200)
+		die(EX_TEMPFAIL, "%s", *exchange->failed ? exchange->failed : "an answer that is not as it must be");
+	if (exchange->is_marked && (status == 401 || status == 403 || status == 410 || status == 416 || status == 422))
+		die(EX_IOERR, "the relay answered %s with %s", exchange->method, exchange->reason);
+	if (!exchange->is_marked && status == 407)
+		die(EX_IOERR, "%s refused on the way: %s", exchange->method, exchange->reason);
+	die(EX_TEMPFAIL, "%s answered %s", exchange->is_marked ? "the relay" : "something on the way", exchange->reason);
 }
 
 /* --- sender: what the tunnel brings, in PUTs: sender_run ------------------------------------------------ */
 
-/* Takes less into a body where one of that length was too large; false if that is not what is wrong, or it can hardly be less. */
-static bool answer_wants_less(struct tunnel *tunnel, const struct exchange *exchange, size_t length)
+/* Whether a PUT of so many bytes, or a DELETE, is to be another: POST where those methods are refused on the way, or shorter. */
+static bool sender_adapts(struct tunnel *tunnel, const struct exchange *exchange, size_t length)
 {
-	if (exchange->status != 413 || length <= BODY_LEAST)
+	int status = exchange->status;
+
+	if (status == 413 && length > BODY_LEAST) {
+		tunnel->body_max = tunnel->body_limit = length / 2;
+		note("%s: a body of %zu bytes is too large on the way: at most %zu from now on", opt.relay->at.text, length, length / 2);
+		return true;
+	}
+	if (tunnel->by_post || exchange->is_marked || (status != 403 && status != 405 && status != 501))
 		return false;
-	tunnel->body_max = tunnel->body_limit = length / 2;
-	note("%s: a body of %zu bytes is too large on the way: at most %zu from now on", opt.relay->at.text, length, length / 2);
-	return true;
+	note("%s: %s is refused on the way (%s): POST from now on", opt.relay->at.text, exchange->method, exchange->reason);
+	return tunnel->by_post = true;
 }
 
 /* A PUT of so many bytes was answered, after so many seconds, with the offset that is expected next. */
 static void sender_accept(struct tunnel *tunnel, uint64_t expected, size_t length, double lasted)
 {
-	uint64_t taken = expected - tunnel->up.start;
+	uint64_t taken = expected - tunnel->up;
 
-	if (expected < tunnel->up.start || expected > tunnel->up.stop) /* it may be behind this body: of a longer one, whose answer was lost */
+	if (expected < tunnel->up || taken > upstream_held(tunnel)) /* more than length may be of a longer body, whose answer was lost */
 		die(EX_IOERR, "the relay wants to go on at a wrong offset");
 	if (taken == 0 && length > 0 && tunnel->down_done)
 		die(EX_IOERR, "the far end, itself at its end, takes no more");
 	if (taken == 0 && length > 0 && lasted < GOOD_TIME)
 		die(EX_TEMPFAIL, "the relay takes nothing");
-	tunnel->up.start = expected;
+	tunnel->start += taken;
+	tunnel->up = expected;
 	tunnel->sender.heard = tunnel->sender.useful = true;
 	if (taken == length && length == tunnel->body_max && lasted < GOOD_TIME)
 		tunnel->body_max = 2 * length < tunnel->body_limit ? 2 * length : tunnel->body_limit;
@@ -5162,42 +5122,37 @@ static void sender_accept(struct tunnel *tunnel, uint64_t expected, size_t lengt
 /* Puts what is held, up to what a body may have, and the end behind the last of it. */
 static void sender_put(struct tunnel *tunnel, struct exchange *exchange)
 {
-	while (ring_held(&tunnel->up) >= BODY_FIRST && !tunnel->up_ended && ring_held(&tunnel->up) < tunnel->body_max &&
-	       upstream_receive(tunnel)) /* where there is much, each PUT takes what it can */
-		continue;
-
-	size_t held = ring_held(&tunnel->up), length = held < tunnel->body_max ? held : tunnel->body_max;
-	uint64_t from = tunnel->up.start, to = from + length, expected;
-	bool is_end = tunnel->up_ended && length == held && !tunnel->up_done;
+	size_t length = upstream_held(tunnel) < tunnel->body_max ? upstream_held(tunnel) : tunnel->body_max;
+	bool is_end = tunnel->up_ended && length == upstream_held(tunnel) && !tunnel->up_done;
 	double begun = seconds_now();
+	uint64_t to = tunnel->up + length, expected;
 
-	request_compose(tunnel, exchange, tunnel->by_post ? "POST" : "PUT", (long long)length, "/%" PRIu64 "%s", from, is_end ? "?end" : "");
-	if (!exchange_run(exchange, &tunnel->up, from, to))
+	request_compose(tunnel, exchange, tunnel->by_post ? "POST" : "PUT", (long long)length, "/%" PRIu64 "%s", tunnel->up,
+	                is_end ? "?end" : "");
+	if (!exchange_run(exchange, length))
 		die(EX_TEMPFAIL, "%s", exchange->failed);
 	if (exchange->is_marked && exchange->status == 422 && !tunnel->down_done) {
-		int words;
-		const char *reason = exchange_reason(exchange, &words);
-
-		snprintf(tunnel->refused, sizeof tunnel->refused, "the relay answered %s with %.*s", exchange->method, words, reason);
-		tunnel->up_done = true; /* what the target still sends comes, and then why */
+		snprintf(tunnel->refused, sizeof tunnel->refused, "the relay answered %s with %s", exchange->method, exchange->reason);
+		tunnel->up_done = tunnel->up_ended = true; /* what the target still sends comes, and then why */
+		tunnel->start = tunnel->stop;
 	} else if (exchange->is_marked && exchange->status == 200 && exchange_read_number(exchange, &expected)) {
 		sender_accept(tunnel, expected, length, seconds_now() - begun);
 		tunnel->up_done |= is_end && expected == to;
-	} else {
-		answer_final(exchange);
-		if (!answer_wants_post(tunnel, exchange) && !answer_wants_less(tunnel, exchange, length))
-			answer_die(exchange);
+	} else if (sender_adapts(tunnel, exchange, length)) {
 		exchange_close(exchange); /* squid hangs on a connection on which it has refused a body */
 		return;
+	} else {
+		answer_die(exchange);
 	}
 	tunnel->told = seconds_now();
 }
 
-/* Waits until there is something to put; an empty PUT now and then keeps the session. Returns false if the tunnel has been closed. */
+/* Waits until there is something to put, with an empty PUT now and then to keep the session; false once the tunnel is closed. */
 static bool sender_wait(struct tunnel *tunnel)
 {
-	while (ring_held(&tunnel->up) == 0 && (!tunnel->up_ended || tunnel->up_done)) {
-		bool takes = !tunnel->up_ended && !tunnel->up_done;
+	bool takes = !tunnel->up_ended && !tunnel->up_done;
+
+	while (upstream_held(tunnel) == 0 && tunnel->up_ended == (bool)tunnel->up_done) {
 		struct pollfd polled = { .fd = tunnel->fd, .events = takes ? POLLIN : 0 };
 		int ready = poll(&polled, 1, milliseconds_until(tunnel->told + TELL_TIME));
 
@@ -5206,6 +5161,8 @@ static bool sender_wait(struct tunnel *tunnel)
 		else if (ready >= 0)
 			return ready == 0;
 	}
+	while (upstream_held(tunnel) >= BODY_FIRST && upstream_held(tunnel) < tunnel->body_max && !tunnel->up_ended && upstream_receive(tunnel))
+		continue; /* where there is much, each PUT takes what it can */
 	return true;
 }
 
@@ -5218,14 +5175,12 @@ static unsigned tunnel_closing_time(const struct tunnel *tunnel)
 /* Closes the session. */
 static void sender_close(struct tunnel *tunnel, struct exchange *exchange)
 {
-	const char *method = tunnel->by_post ? "POST" : "DELETE";
-
 	tunnel->closing = tunnel->closing > 0 ? tunnel->closing : seconds_now();
 	exchange->patience = opt.timeout = tunnel_closing_time(tunnel);
-	request_compose(tunnel, exchange, method, tunnel->by_post ? 0 : -1, "%s", tunnel->by_post ? "?close" : "");
-	if (!exchange_run(exchange, &tunnel->up, 0, 0))
+	request_compose(tunnel, exchange, tunnel->by_post ? "POST" : "DELETE", tunnel->by_post ? 0 : -1, "%s", tunnel->by_post ? "?close" : "");
+	if (!exchange_run(exchange, 0))
 		die(EX_TEMPFAIL, "%s", exchange->failed);
-	answer_wants_post(tunnel, exchange);
+	sender_adapts(tunnel, exchange, 0);
 	if (!exchange->is_marked)
 		answer_die(exchange);
 }
@@ -5238,12 +5193,9 @@ static _Noreturn void sender_run(struct tunnel *tunnel, struct exchange *exchang
 	exchange->patience = SILENCE;
 	if (tunnel->sender.delay > 0 && tunnel->body_max >= 2 * BODY_FIRST)
 		tunnel->body_max /= 2;
-	while (is_open && !(tunnel->up_done && tunnel->down_done)) {
-		if (getppid() != tunnel->parent)
-			exit(EX_OK);
+	while (is_open && !(tunnel->up_done && tunnel->down_done) && getppid() == tunnel->parent)
 		if ((is_open = sender_wait(tunnel)))
 			sender_put(tunnel, exchange);
-	}
 	sender_close(tunnel, exchange);
 	exit(EX_OK);
 }
@@ -5285,24 +5237,7 @@ static int frame_read(struct tunnel *tunnel, struct exchange *exchange, char tex
 	return head[0];
 }
 
-/* A GET has brought nothing, in so many seconds: returns if the next one is to be another, else ends the process. */
-static void receiver_fail(struct tunnel *tunnel, const struct exchange *exchange, double lasted, const char *why)
-{
-	if (!tunnel->by_poll && exchange->is_silent) {
-		if (!tunnel->by_stream || tunnel->is_late) {
-			note("%s: streams are held back on the way: polling from now on", opt.relay->at.text);
-			tunnel->by_poll = true;
-			return;
-		}
-		tunnel->is_late = true; /* streams have passed, so perhaps the relay just had no time */
-	} else if (tunnel->by_poll && lasted >= 1 && lasted < (double)tunnel->poll_time && tunnel->poll_time > 1) {
-		tunnel->poll_time /= 2;
-		note("%s: an answer was cut after %.0f s: %ld s at most from now on", opt.relay->at.text, lasted, tunnel->poll_time);
-	}
-	die(EX_TEMPFAIL, "%s", why);
-}
-
-/* Reads the frames of an answer; returns the type of the last, or of none what frame_read returns. */
+/* Reads the frames of an answer; returns the type of the last, or what frame_read returns of none. */
 static int receiver_read(struct tunnel *tunnel, struct exchange *exchange, bool *is_answered)
 {
 	char text[REASON_SHOWN + 1];
@@ -5323,44 +5258,58 @@ static int receiver_read(struct tunnel *tunnel, struct exchange *exchange, bool 
 	return type;
 }
 
+/* A GET has brought nothing, in so many seconds: returns if the next one is to be another, else ends the process. */
+static void receiver_adapt(struct tunnel *tunnel, const struct exchange *exchange, double lasted, const char *why)
+{
+	if (!tunnel->by_poll && exchange->is_silent && (!tunnel->by_stream || tunnel->is_late)) {
+		note("%s: streams are held back on the way: polling from now on", opt.relay->at.text);
+		tunnel->by_poll = true;
+		return;
+	}
+	tunnel->is_late |= exchange->is_silent; /* but streams have passed, so perhaps the relay just had no time */
+	if (tunnel->by_poll && lasted >= 1 && lasted < (double)tunnel->poll_time && tunnel->poll_time > 1) {
+		tunnel->poll_time /= 2;
+		note("%s: an answer was cut after %.0f s: %ld s at most from now on", opt.relay->at.text, lasted, tunnel->poll_time);
+	}
+	die(EX_TEMPFAIL, "%s", why);
+}
+
 /* Asks for what comes behind the bytes that are written, and writes that; false once the end is reached. */
 static bool receiver_get(struct tunnel *tunnel, struct exchange *exchange)
 {
 	uint64_t from = tunnel->down;
-	bool is_answered = false;
 	double begun = seconds_now();
+	bool is_answered = false, is_right;
 	char poll_for[16] = "";
+	int type = 0;
 
 	if (tunnel->by_poll)
 		snprintf(poll_for, sizeof poll_for, "&poll=%ld", tunnel->poll_time);
 	request_compose(tunnel, exchange, "GET", -1, "/%" PRIu64 "?%" PRIu64 "%s", from, ++tunnel->sequence, poll_for);
 	exchange->patience = tunnel->by_poll ? SILENCE + (double)tunnel->poll_time : FRAME_TIME;
-	if (!exchange_run(exchange, &tunnel->up, 0, 0)) {
-		receiver_fail(tunnel, exchange, seconds_now() - begun, exchange->failed);
-		return true;
-	}
-	if (!exchange->is_marked || exchange->status != 200) {
-		answer_final(exchange);
-		if (tunnel->by_poll && !exchange->is_marked)
-			receiver_fail(tunnel, exchange, seconds_now() - begun, "something on the way answered in the relay's place");
-		answer_die(exchange);
+	*exchange->failed = '\0';
+	if (exchange_run(exchange, 0)) {
+		is_right = exchange->is_marked && exchange->status == 200;
+		if (!is_right && (exchange->is_marked || !tunnel->by_poll || exchange->status == 407))
+			answer_die(exchange);
+		if (!is_right)
+			exchange_fail(exchange, "something on the way answered in the relay's place");
+		else
+			type = receiver_read(tunnel, exchange, &is_answered);
 	}
 
-	int type = receiver_read(tunnel, exchange, &is_answered);
 	double lasted = seconds_now() - begun;
 	uint64_t came = tunnel->down - from;
 	bool in_order = type == 'B' || (tunnel->by_poll && type == 0 && is_answered && exchange->is_whole);
 
 	if (type == 'E')
 		return false;
-	if (came >= BODY_FIRST || lasted >= GOOD_TIME || (in_order && came > 0))
-		tunnel->receiver.useful = true;
+	tunnel->receiver.useful |= came >= BODY_FIRST || (is_answered && lasted >= GOOD_TIME) || (in_order && came > 0);
 	if (in_order && (came > 0 || lasted >= GOOD_TIME))
 		return true;
-	const char *why = in_order ? "an answer with nothing in it" : type == 0 ? "the stream was cut" : exchange->failed;
-	if (is_answered)
-		die(EX_TEMPFAIL, "%s", why);
-	receiver_fail(tunnel, exchange, lasted, why);
+	if (in_order || is_answered)
+		die(EX_TEMPFAIL, "%s", in_order ? "an answer with nothing in it" : *exchange->failed ? exchange->failed : "the stream was cut");
+	receiver_adapt(tunnel, exchange, lasted, *exchange->failed ? exchange->failed : "the stream was cut");
 	return true;
 }
 
@@ -5388,8 +5337,10 @@ static void carrier_start(struct tunnel *tunnel, struct carrier *carrier, struct
 	}
 	child_bind(tunnel->parent);
 	last_words = carrier->words;
-	nanosleep(&delay, NULL);
 	exchange->carrier = carrier;
+	if (carrier->delay > 0)
+		net_known.size = 0; /* another address may be better */
+	nanosleep(&delay, NULL);
 	if (carrier == &tunnel->sender)
 		sender_run(tunnel, exchange);
 	receiver_run(tunnel, exchange);
@@ -5431,16 +5382,16 @@ static void carrier_retry(struct tunnel *tunnel, struct carrier *carrier, struct
 	double now = seconds_now();
 
 	if (WIFSIGNALED(status))
-		snprintf(carrier->words, sizeof carrier->words, "the process that carries it was ended by signal %d", WTERMSIG(status));
-	carrier->failing = carrier->heard || carrier->failing == 0 ? now : carrier->failing;
-	carrier->delay = carrier->useful || carrier->delay == 0 ? RETRY_FIRST : 2 * carrier->delay;
-	carrier->delay = carrier->delay < RETRY_MOST ? carrier->delay : RETRY_MOST;
+		snprintf(carrier->words, sizeof carrier->words, "a process that carries it was ended by signal %d", WTERMSIG(status));
+	if (carrier->heard || carrier->delay == 0)
+		carrier->failing = now;
+	carrier->delay = carrier->useful || carrier->delay == 0 ? RETRY_FIRST : 2 * carrier->delay < RETRY_MOST ? 2 * carrier->delay : RETRY_MOST;
 	if (tunnel->closing > 0 && now - tunnel->closing >= tunnel_closing_time(tunnel))
 		return;
 	if (!*tunnel->broken && (WIFSIGNALED(status) ? carrier->is_moving : WEXITSTATUS(status) == EX_IOERR)) {
 		tunnel_break(tunnel, exchange, "%s", carrier->words);
 	} else if (!*tunnel->broken && now - carrier->failing >= GIVE_UP) {
-		tunnel_break(tunnel, exchange, "no use of the relay for %d s: %s", GIVE_UP, carrier->words);
+		tunnel_break(tunnel, exchange, "the relay was not reached for %d s: %s", GIVE_UP, carrier->words);
 	} else {
 		note("%s: %s: again in %.2f s", carrier->method, carrier->words, carrier->delay);
 		carrier_start(tunnel, carrier, exchange);
@@ -5460,10 +5411,9 @@ static void tunnel_wait(struct tunnel *tunnel, const sigset_t *waiting)
 		tunnel->moved = seconds_now();
 		carrier_stop(&tunnel->receiver);
 	}
-	if (tunnel->reached != tunnel->up.start) {
-		tunnel->reached = tunnel->up.start;
+	if (tunnel->reached != tunnel->up)
 		tunnel->moved = seconds_now();
-	}
+	tunnel->reached = tunnel->up;
 }
 
 /* Has a carrier that failed followed by the next. */
@@ -5504,10 +5454,10 @@ static _Noreturn void tunnel_run(struct tunnel *tunnel, struct exchange *exchang
 	while (tunnel->sender.child != 0) {
 		tunnel_wait(tunnel, &waiting);
 		tunnel_reap(tunnel, exchange);
-		if (tunnel->closing > 0 || *tunnel->broken)
+		if (tunnel->closing > 0)
 			continue;
 		if (tunnel->is_gone && seconds_now() - tunnel->moved >= GONE_TIME)
-			tunnel_break(tunnel, exchange, "the last %zu bytes were not taken", ring_held(&tunnel->up));
+			tunnel_break(tunnel, exchange, "the last %zu bytes were not taken", upstream_held(tunnel));
 		else if (*tunnel->refused && tunnel->down_done)
 			tunnel_break(tunnel, exchange, "%s", tunnel->refused);
 	}
@@ -5523,24 +5473,28 @@ static _Noreturn void tunnel_run(struct tunnel *tunnel, struct exchange *exchang
 static _Noreturn void relay_refuse(const struct exchange *exchange)
 {
 	const struct hop *proxy = relay_proxy();
-	const char *head = exchange->answer.bytes + exchange->answer.start, *at = opt.relay->at.text;
+	const char *head = exchange->answer.bytes + exchange->answer.start, *at = opt.relay->at.text, *to = opt.destination.text;
+	const char *path = *opt.relay->path ? opt.relay->path : "/";
+	int status = exchange->status;
 	char hint[512] = "";
-	int length;
-	const char *reason = exchange_reason(exchange, &length);
 
 	alarm(0);
 	body_note(exchange->fd);
-	if (exchange->is_marked && exchange->status == 401)
-		die(EX_NOPERM, "%s: %s refused by the relay: %.*s (%s)", at, opt.destination.text, length, reason,
-		    credentials_known(&opt.relay->credentials) ? "it does not take these credentials" : "try relay_user and relay_passwd in -F");
+	if (exchange->is_marked && status == 401 && credentials_known(&opt.relay->credentials))
+		snprintf(hint, sizeof hint, " (it does not take these credentials of %.64s)", opt.relay->credentials.user);
+	else if (exchange->is_marked && status == 401)
+		snprintf(hint, sizeof hint, " (try relay_user and relay_passwd in -F)");
 	if (exchange->is_marked)
-		die(refusal_exit(exchange->status), "%s: %s refused by the relay: %.*s", at, opt.destination.text, length, reason);
-	if (exchange->status / 100 == 2)
-		die(EX_PROTOCOL, "%s: what answers there is no relay: %.*s", at, length, reason);
-	if (exchange->status == 407 || exchange->status / 100 == 3)
-		refusal_hint(hint, sizeof hint, exchange->status, head, proxy ? proxy : opt.relay, &opt.relay->at);
-	die(refusal_exit(exchange->status), "%s: POST for %s refused, not by the relay: %.*s%s", proxy ? proxy->at.text : at, opt.destination.text, length,
-	    reason, hint);
+		die(refusal_exit(status), "%s: %s refused by the relay: %s%s", at, to, exchange->reason, hint);
+	if (status / 100 == 2)
+		die(EX_PROTOCOL, "%s: what answers there is no relay: %s (is %.200s its path?)", at, exchange->reason, path);
+	if (status == 404)
+		snprintf(hint, sizeof hint, " (is %.200s its path at %s?)", path, at);
+	else if (status == 405 || status == 501)
+		snprintf(hint, sizeof hint, " (it lets no POST through; a relay at https:// is reached by CONNECT)");
+	else
+		refusal_hint(hint, sizeof hint, status, head, proxy ? proxy : opt.relay, &opt.relay->at);
+	die(refusal_exit(status), "%s: POST for %s refused, not by the relay: %s%s", proxy ? proxy->at.text : at, to, exchange->reason, hint);
 }
 
 /* Whether the user has just given the credentials that an answer asks for. */
@@ -5575,9 +5529,8 @@ static bool session_ask(struct tunnel *tunnel, struct exchange *exchange)
 	request_compose(tunnel, exchange, "POST", (long long)strlen(opt.destination.text), "%s", "");
 	text_add(&exchange->request, "%s", opt.destination.text);
 	exchange->fd = route_open(&openssl);
-	carrier_learn(&tunnel->sender, exchange->fd);
 	deadline_stage("%s: no answer to POST for %s within %u s (-w)", opt.relay->at.text, opt.destination.text, opt.timeout);
-	if (exchange_send(exchange, &tunnel->up, 0, 0) && exchange_read_head(exchange))
+	if (exchange_send(exchange, 0) && exchange_read_head(exchange))
 		return true;
 	if (openssl.pid)
 		openssl_check(&openssl, EX_PROTOCOL);
@@ -5587,31 +5540,23 @@ static bool session_ask(struct tunnel *tunnel, struct exchange *exchange)
 /* Opens a session for the destination, or ends the program. */
 static void session_open(struct tunnel *tunnel, struct exchange *exchange)
 {
-	const char *at = opt.relay->at.text, *to = opt.destination.text;
-	struct timespec pause;
-	double delay = RETRY_FIRST;
-	int tries = 0;
+	const struct head *answer = &exchange->answer;
+	bool stands = false;
 
 	session_draw(tunnel);
-	while (true) {
+	for (int tries = 1; !stands; exchange_close(exchange)) {
 		if (session_ask(tunnel, exchange)) {
-			bool stands = exchange->is_marked && (exchange->status == 200 || exchange->status == 201);
-
+			stands = exchange->is_marked && (exchange->status == 200 || exchange->status == 201);
 			if (!stands && !relay_ask(exchange))
 				relay_refuse(exchange);
-			exchange_close(exchange);
-			if (stands)
-				return;
-			continue;
+		} else if (answer->length > answer->start || tries == OPEN_TRIES) {
+			die(answer->length > answer->start ? EX_PROTOCOL : EX_UNAVAILABLE, "%s: POST for %s: %s", opt.relay->at.text,
+			    opt.destination.text, exchange->failed);
+		} else {
+			const struct timespec pause = time_span(RETRY_FIRST * (1 << tries++));
+
+			nanosleep(&pause, NULL);
 		}
-		if (exchange->answer.length > exchange->answer.start)
-			die(EX_PROTOCOL, "%s: POST for %s: %s", at, to, exchange->failed);
-		if (++tries == OPEN_TRIES)
-			die(EX_UNAVAILABLE, "%s: POST for %s: %s", at, to, exchange->failed);
-		exchange_close(exchange);
-		pause = time_span(delay);
-		nanosleep(&pause, NULL);
-		delay *= 2;
 	}
 }
 
@@ -5625,15 +5570,12 @@ static int relay_open(const struct end *near, pid_t *child)
 	struct tunnel *tunnel = memory_share(sizeof *tunnel);
 	int ends[2], caller[2] = { -1, -1 };
 
-	tunnel->up = (struct ring){ .size = CLIENT_UP_SIZE, .bytes = tunnel->up_bytes };
 	tunnel->sender.method = "PUT";
 	tunnel->receiver.method = "GET";
 	tunnel->body_max = BODY_FIRST;
 	tunnel->body_limit = BODY_MAX;
 	tunnel->poll_time = POLL_FIRST;
 	session_open(tunnel, &exchange);
-	memcpy(&tunnel->receiver.known, &tunnel->sender.known, sizeof tunnel->receiver.known);
-	tunnel->receiver.known_size = tunnel->sender.known_size;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1 || (!opt.fdpass && pipe2(caller, O_CLOEXEC) == -1))
 		die(EX_OSERR, "cannot make a pair of sockets: %s", strerror(errno));
 	for (size_t i = 0; i < opt.hop_count; i++)

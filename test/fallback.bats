@@ -172,7 +172,7 @@ gives_up() {
 	[ $((SECONDS - begin)) -le 130 ]
 	mv client.err err
 	err_one_line
-	err_has "no use of the relay for 100 s: $2"
+	err_has "the relay was not reached for 100 s: $2"
 }
 
 # pauses haproxy|nginx: stdout is not read for so long that any time limit has passed, by streams, by polls, though the way is cut
