@@ -607,10 +607,12 @@ static const char *authority_set(struct authority *to, const char *host, size_t 
 	for (const char *c = to->host; *c; c++) {
 		static char wrong[32];
 
+		if ((unsigned char)*c >= 0x80)
+			return "a name that is not ASCII is written xn--... (idn2 NAME says how)";
 		if (*c == '@')
 			return "a user cannot stand there, only HOST and PORT";
 		snprintf(wrong, sizeof wrong, "'%c' cannot stand in a host", *c);
-		if ((unsigned char)*c < 0x80 && !isalnum((unsigned char)*c) && !strchr("-._:%~", *c))
+		if (!isalnum((unsigned char)*c) && !strchr("-._:%~", *c))
 			return wrong;
 	}
 	if (*to->host == '-')
@@ -634,8 +636,11 @@ static const char *authority_parse(struct authority *to, const char *text, const
 	const char *colon = strrchr(text, ':');
 	unsigned char address[16];
 
-	if (default_port && address_parse(address, text) == AF_INET6)
+	if (default_port && address_parse(address, text) == AF_INET6) {
+		if (number_parse(colon + 1, 80, 65535) != -1)
+			return "is that a port behind an IPv6 address? Write [::1]:3128 with a port, [::1:3128] without";
 		colon = NULL;
+	}
 	if (colon && !strchr(colon, ']'))
 		return authority_set(to, text, (size_t)(colon - text), colon + 1);
 	if (!default_port)
@@ -720,6 +725,9 @@ static const char *proxy_parse(struct hop *hop)
 	}
 	if (length > 0 && host[length - 1] == '/')
 		host[length - 1] = '\0';
+	char *zone = *host == '[' ? strstr(host, "%25") : NULL; /* RFC 6874 */
+	if (zone)
+		memmove(zone + 1, zone + 3, strlen(zone + 3) + 1);
 	return authority_parse(&hop->at, host, hop->tls ? "443" : "80");
 }
 
@@ -733,24 +741,39 @@ static bool prefix_equal(const unsigned char *one, const unsigned char *other, u
 	return rest == 0 || (one[bits / 8] ^ other[bits / 8]) >> (8 - rest) == 0;
 }
 
-/* Whether an entry of no_proxy, an address or a range such as 10.0.0.0/8, holds the address. */
-static bool range_holds(char *entry, int family, const unsigned char address[16])
+/* Reads an address, or a range such as 10.0.0.0/8, IPv6 with brackets or without; returns its family, or AF_UNSPEC. */
+static int range_parse(const char *text, unsigned char base[16], unsigned *bits)
 {
-	unsigned char base[16];
-	long width = family == AF_INET ? 32 : 128, bits = width;
-	char *slash = strchr(entry, '/');
+	char address[INET6_ADDRSTRLEN + 2], *start = address;
+	size_t length = strcspn(text, "/"), bracket = text[0] == '[';
+	const char *width = text[length] ? text + length + 1 : NULL;
 
-	if (slash) {
-		*slash = '\0';
-		bits = number_parse(slash + 1, 0, width);
-	}
-	return bits != -1 && address_parse(base, entry) == family && prefix_equal(base, address, (unsigned)bits);
+	if (length >= sizeof address)
+		return AF_UNSPEC;
+	memcpy(address, text, length);
+	address[length] = '\0';
+	if (bracket && length > 0 && address[length - 1] == ']')
+		address[length - 1] = '\0', start++;
+	int family = address_parse(base, start);
+	long most = family == AF_INET ? 32 : 128, number = width ? number_parse(width, 0, most) : most;
+
+	*bits = (unsigned)number;
+	return number == -1 ? AF_UNSPEC : family;
 }
 
-/* Whether host is the domain or lies in it; a dot before the domain or behind either of them means nothing. */
+/* Whether an address, or a range of them, holds the address. */
+static bool range_holds(const char *entry, int family, const unsigned char address[16])
+{
+	unsigned char base[16];
+	unsigned bits;
+
+	return range_parse(entry, base, &bits) == family && prefix_equal(base, address, bits);
+}
+
+/* Whether host is the domain or lies in it; a dot or "*." before the domain, or a dot behind either of them, means nothing. */
 static bool domain_holds(const char *domain, const char *host)
 {
-	domain += *domain == '.';
+	domain += strncmp(domain, "*.", 2) == 0 ? 2 : *domain == '.';
 	size_t domain_length = strlen(domain), host_length = strlen(host);
 
 	domain_length -= domain_length > 0 && domain[domain_length - 1] == '.';
@@ -771,15 +794,33 @@ static bool no_proxy_names(const char *list, const char *host)
 		return true;
 	while (*list) {
 		char entry[HOST_MAX + 2];
-		size_t length = strcspn(list, ", ");
+		size_t length = strcspn(list, ", \t\r\n");
 
 		snprintf(entry, sizeof entry, "%.*s", (int)length, list);
 		if (length < sizeof entry && (family == AF_UNSPEC ? domain_holds(entry, host) : range_holds(entry, family, address)))
 			return true;
 		list += length;
-		list += strspn(list, ", ");
+		list += strspn(list, ", \t\r\n");
 	}
 	return false;
+}
+
+/* Drops, in place, what an editor or another system has left: UTF-8's mark at the start, and blanks and line ends at both ends. */
+static char *text_trim(char *text)
+{
+	text += strncmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+	text += strspn(text, " \t\r\n");
+	for (char *end = text + strlen(text); end > text && strchr(" \t\r\n", end[-1]);)
+		*--end = '\0';
+	return text;
+}
+
+/* A variable of the environment, trimmed; NULL if it is not set. */
+static const char *variable_get(const char *name)
+{
+	char *value = getenv(name);
+
+	return value ? text_trim(value) : NULL;
 }
 
 /* Takes the next line off *rest, in place, without its end; NULL if there is none. */
@@ -989,14 +1030,21 @@ static bool field_lists(const char *fields, const char *name, const char *word)
 	return false;
 }
 
+/* What stands behind the version in a status line: the code and the reason. Some write tabs, or several spaces. */
+static const char *http_reason(const char *line)
+{
+	line += strcspn(line, " \t\r\n");
+	return line + strspn(line, " \t");
+}
+
 /* The code of a status line (RFC 9112 4), or -1; the reason and the space before it may be missing. */
 static int http_status(const char *line)
 {
-	const char *code = line + strlen("HTTP/1.x ");
+	const char *code = http_reason(line);
 
-	if (strncmp(line, "HTTP/1.", 7) != 0 || strspn(line + 7, "0123456789") != 1 || line[8] != ' ')
+	if (strncmp(line, "HTTP/1.", 7) != 0 || strspn(line + 7, "0123456789") != 1 || code == line + 8)
 		return -1;
-	if (strspn(code, "0123456789") != 3 || !strchr(" \r\n", code[3]))
+	if (strspn(code, "0123456789") != 3 || !strchr(" \t\r\n", code[3]))
 		return -1;
 	return (code[0] - '0') * 100 + (code[1] - '0') * 10 + (code[2] - '0');
 }
@@ -1732,10 +1780,13 @@ static struct passfile passfile_read(const char *path)
 		{ "relay_passwd", &found.relay.password },
 		{ "relay_password", &found.relay.password },
 	};
-	char *rest = passfile_load(path), *line, *value, *single = NULL;
+	char *rest = passfile_load(path), *line, *value, *single = NULL, *unknown = NULL;
 	int lines = 0, values = 0;
 
 	while ((line = line_take(&rest))) {
+		int before = values;
+
+		line = text_trim(line);
 		if (*line == '\0' || *line == '#')
 			continue;
 		lines++;
@@ -1743,7 +1794,13 @@ static struct passfile passfile_read(const char *path)
 		for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
 			if ((value = wgetrc_value(line, keys[i].name)))
 				*keys[i].value = value, values++;
+		bool is_ours = strncasecmp(line, "proxy_", 6) == 0 || strncasecmp(line, "remproxy_", 9) == 0 ||
+		               strncasecmp(line, "relay_", 6) == 0;
+		unknown = values == before && is_ours ? line : unknown;
 	}
+	if (unknown && values > 0)
+		warn("%s: not known: %.*s (it is _user and _password behind proxy, remproxy or relay)", path,
+		     (int)strcspn(unknown, " \t="), unknown);
 	found.single = values == 0 && lines == 1 && strchr(single, ':');
 	if (found.single)
 		found.proxy = credentials_split(single);
@@ -2223,7 +2280,7 @@ static _Noreturn void connect_refuse(int socket, int status, const char *head, c
                                      const struct authority *to)
 {
 	char hint[512] = "";
-	const char *reason = head + strlen("HTTP/1.x ");
+	const char *reason = http_reason(head);
 	int length = (int)strcspn(reason, "\r\n");
 
 	alarm(0); /* the answer has come in time */
@@ -3098,13 +3155,67 @@ static enum fit pattern_fit(const char *pattern, const char *host, const char *p
 		pattern++, length -= 2; /* the brackets of an IPv6 address are no pattern */
 	memcpy(name, pattern, length);
 	name[length] = '\0';
-	if (fnmatch(name, host, 0) != 0 || fnmatch(colon + 1, port, 0) != 0)
-		return FIT_NOT;
-	size_t wild = strcspn(name, "*?[");
 	unsigned char address[16];
-	if (wild < length && wild > 0 && strspn(name, "0123456789.*?[]-!") == length && address_parse(address, host) == AF_UNSPEC)
+	int family = address_parse(address, host);
+	bool is_range = strchr(name, '/');
+	if (is_range ? family == AF_UNSPEC || !range_holds(name, family, address) : fnmatch(name, host, 0) != 0)
+		return FIT_NOT;
+	if (fnmatch(colon + 1, port, 0) != 0)
+		return FIT_NOT;
+	size_t wild = is_range ? 1 : strcspn(name, "*?[");
+	if (wild < length && wild > 0 && strspn(name, "0123456789.*?[]-!") == length && family == AF_UNSPEC)
 		return FIT_NOT; /* 10.* is meant for addresses, and would let 10.evil.example pass */
 	return wild == length ? FIT_EXACT : wild > 0 ? FIT_ADDRESS : FIT_WILD;
+}
+
+/* What is wrong with the host of a pattern, without brackets and in lower case, or NULL. */
+static const char *allow_host_wrong(const char *host)
+{
+	unsigned char base[16];
+	unsigned bits;
+
+	if (strchr(host, '/'))
+		return range_parse(host, base, &bits) == AF_UNSPEC ? "a range is ADDRESS/BITS, as 10.0.0.0/8:22" : NULL;
+	for (const char *c = host; *c; c++)
+		if (!isalnum((unsigned char)*c) && !strchr("-._:*?[]!^", *c))
+			return (unsigned char)*c >= 0x80 ? "a name that is not ASCII is written xn--..." : "no host holds such a character";
+	for (const char *open = strchr(host, '['); open; open = strchr(open + 1, '['))
+		if (!strchr(open, ']'))
+			return "a [ without its ]";
+	if (strchr(host, ':') && !strpbrk(host, "*?[") && address_parse(base, host) != AF_INET6)
+		return "the host is no IPv6 address";
+	return NULL;
+}
+
+/* Adds a pattern of what may be reached, in the form of what is asked for: one that can never fit ends the program. */
+static void allow_add(const char *given)
+{
+	const char *colon = strrchr(given, ':'), *wrong = NULL;
+	char host[ALLOW_MAX + 1], port[ALLOW_MAX + 1], *pattern = malloc(ALLOW_MAX + 8), *to = host;
+
+	if (!colon || colon == given || !colon[1] || (colon[-1] == ':' && colon - given != 2))
+		die(EX_USAGE, "--allow %s: not HOST:PORT, patterns both", given);
+	if (strlen(given) > HOST_MAX || !pattern)
+		die(EX_USAGE, "--allow %s: over %d bytes", given, HOST_MAX);
+	bool is_literal = *given == '[' && memchr(given, ':', (size_t)(colon - given)) && strchr(given, ']');
+	for (const char *c = given; c < colon; c++)
+		if (!is_literal || (*c != '[' && *c != ']'))
+			*to++ = (char)tolower((unsigned char)*c);
+	*to = '\0';
+	strcpy(port, colon + 1);
+	if (!strpbrk(port, "*?[") && number_parse(port, 1, 65535) == -1)
+		wrong = strchr(port, '-') ? "a range of ports is a pattern, as 80[0-9][0-9]" : "the port is not a number from 1 to 65535, or a pattern";
+	else if (strspn(port, "0123456789*?[]-!^") != strlen(port))
+		wrong = "a port is digits, and *, ? and [...]";
+	else if (!strpbrk(port, "*?["))
+		snprintf(port, sizeof port, "%ld", number_parse(port, 1, 65535));
+	wrong = wrong ? wrong : allow_host_wrong(host);
+	if (wrong)
+		die(EX_USAGE, "--allow %s: %s", given, wrong);
+	if (!strpbrk(host, "*?[/"))
+		host_plain(host);
+	sprintf(pattern, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+	opt.allow[opt.allow_count++] = pattern;
 }
 
 /* The best fit of all patterns. */
@@ -3124,7 +3235,7 @@ static enum fit allow_fit(const char *host, const char *port)
 static bool is_inside(const char *address)
 {
 	return no_proxy_names("0.0.0.0/8,10.0.0.0/8,100.64.0.0/10,127.0.0.0/8,169.254.0.0/16,172.16.0.0/12,192.0.0.0/24,"
-	                      "192.168.0.0/16,198.18.0.0/15,224.0.0.0/3,::/96,64:ff9b::/96,64:ff9b:1::/48,2002::/16,"
+	                      "192.168.0.0/16,198.18.0.0/15,224.0.0.0/3,::/96,::ffff:0:0:0/96,64:ff9b::/96,64:ff9b:1::/48,2001::/32,2002::/16,"
 	                      "fc00::/7,fe80::/10,fec0::/10,ff00::/8", address);
 }
 
@@ -6312,21 +6423,6 @@ static long option_number(const char *name, const char *text, long low, long hig
 	return number;
 }
 
-/* Adds a pattern of what may be reached. */
-static void allow_add(const char *pattern)
-{
-	const char *colon = strrchr(pattern, ':');
-	char *lower = copy(pattern);
-
-	if (!colon || colon == pattern || !colon[1] || colon[-1] == ':')
-		die(EX_USAGE, "--allow %s: not HOST:PORT, patterns both", pattern);
-	if (strlen(pattern) > ALLOW_MAX)
-		die(EX_USAGE, "--allow %s: over %d bytes", pattern, ALLOW_MAX);
-	for (char *c = lower; *c; c++)
-		*c = (char)tolower((unsigned char)*c);
-	opt.allow[opt.allow_count++] = lower;
-}
-
 /* The hop that an option is about: the last -r before it, or else the first behind it. */
 static struct hop *last_remote(void)
 {
@@ -6497,7 +6593,7 @@ enum { PROXY_VARIABLES = sizeof proxy_variables / sizeof *proxy_variables };
 static const char *proxy_variable(bool socks)
 {
 	for (int i = 0; i < PROXY_VARIABLES; i++) {
-		const char *url = getenv(proxy_variables[i]);
+		const char *url = variable_get(proxy_variables[i]);
 
 		if (url && *url && (strncasecmp(url, "socks", 5) == 0) == socks)
 			return proxy_variables[i];
@@ -6508,11 +6604,13 @@ static const char *proxy_variable(bool socks)
 /* Whether no_proxy, or else NO_PROXY, exempts a host. */
 static bool is_exempt(const char *host)
 {
-	const char *list = getenv("no_proxy");
+	const char *list = variable_get("no_proxy");
+	char plain[HOST_MAX + 1];
 
 	if (!list || !*list)
-		list = getenv("NO_PROXY");
-	return list && no_proxy_names(list, host);
+		list = variable_get("NO_PROXY");
+	host_plain(strcpy(plain, host));
+	return list && no_proxy_names(list, plain);
 }
 
 /* Takes a hop's URL apart, which messages call so. */
@@ -6559,7 +6657,7 @@ static void hops_complete(void)
 	for (size_t i = 1; i < opt.hop_count; i++)
 		hop_parse(&opt.hops[i], "-r", url_host(opt.hops[i].url));
 	if (!first->url && !*first->at.text && variable && !opt.proxy_command && !is_exempt(route_point(1)->host))
-		first->url = copy(getenv(variable));
+		first->url = copy(variable_get(variable));
 
 	if (first->url) {
 		hop_parse(first, source, url_host(first->url));
@@ -6591,7 +6689,7 @@ static const char *const credential_variables[][2] = {
 static void environment_take(struct credentials found[3])
 {
 	for (int i = 0; i < 3; i++) {
-		const char *user = getenv(credential_variables[i][0]), *password = getenv(credential_variables[i][1]);
+		const char *user = variable_get(credential_variables[i][0]), *password = variable_get(credential_variables[i][1]);
 
 		found[i] = (struct credentials){ .user = user ? copy(user) : NULL };
 		credentials_check(&found[i], credential_variables[i][0]);
@@ -6617,6 +6715,8 @@ static void credentials_gather(struct hop *hop, const struct credentials *file, 
 	credentials_add(known, environment->user, environment->password);
 	if (known->user && !known->password && !credentials_ask(hop))
 		die(EX_USAGE, "%s: no password for %.64s, and no answer to the question for it (try -F)", hop->at.text, known->user);
+	if (known->password && !known->user)
+		warn("%s: a password without a user, which is not used (-P, -R, -F or the environment names one)", hop->at.text);
 	hop->asked |= opt.listen || opt.inetd; /* nobody sits there to be asked later */
 }
 
@@ -6651,6 +6751,7 @@ static char *accounts_read(const char *path)
 	char *content = passfile_load(path), *rest = content, *to = content, *line;
 
 	while ((line = line_take(&rest))) {
+		line = text_trim(line);
 		if (*line == '\0' || *line == '#')
 			continue;
 		if (!strchr(line, ':'))
@@ -6749,6 +6850,11 @@ static void options(int argc, char **argv)
 		opt.hops[0].scheme = credentials_known(&opt.hops[0].credentials) ? ntlm_scheme : negotiate_scheme;
 	if (opt.proxy_command)
 		free(command_expand(opt.proxy_command, &opt.hops[0].at));
+	for (size_t i = 1; i <= opt.hop_count; i++)
+		if (strchr(route_point(i)->host, '%'))
+			die(EX_USAGE, "%s: a zone has no meaning at the proxy that is to connect there", route_point(i)->text);
+	if (opt.relay && strchr(opt.destination.host, '%'))
+		die(EX_USAGE, "%s: a zone has no meaning at the relay that is to connect there", opt.destination.text);
 	for (size_t i = 0; i < route_tunnels(); i++)
 		connect_compose(&request, &opt.hops[i], route_point(i + 1)); /* or the end: too large a request is never sent */
 }

@@ -188,8 +188,8 @@ percent_encoded() {
 }
 
 @test "a passfile of a single line, comments and empty lines aside" {
-	passfile 'joe:pa:ss word \n'
-	sends 'joe:pa:ss word ' -F passfile
+	passfile 'joe:pa:ss word\n'
+	sends 'joe:pa:ss word' -F passfile
 	passfile '# mine\r\n\r\njoe:pass\r\n'
 	sends joe:pass -F passfile
 	passfile 'joe:pass'
@@ -215,6 +215,33 @@ percent_encoded() {
 		err_has 'chmod 600'
 	done
 	sends joe:pass -q -F passfile
+	err_empty
+}
+
+@test "UTF-8's mark, CRLF and blanks at the ends are no part of what files and variables say" {
+	passfile '\xef\xbb\xbfjoe:pa ss \t\r\n'
+	sends 'joe:pa ss' -F passfile
+	passfile '\xef\xbb\xbf# mine\r\n\tproxy_user = joe \r\nproxy_passwd=pa=ss\t\r\n'
+	sends 'joe:pa=ss' -F passfile
+	PROXYUSER=$'joe \r' PROXYPASS=$'pass\r\n' sends joe:pass
+}
+
+@test "half of a pair of credentials, and a key that is not known, are said and not dropped in silence" {
+	passfile 'proxy_passwd = secret\n'
+	sends '' -F passfile
+	err_one_line
+	err_has 'a password without a user'
+	err_lacks secret
+	PROXYPASS=secret sends ''
+	err_one_line
+	err_has 'a password without a user'
+	passfile 'proxy_user = joe\nproxy_passwd = pass\nproxy_pasword = secret\n'
+	sends joe:pass -F passfile
+	err_one_line
+	err_has 'not known: proxy_pasword'
+	err_lacks secret
+	passfile 'proxy_user = joe\nproxy_passwd = pass\ntimeout = 20\n'
+	sends joe:pass -F passfile
 	err_empty
 }
 

@@ -1185,3 +1185,69 @@ is_nobody() {
 	reaches "127.0.0.1:$FAR"
 	! grep -qE 'root|nobody' server.err || false
 }
+
+# --- patterns in plain form -------------------------------------------------------------------
+
+# fits PATTERN TARGET, fits_not PATTERN TARGET: a server that allows the one is asked for the other, where nothing listens.
+answer_of() {
+	serve --allow "$1"
+	rm -f answer
+	"$PEER" -c "$PORT" "send CONNECT $2 HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n" 'log answer' head || true
+	head -n 1 answer
+	stop server
+}
+
+@test "an address in --allow is brought to the form of what is asked for, and ADDRESS/BITS is a range" {
+	local words
+
+	for words in '127.1:9 127.0.0.1:9' '0x7f000001:9 127.0.0.1:9' '[0:0:0:0:0:0:0:1]:9 [::1]:9' '::1:9 [::1]:9' \
+		'[::FFFF:127.0.0.1]:9 127.0.0.1:9' 'LOCALHOST.:9 localhost:9' '127.0.0.1:0009 127.0.0.1:9' \
+		'127.0.0.0/8:9 127.1.2.3:9' '127.0.0.0/8:* 127.0.0.1:9' '[::]/64:9 [::1]:9' '[::/64]:9 [::1]:9' '::/64:9 [::1]:9'; do
+		echo "$words"
+		answer_of $words | grep -q 'HTTP/1.1 502'
+	done
+	for words in '127.0.0.0/8:9 126.0.0.1:9' '127.0.0.0/8:9 127.0.0.1:10' '127.0.0.0/8:9 localhost:9' \
+		'127.0.0.0/8:9 [::1]:9' '::/64:9 127.0.0.1:9'; do
+		echo "$words"
+		answer_of $words | grep -q 'HTTP/1.1 403'
+	done
+}
+
+@test "a server whose stderr nobody reads serves on, says how many lines it lost, and SIGTERM ends it at once" {
+	local line
+
+	mkfifo log
+	exec 7<>log
+	"$PROXYTUNNEL" --serve -a 127.0.0.1:0 --allow '127.0.0.1:9' 2>log 3>&- 7>&- &
+	PIDS[mute]=$!
+	until [[ $line == *'listening on'* ]]; do
+		read -r -t 5 line <&7
+	done
+	PORT=${line##*:}
+	stuck "$PORT" 1000
+	timeout 1 cat <&7 >heard || true
+	stuck "$PORT" 1
+	read -r -t 5 line <&7
+	grep -q 'lines before this one are lost' <<<"$line"
+	stuck "$PORT" 1000
+	kill "${PIDS[mute]}"
+	await mute_gone
+	unset "PIDS[mute]"
+	exec 7>&-
+}
+
+mute_gone() {
+	! kill -0 "${PIDS[mute]}"
+}
+
+# stuck PORT N: so many requests are refused, each of which is logged.
+stuck() {
+	local i answer
+
+	for ((i = 0; i < $2; i++)); do
+		exec 8<>"/dev/tcp/127.0.0.1/$1"
+		printf 'GET / HTTP/1.1\r\nHost: x\r\n\r\n' >&8
+		read -r -t 5 answer <&8
+		exec 8>&-
+	done
+}

@@ -547,3 +547,31 @@ asks_relay() {
 	status_is 0
 	grep -qE -e '(^|[ ,])--relay=' out
 }
+
+@test "a name that is not ASCII is refused with the form to write" {
+	refused 'xn--' -p 127.0.0.1:1 $'b\xc3\xbccher.example:22'
+	refused 'xn--' -p $'b\xc3\xbccher.example:3128' host:22
+	refused 'xn--' --serve -a 0 --allow $'b\xc3\xbccher.example:22'
+}
+
+@test "a zone in what a proxy or a relay is to connect to has no meaning there" {
+	refused 'a zone' -p 127.0.0.1:1 'fe80::1%eth0:22'
+	refused 'a zone' -p 127.0.0.1:1 -r '[fe80::1%25eth0]:3128' host:22
+	refused 'a zone' --relay http://127.0.0.1:1/t '[fe80::1%eth0]:22'
+}
+
+@test "an IPv6 proxy without brackets, and what looks like a port behind it, is refused with both forms" {
+	refused '[::1]:3128' -p ::1:3128 host:22
+	refused '[::1:3128]' -p http://::1:3128 host:22
+}
+
+@test "a pattern of --allow that can never fit is refused with what to write" {
+	local pattern
+
+	for pattern in 'host:ssh|number from 1' 'host:0|number from 1' 'host:65536|number from 1' 'host:80-90|80[0-9][0-9]' \
+		'10.0.0.0/33:22|ADDRESS/BITS' 'host/8:22|ADDRESS/BITS' 'https://host:443|ADDRESS/BITS' 'ho st:22|no host holds' \
+		' host:22|no host holds' 'host:22 |number from 1' 'user@host:22|no host holds' '[::1:22|without its ]' \
+		'fe80::1%eth0:22|no host holds' 'a:b:22|IPv6'; do
+		refused "${pattern#*|}" --serve -a 0 --allow "${pattern%%|*}"
+	done
+}
