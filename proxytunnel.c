@@ -17,17 +17,16 @@
  * connect      the CONNECT exchange: connect_through
  * lanes        one direction of a tunnel, past user space where that can be: lane_want, lane_move
  * shuttle      bytes both ways until both ends are done: shuttle, bridge_run
- * ring         bytes at offsets, kept until they are needed no more: ring_receive, ring_send
+ * memory       in pages of its own: memory_map, memory_share
  * tls          openssl(1) on a stream that stands already: tls_start
- * requests     what a client of a server asks for, and how it is refused: request_split, visit_refuse
- * access       who may have what: is_account, allow_fit, addresses_filter
- * asks         what a request wants of a relay: ask_parse
- * seats        what a listener and its children share: seat_take, seat_stand
- * folder       where sessions meet those who hand them requests: session_bind, session_hand
- * links        the connections of a session, and what is sent on them: link_answer, link_send
- * replies      what the requests of a session do: link_request, link_take
- * sessions     the relay's side of a tunnel without CONNECT: session_run
- * serving      what the near end asks for, if it may have it: serve_open
+ * scoreboard   what a listener and its workers share: worker_enter, worker_stand
+ * requests     what a client of a server asks for, and how it is answered: request_split, client_refuse
+ * access       who may have what: login_check, allow_fit, addresses_filter
+ * relayed      what a request wants of a session: relay_request_parse
+ * sessions     tunnels without CONNECT, in memory of their own: session_create, session_lock
+ * listener     workers, and the sessions that they serve: listener_run, worker_next
+ * replies      what the requests of a session do: session_serve
+ * serving      what clients ask for, if they may have it: serve
  * route        a stream to where the tunnel, or its requests, go: route_open
  * carriers     what the processes of a tunnel over a relay share: upstream_receive, downstream_send
  * exchange     a request to the relay, and its answer: exchange_run, exchange_take
@@ -37,8 +36,6 @@
  * tunnel       a sender and a receiver, started anew when they fail: tunnel_run
  * relay        the client's side of a tunnel without CONNECT: relay_open
  * ends         the far end, and what main says of it: tunnel_open, tunnel_close
- * crowd        the children of a listener: crowd_is_full, crowd_evict
- * listener     a child for each client: listener_run, listener_next
  * near         where the bytes come from, or the far end goes to: near_open, fdpass
  * lines        those of other tools, answered with the line to write here: lines_check
  * words        the command line, word by word: words_take, operands
@@ -48,11 +45,9 @@
 
 #include <arpa/inet.h>
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
-#include <ftw.h>
 #include <grp.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -60,6 +55,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -71,11 +67,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #ifndef PORTABLE
 #include <sys/prctl.h>
 #endif
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -113,25 +109,12 @@ enum {
 	CLIENTS_MAX = 65535,
 	CHILDREN_MAX = 16,		/* commands behind one tunnel: a proxy command, and openssl for each hop with TLS */
 	ANSWER_SIZE = 512,		/* of a server that refuses */
-	HELLO_SIZE = 11,		/* what tells a TLS ClientHello */
 	ALLOW_MAX = 300,		/* a pattern of --allow */
 	COMPLAINT_MAX = 16384,		/* what openssl says of a failure */
 	MEETING_SIZE = 108,		/* sun_path of a sockaddr_un */
-	WAITING_MAX = 16,		/* children of a server without a client */
-	WAITING_TIME = 10,		/* s that they wait for one */
 	PAGE = 4096,			/* of memory, as a rule */
 	SESSION_WORD = 32,		/* hex digits of a session's id, and of its key */
-	SESSION_PATH = 2 * SESSION_WORD + 2,
-	SESSION_TIME = 120,		/* s without a request after which a session ends */
-	LINKS_MAX = 16,			/* connections that a session holds */
-	LINK_TIME = 60,			/* s without progress after which it lets one go */
-	STALL_TIME = 10,		/* s that a target may leave upstream bytes */
-	HEARTBEAT = 15,			/* s of silence in a stream of frames */
-	STREAM_TIME = 300,		/* s */
-	STREAM_MAX = 64 << 20,
 	FRAME_MAX = 1 << 20,
-	TAIL_SIZE = 256,		/* a last frame, with the error in it */
-	POLL_MAX = 60,			/* s that a GET may wait */
 	BODY_MAX = 4 << 20,		/* of a request */
 	GIVE_UP = 100,			/* s of tries that do no good */
 	OPEN_TRIES = 5,
@@ -146,12 +129,9 @@ enum {
 	BODY_FIRST = 65536,
 	BODY_LEAST = 1024,
 	CLIENT_UP_SIZE = 8 << 20,	/* what has not been acknowledged, and what comes meanwhile */
-	UP_SIZE = 65536,		/* what the relay holds for the target */
-	DOWN_SIZE = 8 << 20,		/* and what its client has not acknowledged */
 };
 
 /* s */
-#define RETURN_TIME 0.01
 #define RETRY_FIRST 0.05
 #define RETRY_MOST 2.0
 #define NEVER 1e18
@@ -1353,43 +1333,48 @@ static bool net_send(int socket, const char *bytes, size_t length)
 	return true;
 }
 
-/* Sends bytes over a Unix socket, and a descriptor with them; false, with errno, if it cannot. */
-static bool fd_send(int over, int fd, const void *bytes, size_t length)
+enum { FDS_MAX = 3 };
+
+/* Sends bytes over a Unix socket, and descriptors with them; false, with errno, if it cannot. The flags are those of sendmsg(2). */
+static bool fds_send(int over, const int *fds, size_t count, const void *bytes, size_t length, int flags)
 {
 	union {
 		struct cmsghdr header;
-		char space[CMSG_SPACE(sizeof fd)];
+		char space[CMSG_SPACE(FDS_MAX * sizeof *fds)];
 	} control = { .space = { 0 } };
 	struct iovec data = { .iov_base = (void *)bytes, .iov_len = length };
-	struct msghdr passed = {
-		.msg_iov = &data,
-		.msg_iovlen = 1,
-		.msg_control = control.space,
-		.msg_controllen = sizeof control.space,
-	};
+	struct msghdr passed = { .msg_iov = &data, .msg_iovlen = 1 };
 	ssize_t sent;
 
-	control.header.cmsg_level = SOL_SOCKET;
-	control.header.cmsg_type = SCM_RIGHTS;
-	control.header.cmsg_len = CMSG_LEN(sizeof fd);
-	memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
-	while ((sent = sendmsg(over, &passed, MSG_NOSIGNAL)) == -1 && errno == EINTR)
+	if (count > 0) {
+		passed.msg_control = control.space;
+		passed.msg_controllen = (socklen_t)CMSG_SPACE(count * sizeof *fds);
+		control.header.cmsg_level = SOL_SOCKET;
+		control.header.cmsg_type = SCM_RIGHTS;
+		control.header.cmsg_len = (socklen_t)CMSG_LEN(count * sizeof *fds);
+		memcpy(CMSG_DATA(&control.header), fds, count * sizeof *fds);
+	}
+	while ((sent = sendmsg(over, &passed, MSG_NOSIGNAL | flags)) == -1 && errno == EINTR)
 		continue;
 	return sent == (ssize_t)length;
 }
 
-/*
- * Takes up to *length bytes from a Unix socket, and returns the descriptor that came with them; -1 if there was none,
- * with how many bytes came in *length, and errno if that is 0: 0 at the end. The flags are those of recvmsg(2).
- */
-static int fd_receive(int over, void *bytes, size_t *length, int flags)
+static bool fd_send(int over, int fd, const void *bytes, size_t length)
 {
-	int fd = -1;
+	return fds_send(over, &fd, 1, bytes, length, 0);
+}
+
+/*
+ * Takes bytes from a Unix socket, and the descriptors that came with them; those that lack are -1. Returns what
+ * recvmsg(2) does; the flags are its.
+ */
+static ssize_t fds_receive(int over, int fds[FDS_MAX], void *bytes, size_t length, int flags)
+{
 	union {
 		struct cmsghdr header;
-		char space[CMSG_SPACE(sizeof fd)];
+		char space[CMSG_SPACE(FDS_MAX * sizeof *fds)];
 	} control = { .space = { 0 } };
-	struct iovec data = { .iov_base = bytes, .iov_len = *length };
+	struct iovec data = { .iov_base = bytes, .iov_len = length };
 	struct msghdr passed = {
 		.msg_iov = &data,
 		.msg_iovlen = 1,
@@ -1398,14 +1383,13 @@ static int fd_receive(int over, void *bytes, size_t *length, int flags)
 	};
 	ssize_t got;
 
+	for (int i = 0; i < FDS_MAX; i++)
+		fds[i] = -1;
 	while ((got = recvmsg(over, &passed, MSG_CMSG_CLOEXEC | flags)) == -1 && errno == EINTR)
 		continue;
-	if (got == 0)
-		errno = 0;
-	*length = got > 0 ? (size_t)got : 0;
-	if (got > 0 && passed.msg_controllen >= CMSG_LEN(sizeof fd) && control.header.cmsg_type == SCM_RIGHTS)
-		memcpy(&fd, CMSG_DATA(&control.header), sizeof fd);
-	return fd;
+	if (got > 0 && passed.msg_controllen >= CMSG_LEN(sizeof *fds) && control.header.cmsg_type == SCM_RIGHTS)
+		memcpy(fds, CMSG_DATA(&control.header), control.header.cmsg_len - CMSG_LEN(0));
+	return got;
 }
 
 /* Ends a socket, and for a second reads and drops what still comes: a close with bytes unread would reset the last words away. */
@@ -2404,7 +2388,6 @@ struct end {
 	bool own;			/* a socket that only this process has: its flags may change */
 	bool patient;			/* it knows by itself how long bytes may wait there */
 	uint64_t given;			/* bytes that it has been sent ahead of the shuttle */
-	struct seat *seat;		/* of the client of a listener, or NULL */
 };
 
 /* One direction. in == -1: no more to come; out == -1: over. */
@@ -2609,6 +2592,19 @@ static sigset_t shuttle_signals(const struct lane *up)
 	return waiting;
 }
 
+/* Ends the program as a signal would have. */
+static void signal_die(int signal_number)
+{
+	sigset_t one;
+
+	children_end();
+	signal(signal_number, SIG_DFL);
+	sigemptyset(&one);
+	sigaddset(&one, signal_number);
+	sigprocmask(SIG_UNBLOCK, &one, NULL);
+	raise(signal_number);
+}
+
 /*
  * Carries bytes both ways until both directions are over, or a signal has come (in handlers.caught); the lanes tell
  * how it went. Upstream moves first, so that what a caller wrote before it left still goes out. What breaks upstream
@@ -2671,15 +2667,7 @@ static _Noreturn void bridge_run(int one, int other)
 	_exit(EX_OK);
 }
 
-/* --- ring: bytes at offsets, kept until they are needed no more: ring_receive, ring_send ---------------- */
-
-/* What lies between two offsets of a stream. */
-struct ring {
-	uint64_t start, stop;
-	uint64_t rested;		/* where it stopped when its memory was last given back */
-	size_t size;
-	char *bytes;			/* of that size; the byte of an offset is at its remainder */
-};
+/* --- memory: in pages of its own: memory_map, memory_share ----------------------------------------------- */
 
 /* Memory of that size, all zeros, which takes none before it is written to; mapped, as each page table counts in a server's thousand children. */
 static void *memory_map(size_t size)
@@ -2699,71 +2687,6 @@ static void *memory_share(size_t size)
 	if (memory == MAP_FAILED)
 		die(EX_OSERR, "out of memory");
 	return memory;
-}
-
-static size_t ring_held(const struct ring *ring)
-{
-	return (size_t)(ring->stop - ring->start);
-}
-
-static size_t ring_room(const struct ring *ring)
-{
-	return ring->size - ring_held(ring);
-}
-
-/* The memory of the bytes of an offset, in one piece or two; returns how many. */
-static int ring_pieces(const struct ring *ring, uint64_t offset, size_t length, struct iovec pieces[2])
-{
-	size_t at = (size_t)(offset % ring->size), first = ring->size - at;
-
-	first = length < first ? length : first;
-	pieces[0] = (struct iovec){ .iov_base = ring->bytes + at, .iov_len = first };
-	pieces[1] = (struct iovec){ .iov_base = ring->bytes, .iov_len = length - first };
-	return length > first ? 2 : 1;
-}
-
-/* Receives up to length bytes, no more than there is room for, without waiting; returns what recvmsg(2) does. */
-static ssize_t ring_receive(struct ring *ring, int socket, uint64_t length)
-{
-	struct iovec pieces[2];
-	size_t room = ring_room(ring);
-	int count = ring_pieces(ring, ring->stop, length < room ? (size_t)length : room, pieces);
-	struct msghdr message = { .msg_iov = pieces, .msg_iovlen = (size_t)count };
-	ssize_t got = recvmsg(socket, &message, MSG_DONTWAIT);
-
-	if (got > 0)
-		ring->stop += (uint64_t)got;
-	return got;
-}
-
-/* Sends a text, and behind it the bytes between two offsets, without waiting; returns what sendmsg(2) does. */
-static ssize_t ring_send(const struct ring *ring, int socket, const char *text, size_t text_length, uint64_t from, uint64_t to)
-{
-	struct iovec pieces[3] = { { .iov_base = (void *)text, .iov_len = text_length } };
-	int count = from < to ? ring_pieces(ring, from, (size_t)(to - from), pieces + 1) : 0;
-	struct msghdr message = { .msg_iov = pieces, .msg_iovlen = (size_t)(count + 1) };
-
-	return sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
-
-/* Sends on what is held, which is then held no more; returns what sendmsg(2) does. */
-static ssize_t ring_drain(struct ring *ring, int socket)
-{
-	ssize_t sent = ring_send(ring, socket, NULL, 0, ring->start, ring->stop);
-
-	if (sent > 0)
-		ring->start += (uint64_t)sent;
-	return sent;
-}
-
-/* Gives back the memory of a ring that is empty and not much in use; it takes some again when it is. */
-static void ring_rest(struct ring *ring)
-{
-	if (ring_held(ring) > 0 || ring->rested == ring->stop)
-		return;
-	if (mmap(ring->bytes, ring->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
-		die(EX_OSERR, "out of memory");
-	ring->rested = ring->stop;
 }
 
 /* --- tls: openssl(1) on a stream that stands already: tls_start ----------------------------------------- */
@@ -2904,22 +2827,196 @@ static void tls_end(struct command *openssl)
 	openssl->bridge = 0;
 }
 
-/* --- requests: what a client of a server asks for, and how it is refused: request_split, visit_refuse --- */
+/* --- scoreboard: what a listener and its workers share: worker_enter, worker_stand ----------------------- */
 
-/* A client, and what it asks for. */
-struct visit {
-	int socket;
-	const char *client;		/* its address */
-	struct authority to;		/* the text is "-" until it is known */
-	bool is_relay;			/* it is a request of a relay */
-	bool expects;			/* 100, before its body is sent */
-	uint64_t body;			/* what it has behind its head */
-	int returns;			/* where a connection goes whose further requests are for others; -1: nowhere */
-	struct head head;		/* its request */
+enum {
+	HELLO_SIZE = 11,		/* what tells a TLS ClientHello */
+	NAME_SIZE = AUTHORITY_SIZE + 128,	/* of a client, with its user and its session */
+	USER_SHOWN = 64,		/* of a user's name */
+	IDLE_TIME = 60,			/* s without progress after which a connection is let go */
+	POLL_MAX = 60,			/* s that a GET may wait */
+	WAITING_MAX = 16,		/* workers of a server without a client */
+	WAITING_TIME = 5,		/* s that they wait for one, in accept(2) and in poll(2) */
+	SESSION_TIME = 120,		/* s without a request after which a session ends, and is remembered */
+	ENDED_MAX = 8192,		/* sessions that are remembered */
+	SESSION_CONNECTIONS = 16,	/* that are served at once */
+	KEPT_SIZE = 8 << 20,		/* what a client has not acknowledged */
+	KEPT_IDLE = 65536,		/* that much is not kept for long where nothing comes */
+	PUT_SIZE = 256 << 10,		/* of a body, at a time */
+	POLL_SIZE = 4 << 20,		/* an answer to a poll */
+	STALL_TIME = 10,		/* s that a target may leave upstream bytes */
+	HEARTBEAT = 15,			/* s of silence in a stream of frames */
+	STREAM_TIME = 300,		/* s */
+	ERROR_SIZE = 128,		/* why a session broke */
 };
 
-/* To a client that sends the body of its request only then. */
-static const char proceed[] = "HTTP/1.1 100 Continue\r\n\r\n";
+/* How far a worker has come. */
+enum stage {
+	STAGE_FREE,			/* there is none */
+	STAGE_WAITING,			/* for its next client */
+	STAGE_ASKED,			/* its client has not asked for anything that it may have, or not again */
+	STAGE_EVICTED,			/* the listener ends it, to make room */
+	STAGE_SERVING,			/* a request of a session */
+	STAGE_TUNNEL,			/* its tunnel stands, or is about to; or a session is about to */
+};
+
+/* Of a worker. */
+struct place {
+	atomic_int worker;		/* 0: not known yet */
+	atomic_int session;		/* the number of the one that it serves; -1: none */
+	_Atomic double since;		/* when it began to wait for its client's request */
+	char client[AUTHORITY_SIZE];	/* empty: nothing to be said of it */
+};
+
+/* In memory that the listener and all its workers have. Whatever kills a worker, what it left here can be relied on. */
+struct scoreboard {
+	pid_t listener;
+	pthread_mutex_t lock;		/* of whoever has a tunnel or a session stand */
+	atomic_int sessions;
+	atomic_bool is_short;		/* of something, which was said already */
+	atomic_int used;		/* the places beyond were never taken */
+	int size;			/* places */
+	struct place *places;
+	atomic_uchar stages[];
+};
+
+/* A session that a process serves requests of, mapped. */
+struct hold {
+	char id[SESSION_WORD + 1], key[SESSION_WORD + 1];
+	int number;
+	int memory, target;
+	struct session *session;	/* NULL: it has none */
+};
+
+/* What a worker of a listener knows. */
+struct worker {
+	struct scoreboard *board;	/* NULL: this process has no listener */
+	int place;
+	int listening;			/* the socket that its clients come by */
+	int questions;			/* to the listener, or that something is to be done */
+	int answers[2];			/* they come at the first; -1: not made yet */
+	sigset_t deadly;		/* signals that end it while it has no tunnel */
+	sigset_t waiting;		/* those that are let in while it waits */
+	struct hold hold;
+};
+
+/* Makes a lock that processes share, and that is free again when its owner dies; see pthread_mutexattr_setrobust(3). */
+static void lock_init(pthread_mutex_t *lock)
+{
+	pthread_mutexattr_t kind;
+
+	pthread_mutexattr_init(&kind);
+	pthread_mutexattr_setpshared(&kind, PTHREAD_PROCESS_SHARED);
+	pthread_mutexattr_setrobust(&kind, PTHREAD_MUTEX_ROBUST);
+	pthread_mutex_init(lock, &kind);
+	pthread_mutexattr_destroy(&kind);
+}
+
+/* Takes a lock; false if its last owner died with it. */
+static bool lock_take(pthread_mutex_t *lock)
+{
+	bool is_left = pthread_mutex_lock(lock) == EOWNERDEAD;
+
+	if (is_left)
+		pthread_mutex_consistent(lock);
+	return !is_left;
+}
+
+/* Of a server twice as many places as clients may be, as a session has two connections, and some for those who are told that there are too many. */
+static struct scoreboard *board_create(void)
+{
+	int size = (int)opt.clients_max * (opt.serve ? 2 : 1) + WAITING_MAX;
+	struct scoreboard *board = memory_share(sizeof *board + (size_t)size * sizeof *board->stages);
+
+	board->places = memory_share((size_t)size * sizeof *board->places);
+	board->size = size;
+	board->listener = getpid();
+	lock_init(&board->lock);
+	return board;
+}
+
+/* Counts the workers of a stage. */
+static int board_count(const struct scoreboard *board, enum stage stage)
+{
+	int count = 0, used = atomic_load(&board->used);
+
+	for (int i = 0; i < used; i++)
+		count += atomic_load(&board->stages[i]) == stage;
+	return count;
+}
+
+/* Whether as many tunnels and sessions stand as may be. */
+static bool board_is_full(const struct scoreboard *board)
+{
+	return board_count(board, STAGE_TUNNEL) + atomic_load(&board->sessions) >= opt.clients_max;
+}
+
+/* Whether clients are told at once that there are too many: none can have come for a session. */
+static bool board_turns_away(const struct scoreboard *board)
+{
+	return opt.serve && atomic_load(&board->sessions) == 0 && board_is_full(board);
+}
+
+/* Nothing that a client does, and no shortage, ends a listener or a worker: says it once, and waits for better times. */
+static void board_shortage(struct scoreboard *board, const char *what)
+{
+	const struct timespec pause = { .tv_nsec = 100 * 1000 * 1000 };
+	const char *error = strerror(errno);
+
+	if (!atomic_exchange(&board->is_short, true))
+		warn("%s: %s (said once)", what, error);
+	nanosleep(&pause, NULL);
+}
+
+/* Comes to a further stage, unless the listener is ending this process just now. */
+static void worker_enter(const struct worker *worker, enum stage stage)
+{
+	unsigned char asked = STAGE_ASKED;
+
+	while (!atomic_compare_exchange_strong(&worker->board->stages[worker->place], &asked, (unsigned char)stage))
+		pause();
+}
+
+/* Has a tunnel or a session stand for the client, unless as many do as may be; false if so. */
+static bool worker_stand(const struct worker *worker)
+{
+	if (!worker->board)
+		return true;
+	lock_take(&worker->board->lock);
+	bool is_full = board_is_full(worker->board);
+	if (!is_full)
+		worker_enter(worker, STAGE_TUNNEL);
+	pthread_mutex_unlock(&worker->board->lock);
+	return !is_full;
+}
+
+/* Waits for a request of a client, which the listener may end meanwhile: by that name, or without a word. */
+static void worker_rest(const struct worker *worker, const char *client)
+{
+	if (!worker->board)
+		return;
+	struct place *place = &worker->board->places[worker->place];
+	strcpy(place->client, client);
+	atomic_store(&place->session, -1);
+	atomic_store(&place->since, seconds_now());
+	atomic_store(&worker->board->stages[worker->place], STAGE_ASKED);
+}
+
+/* --- requests: what a client of a server asks for, and how it is answered: request_split, client_refuse - */
+
+/* A client of a server, and its request. */
+struct client {
+	struct worker *worker;		/* that serves it */
+	int socket;
+	const char *address;
+	char name[NAME_SIZE];		/* its address, user and session, as the log names it */
+	struct authority to;		/* the text is "-" until it is known */
+	bool is_relayed;		/* the request is one of a session */
+	bool is_head;			/* it is a HEAD */
+	bool expects;			/* 100, before the body is sent */
+	uint64_t body;			/* bytes of it that are to come */
+	struct head head;
+};
 
 /* A request's head, taken apart in place. */
 struct request {
@@ -2927,62 +3024,115 @@ struct request {
 	bool is_http10;
 };
 
+/* To a client that sends the body of its request only then. */
+static const char proceed[] = "HTTP/1.1 100 Continue\r\n\r\n";
+
+#define RELAY_HEAD(type) "Tunnel-Relay: 1\r\nContent-Type: " type "\r\nCache-Control: no-store, no-transform\r\n"
+#define STREAM_HEAD "HTTP/1.1 200 OK\r\n" RELAY_HEAD("application/octet-stream")
+
 /*
- * Composes an answer, with the reason also in its status line, as that is all that most clients show; returns its length.
- * It is marked as an answer of the relay, even where nobody knows yet what is asked for.
+ * Composes a reply; returns its length. A reason stands in the status line too, as that is all that most clients show.
+ * Each is marked as the relay's, as nobody may know yet what is asked for. 204, and a reply to HEAD, have no body
+ * (RFC 9110 15.3.5, 9.3.2), and 204 no length either (8.6).
  */
-static size_t answer_compose(char answer[ANSWER_SIZE], int status, const char *reason)
+static size_t reply_compose(char reply[ANSWER_SIZE], int status, const char *words, bool keep, bool is_head)
 {
+	const char *reason = status == 200 ? "OK" : status == 201 ? "Created" : status == 204 ? "No Content" : words;
 	const char *field = status == 401 ? "WWW-Authenticate: Basic realm=\"proxytunnel\"\r\n" :
 	                    status == 405 ? "Allow: CONNECT\r\n" :
 	                    status == 407 ? "Proxy-Authenticate: Basic realm=\"proxytunnel\"\r\n" : "";
+	const char *fields = status < 400 ? RELAY_HEAD("application/octet-stream") : RELAY_HEAD("text/plain");
+	const char *end = status < 400 ? "" : "\n";
+	char length[40] = "";
 
-	return (size_t)snprintf(answer, ANSWER_SIZE, "HTTP/1.1 %d %s\r\n%sTunnel-Relay: 1\r\nCache-Control: no-store\r\n"
-	                        "Content-Type: text/plain\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s\n",
-	                        status, reason, field, strlen(reason) + 1, reason);
+	if (status == 204)
+		words = "";
+	else
+		snprintf(length, sizeof length, "Content-Length: %zu\r\n", strlen(words) + strlen(end));
+	return (size_t)snprintf(reply, ANSWER_SIZE, "HTTP/1.1 %d %s\r\n%s%s%s%s\r\n%s%s", status, reason, field, fields, length,
+	                        keep ? "" : "Connection: close\r\n", is_head ? "" : words, is_head ? "" : end);
 }
 
-/* Starts the clock for a stage of a visit, and says how the client is answered, and what is logged, when it runs out. 0: no answer. */
-static void visit_stage(const struct visit *visit, int status, const char *reason)
+/* Waits until a socket is ready, or for so many seconds; false after these. A signal that is handled ends it too. */
+static bool socket_wait(int socket, short events, double seconds)
+{
+	struct pollfd waited = { .fd = socket, .events = events };
+
+	return poll(&waited, 1, seconds > 0 ? (int)(seconds * 1e3) + 1 : 0) != 0;
+}
+
+/* Starts the clock for a stage of a request, and says how the client is answered, and what is logged, when it runs out. 0: no answer. */
+static void client_stage(const struct client *client, int status, const char *reason)
 {
 	handlers.answer_length = 0;
-	handlers.client = visit->socket;
-	deadline_stage("%s to %s: %s in %u s", visit->client, visit->to.text, reason, opt.timeout);
+	handlers.client = client->socket;
+	deadline_stage("%s to %s: %s in %u s", client->name, client->to.text, reason, opt.timeout);
 	atomic_signal_fence(memory_order_release);
 	if (status != 0)
-		handlers.answer_length = answer_compose(handlers.answer, status, reason);
+		handlers.answer_length = reply_compose(handlers.answer, status, reason, false, client->is_head);
 	alarm(opt.timeout);
 }
 
-/* Reads the body of a request that is refused, if it is not too much, as some proxies listen only once it is sent. */
-static void visit_drop(const struct visit *visit)
+/* Stops that clock. */
+static void client_stage_end(void)
 {
-	uint64_t left = visit->body <= BODY_MAX && !visit->expects ? visit->body : 0;
-	char dropped[4096];
-	ssize_t got = 1;
-
-	while (left > 0 && got != 0) {
-		got = recv(visit->socket, dropped, left < sizeof dropped ? (size_t)left : sizeof dropped, 0);
-		if (is_nothing(got))
-			fd_wait(visit->socket, POLLIN);
-		else if (got == -1)
-			return;
-		left -= got > 0 ? (uint64_t)got : 0;
-	}
+	alarm(0);
+	handlers.answer_length = 0;
 }
 
-/* Answers that the client cannot have it, logs that, and ends the process. */
-static _Noreturn void visit_refuse(const struct visit *visit, int status, const char *reason)
+/* Receives bytes of a request's body; 0 or less at the client's end, and where nothing comes for a minute. */
+static ssize_t client_receive(struct client *client, char *bytes, size_t size)
 {
-	char answer[ANSWER_SIZE];
-	size_t length = answer_compose(answer, status, reason);
+	size_t wanted = client->body < size ? (size_t)client->body : size;
+	ssize_t got;
 
-	visit_drop(visit);
-	alarm(0);
-	warn("%s to %s: %d, %s", visit->client, visit->to.text, status, reason);
-	if (net_send(visit->socket, answer, length))
-		net_linger(visit->socket);
+	while (is_nothing(got = recv(client->socket, bytes, wanted, MSG_DONTWAIT)))
+		if (!socket_wait(client->socket, POLLIN, IDLE_TIME))
+			return -1;
+	client->body -= got > 0 ? (uint64_t)got : 0;
+	return got;
+}
+
+/* Reads the rest of a body, as some proxies listen only once it is sent; false if it does not come, or is too much. */
+static bool client_drop(struct client *client)
+{
+	char dropped[16384];
+
+	if (client->body > BODY_MAX || (client->expects && client->body > 0))
+		return false;
+	while (client->body > 0)
+		if (client_receive(client, dropped, sizeof dropped) <= 0)
+			return false;
+	return true;
+}
+
+/* Replies to a request of a session; false if its connection is not to be used again. */
+static bool client_reply(struct client *client, int status, const char *words, bool keep)
+{
+	char reply[ANSWER_SIZE];
+
+	keep &= client_drop(client);
+	return net_send(client->socket, reply, reply_compose(reply, status, words, keep, false)) && keep;
+}
+
+/* Replies that the client cannot have it, logs that, in other words where they are not for clients, and ends the process. */
+static _Noreturn void client_refuse_as(struct client *client, int status, const char *reason, const char *logged)
+{
+	char reply[ANSWER_SIZE];
+	size_t length = reply_compose(reply, status, reason, false, client->is_head);
+
+	client_drop(client);
+	client_stage_end();
+	worker_rest(client->worker, "");
+	warn("%s to %s: %d, %s", client->name, client->to.text, status, logged);
+	if (net_send(client->socket, reply, length))
+		net_linger(client->socket);
 	exit(EX_OK);
+}
+
+static _Noreturn void client_refuse(struct client *client, int status, const char *reason)
+{
+	client_refuse_as(client, status, reason, reason);
 }
 
 /* What no head may hold, obs-fold included (RFC 9112 2.2, 5.2); NULL if it holds nothing of that. */
@@ -3103,7 +3253,7 @@ static const char *target_parse(struct authority *to, const char *target)
 	return authority_set(to, asked.host, strlen(asked.host), asked.port);
 }
 
-/* --- access: who may have what: is_account, allow_fit, addresses_filter --------------------------------- */
+/* --- access: who may have what: login_check, allow_fit, addresses_filter --------------------------------- */
 
 /* Whether two secrets are the same, in a time that depends on the first alone. */
 static bool secret_equal(const char *secret, const char *given)
@@ -3116,13 +3266,13 @@ static bool secret_equal(const char *secret, const char *given)
 	return difference == 0;
 }
 
-/* Whether a request bears the credentials of an account in the field of that name (RFC 7617). */
-static bool is_account(const char *fields, const char *name)
+enum login { LOGIN_NONE, LOGIN_UNKNOWN, LOGIN_WRONG, LOGIN_RIGHT };
+
+/* Decodes the user and password that a field of that name bears (RFC 7617); false if there are none. */
+static bool login_read(char given[2 * CREDENTIAL_MAX + 4], const char *fields, const char *name)
 {
-	char given[2 * CREDENTIAL_MAX + 4];
 	const char *value;
 	int length;
-	bool found = false;
 
 	if (field_count(fields, name, &value, &length) != 1 || strncasecmp(value, "Basic ", 6) != 0)
 		return false;
@@ -3133,9 +3283,31 @@ static bool is_account(const char *fields, const char *name)
 	if (decoded < 0 || memchr(given, '\0', (size_t)decoded))
 		return false;
 	given[decoded] = '\0';
-	for (const char *account = opt.accounts; *account; account += strlen(account) + 1)
-		found |= secret_equal(account, given);
-	return found;
+	return true;
+}
+
+/* Compares what a request bears in the field of that name with all accounts. The user is only told if there is such an account. */
+static enum login login_check(const char *fields, const char *name, char user[USER_SHOWN + 1])
+{
+	char given[2 * CREDENTIAL_MAX + 4];
+	enum login login = LOGIN_UNKNOWN;
+
+	*user = '\0';
+	if (!login_read(given, fields, name))
+		return LOGIN_NONE;
+	int length = (int)strcspn(given, ":");
+	for (const char *account = opt.accounts; *account; account += strlen(account) + 1) {
+		bool is_user = given[length] == ':' && strncmp(account, given, (size_t)length + 1) == 0;
+
+		if (is_user)
+			snprintf(user, USER_SHOWN + 1, "%.*s", length, given);
+		if (secret_equal(account, given))
+			login = LOGIN_RIGHT;
+		else if (is_user && login != LOGIN_RIGHT)
+			login = LOGIN_WRONG;
+	}
+	explicit_bzero(given, sizeof given);
+	return login;
 }
 
 /* How a pattern of --allow fits. */
@@ -3239,26 +3411,39 @@ static bool is_inside(const char *address)
 	                      "fc00::/7,fe80::/10,fec0::/10,ff00::/8", address);
 }
 
-/*
- * Drops the addresses that the destination may not have: what only a wildcard allowed must not lead inside, or anyone's
- * DNS would reach there. Returns what is left, NULL if nothing.
- */
-static struct addrinfo *addresses_filter(struct addrinfo *addresses, const struct authority *to)
+/* Whether a destination may have an address: what only a wildcard allowed must not lead inside, or anyone's DNS would reach there. */
+static bool address_allowed(const struct addrinfo *address, const struct authority *to)
 {
-	struct addrinfo *left = NULL, **last = &left;
-	bool is_exact = allow_fit(to->host, to->port) == FIT_EXACT;
 	char text[HOST_MAX + 1];
 
-	for (struct addrinfo *address = addresses; address; address = address->ai_next) {
-		if (getnameinfo(address->ai_addr, address->ai_addrlen, text, sizeof text, NULL, 0, NI_NUMERICHOST) != 0)
-			continue;
-		host_plain(text);
-		if (is_exact || !is_inside(text) || allow_fit(text, to->port) >= FIT_ADDRESS) {
-			*last = address;
-			last = &address->ai_next;
-		}
+	if (getnameinfo(address->ai_addr, address->ai_addrlen, text, sizeof text, NULL, 0, NI_NUMERICHOST) != 0)
+		return false;
+	host_plain(text);
+	return allow_fit(to->host, to->port) == FIT_EXACT || !is_inside(text) || allow_fit(text, to->port) >= FIT_ADDRESS;
+}
+
+/* Frees what net_resolve gave for a destination; a literal's is not from getaddrinfo(3). */
+static void addresses_free(struct addrinfo *addresses, const struct authority *to)
+{
+	if (addresses && !address_literal(to))
+		freeaddrinfo(addresses);
+}
+
+/* Frees the addresses that the destination may not have. Returns what is left, NULL if nothing. */
+static struct addrinfo *addresses_filter(struct addrinfo *addresses, const struct authority *to)
+{
+	struct addrinfo *left = NULL, **last = &left, *next;
+
+	for (struct addrinfo *address = addresses; address; address = next) {
+		bool is_allowed = address_allowed(address, to);
+
+		next = address->ai_next;
+		address->ai_next = NULL;
+		if (is_allowed)
+			*last = address, last = &address->ai_next;
+		else
+			addresses_free(address, to);
 	}
-	*last = NULL;
 	return left;
 }
 
@@ -3279,16 +3464,16 @@ static bool is_hello(const unsigned char *bytes, size_t length)
 	return true;
 }
 
-/* --- asks: what a request wants of a relay: ask_parse --------------------------------------------------- */
+/* --- relay requests: what a request wants of a session: relay_request_parse ------------------------------ */
 
-enum asked { ASK_OPEN, ASK_PUT, ASK_GET, ASK_DELETE };
+enum relay_method { RELAY_OPEN, RELAY_PUT, RELAY_GET, RELAY_DELETE };
 
-/* A request of a relay, taken apart. */
-struct ask {
-	enum asked what;
-	char path[SESSION_PATH];	/* of the session's socket: its id, a slash, its key; the key is empty if there is none */
+/* A request of a session, taken apart. */
+struct relay_request {
+	enum relay_method method;
+	char id[SESSION_WORD + 1];
+	char key[SESSION_WORD + 1];	/* empty if there is none */
 	uint64_t offset;
-	uint64_t ack;			/* every byte before it has arrived */
 	uint64_t sequence;
 	long poll;			/* s; -1: a stream */
 	bool end;			/* the upstream ends behind this body */
@@ -3305,21 +3490,21 @@ static bool is_session_word(const char *text, size_t length)
 }
 
 /* Takes what stands behind the ? of the target apart; false if it means nothing. */
-static bool ask_query(struct ask *ask, const char *query)
+static bool relay_query(struct relay_request *relayed, const char *query)
 {
 	size_t digits = strspn(query, "0123456789");
 
-	ask->poll = -1;
-	if (ask->what == ASK_PUT)
-		return !*query || (ask->end = strcmp(query, "end") == 0);
-	if (ask->what == ASK_OPEN && strcmp(query, "close") == 0)
-		ask->what = ASK_DELETE;
-	else if (ask->what != ASK_GET)
+	relayed->poll = -1;
+	if (relayed->method == RELAY_PUT)
+		return !*query || (relayed->end = strcmp(query, "end") == 0);
+	if (relayed->method == RELAY_OPEN && strcmp(query, "close") == 0)
+		relayed->method = RELAY_DELETE;
+	else if (relayed->method != RELAY_GET)
 		return !*query;
-	else if (!offset_parse(&ask->sequence, query, digits))
+	else if (!offset_parse(&relayed->sequence, query, digits))
 		return false;
 	else if (query[digits] && (strncmp(query + digits, "&poll=", 6) != 0 ||
-	                           (ask->poll = number_parse(query + digits + 6, 0, POLL_MAX)) == -1))
+	                           (relayed->poll = number_parse(query + digits + 6, 0, POLL_MAX)) == -1))
 		return false;
 	return true;
 }
@@ -3328,7 +3513,7 @@ static bool ask_query(struct ask *ask, const char *query)
  * Takes the target apart, which is read from its end: BASE/ID, or BASE/ID/OFFSET, and a query. False if this is no
  * request of a relay.
  */
-static bool ask_target(struct ask *ask, const struct request *request)
+static bool relay_target(struct relay_request *relayed, const struct request *request)
 {
 	const char *target = request->target, *scheme = *target == '/' ? NULL : strstr(target, "://");
 	const char *path = scheme ? scheme + 3 + strcspn(scheme + 3, "/?#") : target;
@@ -3341,394 +3526,764 @@ static bool ask_target(struct ask *ask, const struct request *request)
 	while (last[-1] != '/')
 		last--;
 	word = (size_t)(path + length - last);
-	if (offset_parse(&ask->offset, last, word) && word < SESSION_WORD && last - path > SESSION_WORD + 1) {
+	if (offset_parse(&relayed->offset, last, word) && word < SESSION_WORD && last - path > SESSION_WORD + 1) {
 		has_offset = true;
 		last -= SESSION_WORD + 1;
 		word = SESSION_WORD;
 	}
 	if (last[-1] != '/' || !is_session_word(last, word))
 		return false;
-	snprintf(ask->path, sizeof ask->path, "%.*s/", SESSION_WORD, last);
+	snprintf(relayed->id, sizeof relayed->id, "%.*s", SESSION_WORD, last);
 
 	if (has_offset && (strcmp(request->method, "PUT") == 0 || strcmp(request->method, "POST") == 0))
-		ask->what = ASK_PUT;
+		relayed->method = RELAY_PUT;
 	else if (has_offset && strcmp(request->method, "GET") == 0)
-		ask->what = ASK_GET;
+		relayed->method = RELAY_GET;
 	else if (!has_offset && strcmp(request->method, "POST") == 0)
-		ask->what = ASK_OPEN;
+		relayed->method = RELAY_OPEN;
 	else if (!has_offset && strcmp(request->method, "DELETE") == 0)
-		ask->what = ASK_DELETE;
+		relayed->method = RELAY_DELETE;
 	else
 		return false;
-	return ask_query(ask, query);
+	return relay_query(relayed, query);
 }
 
 /*
  * Takes a request apart whose fields have been found right; false if it is none of a relay. What is wrong with it as
- * one is in ask->wrong.
+ * one is in relayed->wrong.
  */
-static bool ask_parse(struct ask *ask, const struct request *request, const char *fields)
+static bool relay_request_parse(struct relay_request *relayed, const struct request *request, const char *fields)
 {
 	const char *value = "";
 	int length = 0;
 
-	*ask = (struct ask){ .wrong = NULL };
-	if (!ask_target(ask, request))
+	*relayed = (struct relay_request){ .wrong = NULL };
+	if (!relay_target(relayed, request))
 		return false;
 	if (field_count(fields, "Tunnel-Key", &value, &length) == 1 && is_session_word(value, (size_t)length))
-		snprintf(ask->path + SESSION_WORD + 1, SESSION_WORD + 1, "%.*s", SESSION_WORD, value);
-	ask->keep = !request->is_http10 && !field_lists(fields, "Connection", "close");
-	ask->expects = field_lists(fields, "Expect", "100-continue");
-	if (field_count(fields, "Content-Length", &value, &length) == 1 && !offset_parse(&ask->length, value, (size_t)length))
-		ask->wrong = "a Content-Length beyond all measure", ask->status = 400;
+		snprintf(relayed->key, sizeof relayed->key, "%.*s", SESSION_WORD, value);
+	relayed->keep = !request->is_http10 && !field_lists(fields, "Connection", "close");
+	relayed->expects = field_lists(fields, "Expect", "100-continue");
+	if (field_count(fields, "Content-Length", &value, &length) == 1 && !offset_parse(&relayed->length, value, (size_t)length))
+		relayed->wrong = "a Content-Length beyond all measure", relayed->status = 400;
 	else if (field_count(fields, "Transfer-Encoding", &value, &length) > 0)
-		ask->wrong = "a Transfer-Encoding; a Content-Length is wanted", ask->status = 411;
-	else if (field_count(fields, "Tunnel-Ack", &value, &length) > 0 && !offset_parse(&ask->ack, value, (size_t)length))
-		ask->wrong = "a Tunnel-Ack that is no number", ask->status = 400;
-	else if (ask->what == ASK_GET && ask->length > 0) /* what follows it would be taken for the next request */
-		ask->wrong = "a GET with a body", ask->status = 400;
-	else if (opt.accounts && !is_account(fields, "Authorization"))
-		ask->wrong = "user and password wanted", ask->status = 401;
-	if (ask->wrong)
-		ask->keep = false;
+		relayed->wrong = "a Transfer-Encoding; a Content-Length is wanted", relayed->status = 411;
+	else if (relayed->method == RELAY_GET && relayed->length > 0) /* what follows it would be taken for the next request */
+		relayed->wrong = "a GET with a body", relayed->status = 400;
+	if (relayed->wrong)
+		relayed->keep = false;
 	return true;
 }
 
-/* --- seats: what a listener and its children share: seat_take, seat_stand ------------------------------- */
-
-/* How far a child of a listener has come. */
-enum stage {
-	STAGE_FREE,			/* there is no child */
-	STAGE_WAITING,			/* for its next client */
-	STAGE_ASKED,			/* its client has not asked for anything that it may have */
-	STAGE_TUNNEL,			/* its tunnel stands, or is about to */
-	STAGE_SESSION,			/* the same of a session */
-};
-
-struct place {
-	pid_t child;
-	atomic_int stage;
-	atomic_ulong number;		/* of its client, in the order of their coming */
-};
-
-/* In memory that the listener and all its children have. */
-struct crowd {
-	atomic_long waiting;		/* children that wait, less the clients on their way to one */
-	struct place places[];		/* twice as many as clients may be: see crowd_places */
-};
-
-/* What goes with a client to a child that waits. */
-struct arrival {
-	unsigned long number;
-	char said[HEAD_MAX];		/* what has been read from it already */
-};
-
-/* What a child of a listener knows of that. */
-struct seat {
-	struct crowd *crowd;
-	struct place *place;
-	int client;			/* its first; -1 once that has been taken */
-	int queue;			/* where the others come from */
-	int returns;			/* where they go whose next request is for another child */
-	struct arrival *arrival;	/* of its present client */
-	size_t said;			/* bytes of what that holds */
-	sigset_t deadly;		/* signals that end it while it has no tunnel */
-};
+/* --- sessions: tunnels without CONNECT, in memory of their own: session_create, session_lock ------------- */
 
 /*
- * While there are sessions, as many connections again as there may be clients are let in, as they may be for a session:
- * it is to go on whatever else stands.
+ * In memory of its own, with what the client has not acknowledged of the downstream behind it. The listener keeps that,
+ * and the target's socket, and hands both to a worker that serves a request of the session. What changes is changed under
+ * the lock, which is held for calls that do not block.
  */
-static long crowd_places(void)
+struct session {
+	pthread_mutex_t lock;
+	char name[NAME_SIZE], to[AUTHORITY_SIZE];	/* who opened it, and where it leads */
+	double begun;
+	_Atomic double asked;		/* when a request last came, or bytes of one */
+	atomic_bool is_closed;
+	bool up_ended, down_ended;
+	bool is_hello;			/* nothing is held back for want of a ClientHello */
+	unsigned char hello[HELLO_SIZE];	/* what is held back */
+	uint64_t taken;			/* upstream bytes: the offset expected next */
+	uint64_t start, stop;		/* of the downstream that is kept: acknowledged, and read from the target */
+	uint64_t rested;		/* where it stopped when memory was last given back */
+	uint64_t sequence;		/* of the last GET */
+	_Atomic uint64_t gets;		/* how many came: only the last goes on */
+	_Atomic uint64_t sent;		/* every downstream byte before it has been sent once */
+	char refusal[ERROR_SIZE];	/* why the target takes nothing more, or empty; it may still send */
+	char error[ERROR_SIZE];		/* why the tunnel has broken, or empty */
+};
+
+enum { SESSION_SIZE = PAGE + KEPT_SIZE };
+_Static_assert(sizeof(struct session) <= PAGE, "the head of a session is one page");
+
+/* A file without a name, for memory that is handed on; -1 if there can be none. */
+static int memory_open(void)
 {
-	return 2 * opt.clients_max;
+#ifndef PORTABLE
+	int fd = memfd_create("session", MFD_CLOEXEC);
+
+	if (fd != -1 || errno != ENOSYS)
+		return fd;
+#endif
+	const char *folder = getenv("TMPDIR");
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof path, "%s/proxytunnel.XXXXXX", folder && *folder ? folder : "/tmp");
+	int file = mkstemp(path);
+	if (file != -1 && (unlink(path) == -1 || fcntl(file, F_SETFD, FD_CLOEXEC) == -1)) {
+		close(file);
+		return -1;
+	}
+	return file;
 }
 
-/* Ends the program, unless a client is on its way. The listener is not to count it off again. */
-static void seat_leave(const struct seat *seat)
+/* Maps the beginning of a session; NULL if there is no room. */
+static struct session *session_map(int memory, size_t size)
 {
-	long waiting = atomic_load(&seat->crowd->waiting);
+	void *mapped = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
 
-	while (waiting > 0 && !atomic_compare_exchange_weak(&seat->crowd->waiting, &waiting, waiting - 1))
-		continue;
-	if (waiting <= 0)
+	return mapped == MAP_FAILED ? NULL : mapped;
+}
+
+/* Lets a session go, with its descriptors. */
+static void hold_release(struct hold *hold)
+{
+	if (!hold->session)
 		return;
-	atomic_store(&seat->place->stage, STAGE_ASKED);
+	munmap(hold->session, SESSION_SIZE);
+	close(hold->memory);
+	close(hold->target);
+	hold->session = NULL;
+}
+
+/* Makes a session that leads to the target of a client, which it takes over; false if there is no memory. */
+static bool session_create(struct hold *hold, const struct client *client, int target)
+{
+	struct session *session = NULL;
+	int memory = memory_open();
+
+	if (memory != -1 && ftruncate(memory, SESSION_SIZE) == 0)
+		session = session_map(memory, SESSION_SIZE);
+	if (!session) {
+		close(memory);
+		close(target);
+		return false;
+	}
+	lock_init(&session->lock);
+	strcpy(session->name, client->name);
+	strcpy(session->to, client->to.text);
+	session->is_hello = !opt.tls_only;
+	session->begun = seconds_now();
+	atomic_store(&session->asked, session->begun);
+	fcntl(target, F_SETFL, O_NONBLOCK);
+	hold->memory = memory;
+	hold->target = target;
+	hold->session = session;
+	return true;
+}
+
+/* The tunnel breaks, and its client is told so. */
+static void session_break(const struct hold *hold, const char *error)
+{
+	if (!*hold->session->error)
+		snprintf(hold->session->error, ERROR_SIZE, "%s", error);
+	shutdown(hold->target, SHUT_RDWR);
+}
+
+/* Takes the lock of a session. One whose last owner died with it is broken, as nobody knows what that has done. */
+static void session_lock(const struct hold *hold)
+{
+	if (!lock_take(&hold->session->lock))
+		session_break(hold, "a process of the relay was ended in the middle of its work");
+}
+
+static void session_unlock(const struct hold *hold)
+{
+	pthread_mutex_unlock(&hold->session->lock);
+}
+
+/* The memory of kept bytes, in one piece or two; returns how many. */
+static int session_pieces(struct session *session, uint64_t offset, size_t length, struct iovec pieces[2])
+{
+	char *kept = (char *)session + PAGE;
+	size_t at = (size_t)(offset % KEPT_SIZE), first = length < KEPT_SIZE - at ? length : KEPT_SIZE - at;
+
+	pieces[0] = (struct iovec){ .iov_base = kept + at, .iov_len = first };
+	pieces[1] = (struct iovec){ .iov_base = kept, .iov_len = length - first };
+	return length > first ? 2 : 1;
+}
+
+/* Gives back the memory of what is kept, if nothing is and much was. */
+static void session_shrink(const struct hold *hold)
+{
+	struct session *session = hold->session;
+
+	if (session->start < session->stop || session->stop - session->rested < KEPT_IDLE)
+		return;
+#ifndef PORTABLE
+	fallocate(hold->memory, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, PAGE, KEPT_SIZE);
+#endif
+	session->rested = session->stop;
+}
+
+/* Why the target takes no upstream bytes, or NULL. */
+static const char *session_refusal(const struct session *session)
+{
+	return *session->error ? session->error : *session->refusal ? session->refusal : NULL;
+}
+
+/* Takes upstream bytes up to a ClientHello's length, which reach the target once they are known as one (--tls-only). */
+static ssize_t session_take_hello(const struct hold *hold, const char *bytes, size_t length)
+{
+	struct session *session = hold->session;
+	size_t held = (size_t)session->taken, part = length < HELLO_SIZE - held ? length : HELLO_SIZE - held;
+
+	memcpy(session->hello + held, bytes, part);
+	if (!is_hello(session->hello, held + part)) {
+		session_break(hold, "cut, as it is no TLS");
+	} else if (held + part == HELLO_SIZE) {
+		session->is_hello = true;
+		if (send(hold->target, session->hello, HELLO_SIZE, MSG_DONTWAIT | MSG_NOSIGNAL) != HELLO_SIZE)
+			session_break(hold, "the target took no ClientHello");
+	}
+	return (ssize_t)part;
+}
+
+/* Gives the target upstream bytes, as far as it takes them at once; returns how many, -1 for none. */
+static ssize_t session_give(const struct hold *hold, const char *bytes, size_t length)
+{
+	struct session *session = hold->session;
+
+	if (!session->is_hello)
+		return session_take_hello(hold, bytes, length);
+	ssize_t given = send(hold->target, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (given == -1 && !is_nothing(given))
+		snprintf(session->refusal, ERROR_SIZE, "%s", strerror(errno));
+	return given;
+}
+
+/* The upstream has ended. */
+static void session_end_up(const struct hold *hold)
+{
+	struct session *session = hold->session;
+
+	session->up_ended = true;
+	if (!session->is_hello)
+		session_break(hold, "cut, as it is no TLS");
+	else
+		shutdown(hold->target, SHUT_WR);
+}
+
+/* Cuts a session whose ClientHello has not come in time. */
+static void session_check_hello(const struct hold *hold)
+{
+	struct session *session = hold->session;
+
+	if (!session->is_hello && opt.timeout > 0 && seconds_now() >= session->begun + opt.timeout)
+		session_break(hold, "cut, as no TLS ClientHello came in time");
+}
+
+/* Reads what there is of the downstream, as far as there is room. */
+static void session_read(const struct hold *hold)
+{
+	struct session *session = hold->session;
+	struct iovec pieces[2];
+	size_t room = KEPT_SIZE - (size_t)(session->stop - session->start);
+
+	session_check_hello(hold);
+	if (room == 0 || !session->is_hello || session->down_ended || *session->error)
+		return;
+	int count = session_pieces(session, session->stop, room, pieces);
+	struct msghdr message = { .msg_iov = pieces, .msg_iovlen = (size_t)count };
+	ssize_t got = recvmsg(hold->target, &message, MSG_DONTWAIT);
+	if (got > 0)
+		session->stop += (uint64_t)got;
+	else if (got == 0 && !*session->refusal)
+		session->down_ended = true;
+	else if (got == 0 || !is_nothing(got))
+		session_break(hold, *session->refusal ? session->refusal : strerror(errno));
+}
+
+/* --- listener: workers, and the sessions that they serve: listener_run, worker_next --------------------- */
+
+enum query { QUERY_FIND, QUERY_ADD, QUERY_END };
+
+/* What a worker asks the listener. Anything shorter only wakes it. */
+struct question {
+	enum query what;
+	char id[SESSION_WORD + 1], key[SESSION_WORD + 1];
+};
+
+/* It is answered as a request would be: 200 and 201 with the session, 204, 404, 409, 410, 503. */
+struct answer {
+	int status, number;
+};
+
+/* A session, as the listener keeps it. */
+struct kept {
+	char id[SESSION_WORD + 1], key[SESSION_WORD + 1];
+	int memory, target;
+	struct session *session;	/* its first page; NULL: this one is free */
+};
+
+struct listener {
+	struct scoreboard *board;
+	int listening;
+	int questions[2];		/* they come at the first */
+	struct kept *kept;
+	int kept_used;			/* those beyond were never taken */
+	double due;			/* before that no session ends for want of requests */
+	struct {
+		char id[SESSION_WORD + 1];
+		double end;
+	} ended[ENDED_MAX];		/* the last sessions that have ended */
+	unsigned ended_count;
+};
+
+/* Ends a session, and logs how it ended. */
+static void kept_end(struct listener *listener, struct kept *kept, const char *outcome)
+{
+	struct session *session = kept->session;
+	unsigned i = listener->ended_count++ % ENDED_MAX;
+	bool is_broken = !outcome && *session->error;
+
+	atomic_store(&session->is_closed, true);
+	shutdown(kept->target, SHUT_RDWR);
+	warn("%s to %s: %s%s, %" PRIu64 " bytes up, %" PRIu64 " down, %.3f s", session->name, session->to,
+	     outcome ? outcome : is_broken ? "broken: " : "done", is_broken ? session->error : "",
+	     session->is_hello ? session->taken : 0, atomic_load(&session->sent), seconds_now() - session->begun);
+	munmap(session, PAGE);
+	close(kept->memory);
+	close(kept->target);
+	kept->session = NULL;
+	atomic_fetch_sub(&listener->board->sessions, 1);
+	strcpy(listener->ended[i].id, kept->id);
+	listener->ended[i].end = seconds_now();
+}
+
+/* Ends the sessions that nobody asks for any more. */
+static void sessions_expire(struct listener *listener)
+{
+	double now = seconds_now(), due = NEVER;
+
+	if (now < listener->due)
+		return;
+	for (struct kept *kept = listener->kept; kept < listener->kept + listener->kept_used; kept++) {
+		double end = kept->session ? atomic_load(&kept->session->asked) + SESSION_TIME : NEVER;
+
+		if (end <= now)
+			kept_end(listener, kept, "left by its client");
+		else if (end < due)
+			due = end;
+	}
+	listener->due = due;
+}
+
+/* Whether a session of that id has ended not long ago: a POST and a PUT of it that come late must not open it anew. */
+static bool session_is_ended(const struct listener *listener, const char *id)
+{
+	unsigned count = listener->ended_count < ENDED_MAX ? listener->ended_count : ENDED_MAX;
+	double now = seconds_now();
+
+	for (unsigned i = 0; i < count; i++)
+		if (now - listener->ended[i].end < SESSION_TIME && memcmp(listener->ended[i].id, id, SESSION_WORD) == 0)
+			return true;
+	return false;
+}
+
+/* The session of that id, or NULL. */
+static struct kept *kept_find(struct listener *listener, const char *id)
+{
+	for (struct kept *kept = listener->kept; kept < listener->kept + listener->kept_used; kept++)
+		if (kept->session && memcmp(kept->id, id, SESSION_WORD) == 0)
+			return kept;
+	return NULL;
+}
+
+/* Keeps a new session; false if there is no room. */
+static bool kept_add(struct listener *listener, const struct question *question, int memory, int target)
+{
+	struct kept *kept = listener->kept;
+
+	while (kept < listener->kept + listener->kept_used && kept->session)
+		kept++;
+	if (kept == listener->kept + opt.clients_max || !(kept->session = session_map(memory, PAGE)))
+		return false;
+	if (kept == listener->kept + listener->kept_used)
+		listener->kept_used++;
+	memcpy(kept->id, question->id, sizeof kept->id);
+	memcpy(kept->key, question->key, sizeof kept->key);
+	kept->memory = memory;
+	kept->target = target;
+	listener->due = 0;
+	atomic_fetch_add(&listener->board->sessions, 1);
+	return true;
+}
+
+/* Answers a question, which came with fds: where the answer goes, and those of a new session. */
+static struct answer question_answer(struct listener *listener, const struct question *question, int fds[3])
+{
+	struct kept *kept = kept_find(listener, question->id);
+	struct answer answer = { .status = 200 };
+
+	if (kept && !secret_equal(kept->key, question->key))
+		answer.status = 409;
+	else if (!kept && session_is_ended(listener, question->id))
+		answer.status = 410;
+	else if (question->what == QUERY_END)
+		answer.status = kept ? 204 : 404;
+	else if (!kept && question->what == QUERY_FIND)
+		answer.status = 404;
+	else if (!kept)
+		answer.status = fds[2] != -1 && kept_add(listener, question, fds[1], fds[2]) ? 201 : 503;
+	if (answer.status == 204)
+		kept_end(listener, kept, NULL);
+	if (answer.status == 200)
+		answer.number = (int)(kept - listener->kept);
+	if (answer.status == 201) {
+		answer.number = (int)(kept_find(listener, question->id) - listener->kept);
+		fds[1] = fds[2] = -1;
+	}
+	return answer;
+}
+
+/* Takes the next question, and answers it; false if there is none. */
+static bool question_take(struct listener *listener)
+{
+	struct question question;
+	int fds[FDS_MAX];
+	ssize_t got = fds_receive(listener->questions[0], fds, &question, sizeof question, MSG_DONTWAIT);
+
+	if (got == sizeof question && fds[0] != -1) {
+		struct answer answer = question_answer(listener, &question, fds);
+		const struct kept *kept = listener->kept + answer.number;
+		const int given[2] = { kept->memory, kept->target };
+
+		fds_send(fds[0], given, answer.status == 200 ? 2 : 0, &answer, sizeof answer, MSG_DONTWAIT);
+	}
+	for (int i = 0; i < FDS_MAX; i++)
+		if (fds[i] != -1)
+			close(fds[i]);
+	return got > 0;
+}
+
+/* The worker at a place has ended. */
+static void place_free(struct scoreboard *board, int place)
+{
+	atomic_store(&board->places[place].worker, 0);
+	atomic_store(&board->stages[place], STAGE_FREE);
+}
+
+/* Waits for workers that have ended. */
+static void workers_reap(struct scoreboard *board)
+{
+	int status, place, used = atomic_load(&board->used);
+	pid_t worker;
+
+	while ((worker = waitpid(-1, &status, WNOHANG)) > 0) {
+		for (place = 0; place < used && atomic_load(&board->places[place].worker) != worker; place++)
+			continue;
+		if (place == used)
+			continue;
+		if (WIFSIGNALED(status) && atomic_load(&board->stages[place]) != STAGE_EVICTED)
+			warn("%s: the process that served it was ended by signal %d", board->places[place].client, WTERMSIG(status));
+		place_free(board, place);
+	}
+}
+
+/* Makes room by ending the worker whose client has not asked for anything for longest; false if there is none. */
+static bool worker_evict(struct scoreboard *board)
+{
+	unsigned char asked = STAGE_ASKED;
+	int oldest = -1, used = atomic_load(&board->used);
+
+	for (int i = 0; i < used; i++)
+		if (atomic_load(&board->stages[i]) == STAGE_ASKED &&
+		    (oldest == -1 || atomic_load(&board->places[i].since) < atomic_load(&board->places[oldest].since)))
+			oldest = i;
+	if (oldest == -1 || !atomic_compare_exchange_strong(&board->stages[oldest], &asked, STAGE_EVICTED))
+		return oldest != -1;
+	const struct place *place = &board->places[oldest];
+	if (*place->client)
+		warn("%s to -: ended to make room, after %.1f s without a request", place->client,
+		     seconds_now() - atomic_load(&place->since));
+	kill(atomic_load(&place->worker), SIGKILL);
+	return true;
+}
+
+/* Whether there may be one more worker; a server ends another one for it, or tells its client that there are too many. */
+static bool worker_has_room(struct scoreboard *board)
+{
+	int count = atomic_load(&board->used) - board_count(board, STAGE_FREE) - board_count(board, STAGE_EVICTED);
+	bool is_below = count < (atomic_load(&board->sessions) > 0 ? board->size : opt.clients_max);
+
+	if (is_below || !opt.serve)
+		return is_below;
+	return (!board_turns_away(board) && worker_evict(board)) || count < board->size;
+}
+
+/* Starts a worker; true in it. */
+static bool worker_start(struct listener *listener, struct worker *worker)
+{
+	struct scoreboard *board = listener->board;
+	int place = 0;
+
+	while (place < board->size && atomic_load(&board->stages[place]) != STAGE_FREE)
+		place++;
+	if (place == board->size)
+		return false;
+	if (place == atomic_load(&board->used))
+		atomic_store(&board->used, place + 1);
+	atomic_store(&board->places[place].session, -1);
+	*board->places[place].client = '\0';
+	atomic_store(&board->stages[place], STAGE_WAITING);
+	pid_t child = fork();
+	if (child == -1) {
+		place_free(board, place);
+		board_shortage(board, "cannot start a process for a connection");
+	}
+	if (child > 0)
+		atomic_store(&board->places[place].worker, child);
+	if (child != 0)
+		return false;
+	atomic_store(&board->places[place].worker, getpid());
+	close(listener->questions[0]);
+	for (struct kept *kept = listener->kept; kept < listener->kept + listener->kept_used; kept++)
+		if (kept->session) {
+			munmap(kept->session, PAGE);
+			close(kept->memory);
+			close(kept->target);
+		}
+	worker->board = board;
+	worker->place = place;
+	worker->listening = listener->listening;
+	worker->questions = listener->questions[1];
+	return true;
+}
+
+/* A client waits, as it seemed: starts a worker for it; and another for the next, where they come one upon the other. True in the worker. */
+static bool listener_serve(struct listener *listener, struct worker *worker)
+{
+	struct scoreboard *board = listener->board;
+	int waiting = board_count(board, STAGE_WAITING);
+	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
+
+	if (waiting > 1 || (waiting == 1 && !opt.serve))
+		return false;
+	if (waiting == 1)
+		return board_count(board, STAGE_FREE) + opt.clients_max > atomic_load(&board->used) && worker_start(listener, worker);
+	if (!socket_wait(listener->listening, POLLIN, 0))
+		return false;
+	if (worker_has_room(board))
+		return worker_start(listener, worker);
+	if (opt.serve)
+		nanosleep(&pause, NULL);
+	return false;
+}
+
+/* Ends all clients and sessions, and the listener: as it was asked to, or by the signal. */
+static _Noreturn void listener_end(struct listener *listener)
+{
+	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
+	const int signals[] = { SIGTERM, SIGKILL };
+	struct scoreboard *board = listener->board;
+	char outcome[32];
+	pid_t left = 0;
+
+	/* As process 1 of a container this would take them along before each has said how it ended. */
+	for (int goes = 0; goes < 2 && left != -1; goes++) {
+		for (int i = 0; i < atomic_load(&board->used); i++)
+			if (atomic_load(&board->stages[i]) != STAGE_FREE && atomic_load(&board->places[i].worker) > 0)
+				kill(atomic_load(&board->places[i].worker), signals[goes]);
+		for (int i = 0; i < 8 * LINGER / 100 && left != -1; i += left == 0) {
+			left = waitpid(-1, NULL, WNOHANG);
+			if (left == 0)
+				nanosleep(&pause, NULL);
+		}
+	}
+	snprintf(outcome, sizeof outcome, "ended by signal %d", handlers.caught);
+	for (struct kept *kept = listener->kept; kept < listener->kept + listener->kept_used; kept++)
+		if (kept->session)
+			kept_end(listener, kept, outcome);
+	if (handlers.caught != SIGTERM)
+		signal_die(handlers.caught);
 	exit(EX_OK);
 }
 
-/* Takes the next client that comes, or leaves after a while; returns its socket. */
-static int seat_take(struct seat *seat)
+/* Prepares a listener on a socket. A session takes it two descriptors. */
+static void listener_begin(struct listener *listener, int listening)
 {
-	struct arrival *arrival = seat->arrival;
-	size_t length = sizeof *arrival;
-	int fd = seat->client;
+	const struct timeval patience = { .tv_sec = WAITING_TIME };
+	struct rlimit files;
 
-	seat->client = -1;
-	if (fd != -1)
-		return fd;
-	while ((fd = fd_receive(seat->queue, arrival, &length, 0)) == -1) {
-		if (length > 0)
-			atomic_store(&seat->place->stage, STAGE_ASKED); /* it waits no more, as the listener reckons already */
-		if (length > 0 || errno != EAGAIN)
-			exit(EX_OSERR); /* there is no descriptor left for the client, or no listener any more */
-		seat_leave(seat);
-		length = sizeof *arrival;
+	if (opt.serve && getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
 	}
-	seat->said = length - offsetof(struct arrival, said);
-	atomic_store(&seat->place->number, arrival->number);
-	atomic_store(&seat->place->stage, STAGE_ASKED);
+	listener->listening = listening;
+	listener->board = board_create();
+	listener->kept = memory_map((size_t)opt.clients_max * sizeof *listener->kept);
+	listener->due = NEVER;
+	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, listener->questions) == -1)
+		die(EX_OSERR, "cannot prepare to listen: %s", strerror(errno));
+	setsockopt(listening, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+}
+
+/*
+ * Has workers wait for clients on a socket that listens, and returns in each of them. A plain listener leaves clients in
+ * the backlog while there are as many as may be; a server tells them. Signals come only while it waits, so that none is missed.
+ */
+static void listener_run(int listening, struct worker *worker)
+{
+	static struct listener listener;
+	const struct sigaction reap = { .sa_handler = signal_noted };
+	sigset_t awaited, waiting;
+	bool is_worker = false;
+
+	listener_begin(&listener, listening);
+	sigemptyset(&awaited);
+	sigaddset(&awaited, SIGCHLD);
+	sigaction(SIGCHLD, &reap, NULL);
+	signal_await(SIGTERM, &awaited);
+	signal_await(SIGINT, &awaited);
+	signal_await(SIGHUP, &awaited);
+	sigprocmask(SIG_BLOCK, &awaited, &waiting);
+	sigdelset(&waiting, SIGCHLD);
+	listen_announce(listening);
+
+	while (!is_worker && !handlers.caught) {
+		struct scoreboard *board = listener.board;
+		struct pollfd set[2] = { { .fd = listener.questions[0], .events = POLLIN }, { .fd = -1, .events = POLLIN } };
+		double now = seconds_now();
+
+		workers_reap(board);
+		if (board_count(board, STAGE_WAITING) == 0 &&
+		    (opt.serve || atomic_load(&board->used) - board_count(board, STAGE_FREE) < opt.clients_max))
+			set[1].fd = listening; /* else a worker is there, or a place has to become free */
+		struct timespec wait = time_span(listener.due > now ? listener.due - now : 0);
+		if (ppoll(set, 2, listener.due < NEVER ? &wait : NULL, &waiting) > 0) {
+			while (set[0].revents && question_take(&listener))
+				continue;
+			is_worker = set[1].revents && listener_serve(&listener, worker);
+		}
+		if (!is_worker)
+			sessions_expire(&listener);
+	}
+	if (!is_worker)
+		listener_end(&listener);
+	worker->deadly = awaited;
+}
+
+/* The near end that is one connected socket: it is known by its address, where it has one; an IPv4 address as such. */
+static struct end end_client(int socket)
+{
+	static char name[AUTHORITY_SIZE];
+	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
+	struct sockaddr_in6 *ipv6 = (struct sockaddr_in6 *)&address;
+	struct sockaddr_in ipv4 = { .sin_family = AF_INET };
+	socklen_t size = sizeof address;
+	bool is_known = getpeername(socket, (struct sockaddr *)&address, &size) == 0;
+
+	if (is_known && address.ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&ipv6->sin6_addr)) {
+		ipv4.sin_port = ipv6->sin6_port;
+		memcpy(&ipv4.sin_addr, ipv6->sin6_addr.s6_addr + 12, sizeof ipv4.sin_addr);
+		size = sizeof ipv4;
+		memcpy(&address, &ipv4, size);
+	}
+	if (!is_known || !address_text(name, (const struct sockaddr *)&address, size))
+		strcpy(name, "the client");
+	return (struct end){ .in = socket, .out = socket, .in_name = name, .out_name = name };
+}
+
+/* Waits for a client that comes; returns its socket. A worker for which none comes leaves, and so does one without a listener. */
+static int worker_wait(const struct worker *worker)
+{
+	const struct timeval none = { .tv_sec = 0 };
+	int fd;
+
+	while ((fd = accept(worker->listening, NULL, NULL)) == -1) {
+		if (is_shortage(errno))
+			board_shortage(worker->board, "cannot accept a connection");
+		if (getppid() != worker->board->listener ||
+		    (is_nothing(fd) && !socket_wait(worker->listening, POLLIN, WAITING_TIME)))
+			exit(EX_OK);
+	}
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none); /* which it inherits */
 	return fd;
 }
 
-/* Has a tunnel or a session stand for the client, unless as many do as may; false if so. */
-static bool seat_stand(const struct seat *seat, enum stage stage)
+/* The client that a worker takes next. Until its tunnel stands, or while there is none, a signal ends the worker at once. */
+static struct end worker_accept(struct worker *worker)
 {
-	long standing = 0;
+	const struct sigaction noted = { .sa_handler = signal_noted };
+	sigset_t woken;
 
-	atomic_store(&seat->place->stage, stage);
-	for (long i = 0; i < crowd_places(); i++)
-		standing += atomic_load(&seat->crowd->places[i].stage) >= STAGE_TUNNEL;
-	if (standing > opt.clients_max)
-		atomic_store(&seat->place->stage, STAGE_ASKED);
-	return standing <= opt.clients_max;
+	for (int i = 1; i < NSIG; i++)
+		if (sigismember(&worker->deadly, i) == 1)
+			signal(i, SIG_DFL);
+	sigaction(SIGUSR1, &noted, NULL); /* see worker_wake */
+	sigemptyset(&woken);
+	sigaddset(&woken, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &woken, NULL);
+	sigprocmask(SIG_UNBLOCK, &worker->deadly, &worker->waiting);
+	sigprocmask(SIG_BLOCK, NULL, &worker->waiting);
+	sigdelset(&worker->waiting, SIGUSR1);
+
+	struct end client = end_client(worker_wait(worker));
+	client.own = true;
+	worker_rest(worker, client.in_name);
+	if (!opt.serve)
+		worker_enter(worker, STAGE_TUNNEL);
+	if (board_count(worker->board, STAGE_WAITING) == 0)
+		send(worker->questions, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return client;
 }
 
-/* Waits for a further client, unless enough others do; false if so. */
-static bool seat_wait(const struct seat *seat)
+/* Whether the worker of a server, whose client has gone, has taken a further one. */
+static bool worker_next(struct worker *worker, struct end *near)
 {
-	if (atomic_load(&seat->crowd->waiting) >= WAITING_MAX)
+	if (!worker->board || handlers.caught || getppid() != worker->board->listener ||
+	    board_count(worker->board, STAGE_WAITING) >= WAITING_MAX)
 		return false;
-	atomic_store(&seat->place->stage, STAGE_WAITING);
-	atomic_fetch_add(&seat->crowd->waiting, 1);
+	*worker->board->places[worker->place].client = '\0';
+	atomic_store(&worker->board->stages[worker->place], STAGE_WAITING);
+	*near = worker_accept(worker);
 	return true;
 }
 
-/* --- folder: where sessions meet those who hand them requests: session_bind, session_hand --------------- */
-
-/*
- * A session is a process, and lives behind a Unix socket that is named by its id and key, in a folder where nobody
- * else comes. Whoever reads the head of a request hands it over there, with its connection. So no session's memory,
- * crash or stuck target touches another, a wrong key finds nothing, and nobody waits for another's name to resolve.
- */
-
-/* The folder in which the sessions of this server meet, or an empty text if there is none of its own. */
-static char sessions_folder[MEETING_SIZE];
-
-/*
- * Goes to the folder of the sessions, so that their names are short. Servers that inetd(8) starts have one in common,
- * as a session is a process of its own there too. Without a folder there are no sessions, and CONNECT works all the same.
- */
-static void sessions_enter(void)
+/* Asks the listener, with fds of which the last two are those of a new session; returns the status, and the session of 200 and 201 in the hold. */
+static int worker_ask(struct worker *worker, enum query what, struct hold *added)
 {
-	const char *base = getenv("TMPDIR");
-	char path[MEETING_SIZE];
-	struct stat status;
+	struct hold *hold = &worker->hold;
+	const struct timeval patience = { .tv_sec = WAITING_TIME };
+	struct question question = { .what = what };
+	struct answer answer = { .status = 503 };
+	int fds[FDS_MAX] = { -1, -1, -1 };
 
-	base = base && *base ? base : "/tmp";
-	if (opt.inetd) {
-		snprintf(path, sizeof path, "%s/proxytunnel.%u", base, (unsigned)geteuid());
-		mkdir(path, 0700);
-	} else {
-		snprintf(path, sizeof path, "%s/proxytunnel.XXXXXX", base);
-		if (mkdtemp(path))
-			strcpy(sessions_folder, path);
+	if (worker->answers[0] == -1 && socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, worker->answers) == -1)
+		return 503;
+	setsockopt(worker->answers[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+	memcpy(question.id, hold->id, sizeof question.id);
+	memcpy(question.key, hold->key, sizeof question.key);
+	const int given[FDS_MAX] = { worker->answers[1], added ? added->memory : -1, added ? added->target : -1 };
+	if (!fds_send(worker->questions, given, added ? 3 : 1, &question, sizeof question, 0) ||
+	    fds_receive(worker->answers[0], fds, &answer, sizeof answer, 0) != sizeof answer) {
+		close(worker->answers[0]); /* what comes too late must not be taken for the answer to another question */
+		close(worker->answers[1]);
+		worker->answers[0] = -1;
+		return 503;
 	}
-	bool is_ours = lstat(path, &status) == 0 && S_ISDIR(status.st_mode) && status.st_uid == geteuid() && (status.st_mode & 077) == 0;
-	flock(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), LOCK_SH); /* so that tmpfiles.d(5) does not take it for left */
-	if (!is_ours || chdir(path) == -1) {
-		note("%s: no folder for sessions: %s", path, is_ours ? strerror(errno) : "it is not ours alone");
-		if (chdir("/") == -1) /* where nobody can make one */
-			exit(EX_OSERR);
+	hold->number = answer.number;
+	if (answer.status == 200 && fds[1] != -1) {
+		hold->memory = fds[0];
+		hold->target = fds[1];
+		hold->session = session_map(hold->memory, SESSION_SIZE);
 	}
+	return answer.status == 200 && !hold->session ? 503 : answer.status;
 }
 
-/* What is not there any more must not keep the rest: the session that it was of ends at the same time. */
-static int entry_remove(const char *path, const struct stat *status, int flag, struct FTW *ftw)
+/* Wakes the other workers of a session where they wait in a GET, as something has changed that no descriptor tells. */
+static void worker_wake(const struct worker *worker)
 {
-	(void)status, (void)flag, (void)ftw;
-	remove(path);
-	return 0;
+	const struct scoreboard *board = worker->board;
+	int used = atomic_load(&board->used);
+
+	for (int i = 0; i < used; i++)
+		if (i != worker->place && atomic_load(&board->stages[i]) == STAGE_SERVING &&
+		    atomic_load(&board->places[i].session) == worker->hold.number && atomic_load(&board->places[i].worker) > 0)
+			kill(atomic_load(&board->places[i].worker), SIGUSR1);
 }
 
-static int entry_open(const char *path, const struct stat *status, int flag, struct FTW *ftw)
-{
-	(void)status, (void)ftw;
-	if (flag == FTW_D)
-		chmod(path, 0700);
-	return 0;
-}
-
-/* Removes a folder, and whatever is in it. */
-static void folder_remove(const char *path)
-{
-	nftw(path, entry_open, 4, FTW_PHYS);
-	nftw(path, entry_remove, 4, FTW_DEPTH | FTW_PHYS);
-}
-
-/* Removes the folder, with what sessions that were killed have left; again where one that ended meanwhile was in the way. */
-static void sessions_remove(void)
-{
-	for (int goes = 0; goes < 10 && *sessions_folder && access(sessions_folder, F_OK) == 0; goes++)
-		folder_remove(sessions_folder);
-}
-
-/* Removes the folders of sessions that were closed long ago. */
-static void sessions_sweep(void)
-{
-	DIR *folder = opendir(".");
-	struct dirent *entry;
-	struct stat status;
-
-	while (folder && (entry = readdir(folder))) {
-		bool is_session = is_session_word(entry->d_name, strlen(entry->d_name)) && stat(entry->d_name, &status) == 0;
-
-		if (!is_session || status.st_mode & S_IWUSR || time(NULL) - status.st_ctime <= SESSION_TIME)
-			continue;
-		folder_remove(entry->d_name);
-	}
-	if (folder)
-		closedir(folder);
-}
-
-/* Makes the socket of a session, whose path is then in handlers.meeting; -1 if there is one of that id already. */
-static int session_bind(const struct visit *visit, const struct ask *ask)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	char made[] = "new.XXXXXX", id[SESSION_WORD + 1];
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	bool is_named = false;
-
-	sigset_t all, before;
-
-	children_guard();
-	if (getpid() % 64 == 0) /* now and then, whatever a client does, as it takes a while where there are many */
-		sessions_sweep();
-	sigfillset(&all);
-	sigprocmask(SIG_BLOCK, &all, &before); /* what exists is known to the handlers */
-	/* It comes to its name as a whole, so that nobody meets half of it. */
-	bool is_made = fd != -1 && mkdtemp(made);
-	if (is_made) {
-		snprintf(id, sizeof id, "%.*s", SESSION_WORD, ask->path);
-		snprintf(handlers.meeting, sizeof handlers.meeting, "%s/%s", made, ask->path + SESSION_WORD + 1);
-		strcpy(address.sun_path, handlers.meeting);
-		is_made = bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
-		is_named = is_made && rename(made, id) == 0;
-	}
-	int error = errno;
-	if (is_named)
-		strcpy(handlers.meeting, ask->path);
-	sigprocmask(SIG_SETMASK, &before, NULL);
-	if (!is_made || (!is_named && error != ENOTEMPTY && error != EEXIST))
-		visit_refuse(visit, 503, "no place for a session");
-	if (is_named)
-		return fd;
-	meeting_remove();
-	close(fd);
-	return -1;
-}
-
-/*
- * A session that its client has closed leaves its folder for as long as others live, no more writable, as a sign: a POST
- * and a PUT of it that come late must not open it anew, and send to the target again what it had.
- */
-static void session_bury(const char *path)
-{
-	char id[SESSION_WORD + 1];
-
-	snprintf(id, sizeof id, "%.*s", SESSION_WORD, path);
-	if (chmod(id, 0500) == 0)
-		*handlers.meeting = '\0';
-}
-
-/* Hands a connection over to the process that a socket leads to, with what was read of it; false if that cannot be. */
-static bool link_hand(int over, int fd, const struct head *head)
-{
-	return head->length > 0 && fd_send(over, fd, head->bytes, head->length);
-}
-
-/* Hands a connection over to the session of that path, with a request that was read from it; false, with errno, if there is none. */
-static bool session_hand(const char *path, int fd, const struct head *head)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int over = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	bool is_handed;
-
-	snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
-	is_handed = over != -1 && connect(over, (struct sockaddr *)&address, sizeof address) == 0 && link_hand(over, fd, head);
-	int error = errno;
-	if (over != -1)
-		close(over);
-	errno = error;
-	return is_handed;
-}
-
-/* --- links: the connections of a session, and what is sent on them: link_answer, link_send -------------- */
-
-/* How far a connection has come. */
-enum link_state {
-	LINK_FREE,
-	LINK_HEAD,			/* its next request is awaited */
-	LINK_BODY,			/* upstream bytes come */
-	LINK_DROP,			/* the rest of a body comes, which nobody wants; then it is answered */
-	LINK_ANSWER,			/* it is answered */
-	LINK_WAIT,			/* for a downstream byte, to be answered */
-	LINK_STREAM,			/* frames go out as they arise */
-	LINK_LINGER,			/* all is sent, and may not be read yet */
-	LINK_RETURN,			/* its request is for another, and there is no room yet to hand it back */
-};
-
-/* A connection that a session holds. */
-struct link {
-	int fd;
-	enum link_state state;
-	bool is_read;			/* something came where nothing should */
-	struct ask ask;			/* its request */
-	uint64_t at;			/* the offset of the next byte of the body */
-	char text[ANSWER_SIZE];		/* to be sent: a head, or that of a frame */
-	size_t text_start, text_stop;
-	uint64_t from, to;		/* downstream bytes to be sent behind it */
-	char tail[TAIL_SIZE];		/* and frames behind them */
-	size_t tail_length;
-	uint64_t streamed;		/* bytes of the stream */
-	bool is_last;			/* nothing follows */
-	double begun, moved;		/* when its request came, and when it last sent or received */
-	struct head head;
-};
-
-struct session {
-	const struct visit *visit;	/* that opened it */
-	char path[SESSION_PATH];	/* of its socket */
-	int meeting;			/* this socket */
-	int target;
-	struct ring up, down;		/* down.start: acknowledged */
-	bool up_ended, up_shut, down_ended;
-	bool is_hello;			/* nothing is held back for want of a ClientHello */
-	uint64_t sent;			/* every downstream byte before it has been sent once */
-	uint64_t sequence;		/* of the last GET */
-	struct link *getter;		/* its connection, or NULL */
-	const char *refusal;		/* why the target takes nothing more, or NULL; it may still send */
-	const char *error;		/* why the tunnel has broken, or NULL */
-	bool is_closed;			/* by its client */
-	double begun, asked;		/* when it was opened, and when a request last came */
-	struct link links[LINKS_MAX];
-	struct head arrived, parsed;	/* heads at work */
-};
-
-#define RELAY_FIELDS "Tunnel-Relay: 1\r\nContent-Type: application/octet-stream\r\nCache-Control: no-store, no-transform\r\n"
-#define RELAY_HEAD "HTTP/1.1 200 OK\r\n" RELAY_FIELDS
-
-/* Composes an answer to a request of a session; words are its body. Returns its length. */
-static size_t session_answer(char answer[ANSWER_SIZE], int status, const char *words, bool keep)
-{
-	const char *reason = status == 200 ? "OK" : status == 201 ? "Created" : status == 204 ? "No Content" : words;
-	char length[40] = "";
-
-	if (status != 204) /* RFC 9110 8.6 */
-		snprintf(length, sizeof length, "Content-Length: %zu\r\n", strlen(words));
-	return (size_t)snprintf(answer, ANSWER_SIZE, "HTTP/1.1 %d %s\r\n" RELAY_FIELDS "%s%s\r\n%s", status, reason, length,
-	                        keep ? "" : "Connection: close\r\n", words);
-}
+/* --- session requests: what each of them does: session_serve --------------------------------------------- */
 
 /* Adds the head of a frame to a text. */
 static void frame_add(char *text, size_t *length, char type, size_t payload)
@@ -3747,898 +4302,439 @@ static void frame_add_text(char *text, size_t *length, char type, const char *pa
 	*length += strlen(payload);
 }
 
+/* A GET, and what its client has been sent. */
+struct get {
+	const struct worker *worker;
+	const struct hold *hold;
+	int socket;
+	uint64_t number;		/* among the session's GETs */
+	uint64_t at;			/* the offset of the next byte for the client */
+	uint64_t stop;			/* how far the target has been read */
+	bool is_full;			/* as much is kept as may be */
+	bool is_over;			/* the downstream has ended, or the tunnel has broken */
+	bool is_read;			/* the client has sent something where nothing should come */
+	double begun, moved, fed;	/* when it came, and when its client was last sent something, and bytes of the tunnel */
+};
+
+/* Whether this is still the GET that the session serves. */
+static bool get_is_last(const struct get *get)
+{
+	const struct session *session = get->hold->session;
+
+	return atomic_load(&session->gets) == get->number && !atomic_load(&session->is_closed);
+}
+
+/* Reads from the target to memory what there is; false if another GET has taken the place of this one. */
+static bool get_read(struct get *get)
+{
+	const struct hold *hold = get->hold;
+	const struct session *session = hold->session;
+
+	session_lock(hold);
+	bool is_last = get_is_last(get);
+	if (is_last)
+		session_read(hold);
+	get->stop = session->stop;
+	get->is_full = session->stop - session->start == KEPT_SIZE;
+	get->is_over = session->down_ended || *session->error;
+	session_unlock(hold);
+	return is_last;
+}
+
+/*
+ * Waits for the client to take more (POLLOUT), or else for the target, until then at most; false once the client has
+ * gone. Signals come only here: see worker_wake.
+ */
+static bool get_wait(struct get *get, short events, double until)
+{
+	const struct session *session = get->hold->session;
+	bool reads = events != POLLOUT && session->is_hello;
+	struct pollfd set[2] = {
+		{ .fd = get->is_read && !events ? -1 : get->socket, .events = events ? events : POLLIN },
+		{ .fd = reads ? get->hold->target : -1, .events = POLLIN },
+	};
+	double now = seconds_now();
+	struct timespec wait = time_span(until > now ? until - now + 1e-3 : 0);
+	char byte;
+
+	if (ppoll(set, 2, &wait, &get->worker->waiting) <= 0 || !set[0].revents || events)
+		return true;
+	ssize_t got = recv(get->socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	get->is_read = got > 0;
+	return get->is_read || is_nothing(got);
+}
+
+/* Sends a text, and behind it the kept bytes up to an offset; false once the client takes nothing, or has another GET. */
+static bool get_send(struct get *get, const char *text, size_t length, uint64_t to)
+{
+	struct session *session = get->hold->session;
+
+	while (length > 0 || get->at < to) {
+		struct iovec pieces[3] = { { .iov_base = (void *)text, .iov_len = length } };
+		int count = 1 + (get->at < to ? session_pieces(session, get->at, (size_t)(to - get->at), pieces + 1) : 0);
+		struct msghdr message = { .msg_iov = pieces, .msg_iovlen = (size_t)count };
+		ssize_t sent = sendmsg(get->socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (is_nothing(sent)) {
+			if (seconds_now() >= get->moved + IDLE_TIME || !get_is_last(get))
+				return false;
+			get_wait(get, POLLOUT, get->moved + IDLE_TIME);
+			continue;
+		}
+		if (sent == -1)
+			return false;
+		size_t part = (size_t)sent < length ? (size_t)sent : length;
+		text += part;
+		length -= part;
+		get->at += (uint64_t)sent - part;
+		get->moved = seconds_now();
+	}
+	if (get->at > atomic_load(&session->sent))
+		atomic_store(&session->sent, get->at);
+	return true;
+}
+
 /* What a GET is told first: the upstream offset expected. */
 static void frame_add_expected(const struct session *session, char *text, size_t *length)
 {
 	char offset[24];
 
-	snprintf(offset, sizeof offset, "%" PRIu64, session->up.stop);
+	snprintf(offset, sizeof offset, "%" PRIu64, session->taken);
 	frame_add_text(text, length, 'O', offset);
 }
 
 /* The last frame, where there is nothing behind what has been read. */
 static void frame_add_end(const struct session *session, char *text, size_t *length)
 {
-	if (session->error)
+	if (*session->error)
 		frame_add_text(text, length, 'X', session->error);
 	else
 		frame_add(text, length, 'E', 0);
 }
 
-/* Whether a GET that waits can be answered with more than that nothing has come. */
-static bool session_has_news(const struct session *session, const struct link *link)
+/*
+ * Sends frames as they arise, until the client is to ask anew: when no more is kept, as only its next GET acknowledges,
+ * and all of that has been sent; after a while; and where nothing comes and much is kept for nothing.
+ */
+static void get_stream(struct get *get)
 {
-	return link->from < session->down.stop || session->down_ended || session->error;
-}
+	const struct session *session = get->hold->session;
+	char text[ANSWER_SIZE];
+	size_t length = (size_t)snprintf(text, sizeof text, STREAM_HEAD "X-Accel-Buffering: no\r\nConnection: close\r\n\r\n");
+	uint64_t to = get->at;
+	bool is_last = false;
 
-static void link_close(struct session *session, struct link *link)
-{
-	if (session->getter == link)
-		session->getter = NULL;
-	if (link->state != LINK_FREE)
-		close(link->fd);
-	link->state = LINK_FREE;
-}
+	frame_add_expected(session, text, &length);
+	while (get_send(get, text, length, to) && !is_last && get_read(get)) {
+		double now = seconds_now();
+		bool is_silent = now - get->moved >= HEARTBEAT, is_idle = now - get->fed >= IDLE_TIME;
 
-/* Answers with that, once the rest of the request's body has been read, as some proxies only then listen. */
-static void link_answer(struct link *link, int status, const char *words)
-{
-	if (link->ask.expects || link->ask.length > BODY_MAX) { /* it has not sent the body, or it is too much */
-		link->ask.length = 0;
-		link->ask.keep = false;
+		length = 0;
+		to = get->stop - get->at < FRAME_MAX ? get->stop : get->at + FRAME_MAX;
+		if (now - get->begun >= STREAM_TIME || (get->at == to && !get->is_over &&
+		                                        (get->is_full || (is_idle && get->stop - session->start >= KEPT_IDLE)))) {
+			frame_add(text, &length, 'B', 0);
+			to = get->at;
+			is_last = true;
+		} else if (get->at < to) {
+			frame_add(text, &length, 'D', (size_t)(to - get->at));
+			get->fed = now;
+		} else if (get->is_over) {
+			frame_add_end(session, text, &length);
+			is_last = true;
+		} else if (is_silent) {
+			frame_add(text, &length, 'H', 0);
+		} else if (!get_wait(get, 0, get->moved + HEARTBEAT)) {
+			return;
+		}
 	}
-	link->text_start = 0;
-	link->text_stop = session_answer(link->text, status, words, link->ask.keep);
-	link->from = link->to = link->tail_length = 0;
-	link->state = link->ask.length > 0 ? LINK_DROP : LINK_ANSWER;
 }
 
-/* Answers a GET that polls with all there is. */
-static void link_answer_poll(const struct session *session, struct link *link)
+/* Answers with all there is as soon as there is something, or after a while with nothing; false if the connection is not to be used again. */
+static bool get_poll(struct get *get, long seconds, bool keep)
 {
-	size_t held = (size_t)(session->down.stop - link->from), length = held < FRAME_MAX ? held : FRAME_MAX;
-	char frames[64];
-	size_t frames_length = 0;
+	const struct session *session = get->hold->session;
+	char text[ANSWER_SIZE], frames[64], end[ERROR_SIZE + 4];
+	size_t frames_length = 0, end_length = 0, length;
+	uint64_t before;
 
-	link->tail_length = 0;
+	do {
+		if (!get_read(get))
+			return false;
+	} while (get->at == get->stop && !get->is_over && seconds_now() < get->begun + (double)seconds &&
+	         get_wait(get, 0, get->begun + (double)seconds));
+	do {
+		before = get->stop;
+	} while (get_read(get) && get->stop > before && get->stop - get->at < POLL_SIZE);
+
+	size_t data = get->stop - get->at < POLL_SIZE ? (size_t)(get->stop - get->at) : POLL_SIZE;
 	frame_add_expected(session, frames, &frames_length);
-	if (length > 0)
-		frame_add(frames, &frames_length, 'D', length);
-	link->to = link->from + length;
-	if (length == held && (session->down_ended || session->error))
-		frame_add_end(session, link->tail, &link->tail_length);
-	link->text_start = 0;
-	link->text_stop = (size_t)snprintf(link->text, sizeof link->text, RELAY_HEAD "Content-Length: %zu\r\n%s\r\n",
-	                                   frames_length + length + link->tail_length,
-	                                   link->ask.keep ? "" : "Connection: close\r\n");
-	memcpy(link->text + link->text_stop, frames, frames_length);
-	link->text_stop += frames_length;
-	link->state = LINK_ANSWER;
+	if (data > 0)
+		frame_add(frames, &frames_length, 'D', data);
+	if (get->is_over && get->at + data == get->stop)
+		frame_add_end(session, end, &end_length);
+	length = (size_t)snprintf(text, sizeof text, STREAM_HEAD "Content-Length: %zu\r\n%s\r\n", frames_length + data + end_length,
+	                          keep ? "" : "Connection: close\r\n");
+	memcpy(text + length, frames, frames_length);
+	return get_send(get, text, length + frames_length, get->at + data) && get_send(get, end, end_length, get->at) && keep;
 }
 
-/* Composes the next frame of a stream; false if there is none for now. */
-static bool link_next_frame(const struct session *session, struct link *link)
+/* A request for downstream bytes, which acknowledges all before them; false if its connection is not to be used again. */
+static bool session_get(struct client *client, struct worker *worker, const struct relay_request *asked)
 {
-	double now = seconds_now();
+	struct session *session = worker->hold.session;
+	struct get get = { .worker = worker, .hold = &worker->hold, .socket = client->socket, .at = asked->offset };
 
-	if (link->is_last)
-		return false;
-	link->text_start = link->text_stop = 0;
-	if ((ring_room(&session->down) == 0 && link->from == session->down.stop) || now - link->begun >= STREAM_TIME) {
-		frame_add(link->text, &link->text_stop, 'B', 0);
-		link->is_last = true;
-	} else if (link->from < session->down.stop) {
-		uint64_t held = session->down.stop - link->from;
-
-		link->to = link->from + (held < FRAME_MAX ? held : FRAME_MAX);
-		frame_add(link->text, &link->text_stop, 'D', (size_t)(link->to - link->from));
-		link->streamed += link->to - link->from;
-	} else if (session->down_ended || session->error) {
-		frame_add_end(session, link->text, &link->text_stop);
-		link->is_last = true;
-	} else if (now - link->moved >= HEARTBEAT) {
-		frame_add(link->text, &link->text_stop, 'H', 0);
-	} else {
-		return false;
+	session_lock(&worker->hold);
+	bool is_late = asked->sequence < session->sequence, is_there = asked->offset >= session->start && asked->offset <= session->stop;
+	if (!is_late && is_there) {
+		session->sequence = asked->sequence;
+		get.number = atomic_fetch_add(&session->gets, 1) + 1;
+		session->start = asked->offset;
+		session_shrink(&worker->hold);
 	}
-	return true;
-}
-
-/* Once all of an answer is sent: waits for the next request, or for the client to have read it. */
-static void link_finish(struct session *session, struct link *link)
-{
-	if (session->getter == link)
-		session->getter = NULL;
-	session->asked = seconds_now();
-	link->head.length = 0;
-	link->state = link->ask.keep ? LINK_HEAD : LINK_LINGER;
-	if (link->state == LINK_LINGER)
-		shutdown(link->fd, SHUT_WR);
-}
-
-/* Sends what there is to send on a connection. */
-static void link_send(struct session *session, struct link *link)
-{
-	bool is_stream = link->state == LINK_STREAM;
-
-	while (true) {
-		if (link->text_start == link->text_stop && link->from == link->to && link->tail_length > 0) {
-			memcpy(link->text, link->tail, link->tail_length);
-			link->text_start = 0;
-			link->text_stop = link->tail_length;
-			link->tail_length = 0;
-		}
-		if (link->text_start == link->text_stop && link->from == link->to) {
-			if (is_stream && link_next_frame(session, link))
-				continue;
-			break;
-		}
-		if (link->from < link->to && link->from < session->down.start) {
-			link_close(session, link); /* its client acknowledged what it cannot have received here */
-			return;
-		}
-		size_t text = link->text_stop - link->text_start;
-		ssize_t sent = ring_send(&session->down, link->fd, link->text + link->text_start, text, link->from, link->to);
-		if (is_nothing(sent))
-			return;
-		if (sent == -1) {
-			link_close(session, link);
-			return;
-		}
-		link->moved = seconds_now();
-		text = (size_t)sent < text ? (size_t)sent : text;
-		link->text_start += text;
-		link->from += (uint64_t)sent - text;
-		if (link->from > session->sent && session->getter == link)
-			session->sent = link->from;
-	}
-	if (!is_stream || link->is_last)
-		link_finish(session, link);
-}
-
-/* --- replies: what the requests of a session do: link_request, link_take -------------------------------- */
-
-/* A request for downstream bytes. */
-static void link_get(struct session *session, struct link *link)
-{
-	const struct ask *ask = &link->ask;
-
-	if (ask->sequence < session->sequence) {
-		link_answer(link, 409, "a later GET has come already");
-		return;
-	}
-	if (ask->offset < session->down.start || ask->offset > session->down.stop) {
-		link_answer(link, 416, "no such downstream bytes here");
-		return;
-	}
-	if (session->getter)
-		link_close(session, session->getter);
-	session->getter = link;
-	session->sequence = ask->sequence;
-	session->down.start = ask->offset;
-	link->from = link->to = ask->offset;
-	link->text_start = link->text_stop = link->tail_length = 0;
-	link->streamed = 0;
-	link->is_last = false;
-	if (ask->poll >= 0) {
-		link->state = LINK_WAIT;
-		return;
-	}
-	link->ask.keep = false;
-	link->state = LINK_STREAM;
-	link->text_stop = (size_t)snprintf(link->text, sizeof link->text, RELAY_HEAD "X-Accel-Buffering: no\r\nConnection: close\r\n\r\n");
-	frame_add_expected(session, link->text, &link->text_stop);
-	link_send(session, link);
-}
-
-/* Answers how far the upstream has come. */
-static void link_answer_put(struct session *session, struct link *link)
-{
-	char offset[24];
-
-	if (session->error || session->refusal) {
-		link_answer(link, 422, session->error ? session->error : session->refusal);
-		return;
-	}
-	if (link->ask.end && link->at + link->ask.length == session->up.stop)
-		session->up_ended = true; /* also where the last bytes came by another PUT */
-	snprintf(offset, sizeof offset, "%" PRIu64, session->up.stop);
-	link_answer(link, 200, offset);
-}
-
-/* Receives upstream bytes as far as there is room; those that have come before are dropped. */
-static void link_take(struct session *session, struct link *link)
-{
-	char dropped[16384];
-	uint64_t *left = &link->ask.length;
-
-	while (*left > 0 && !session->error && !session->refusal) {
-		uint64_t known = session->up.stop - link->at;
-		size_t length = (size_t)(known < sizeof dropped ? known : sizeof dropped);
-		ssize_t got;
-
-		if (known == 0 && ring_room(&session->up) == 0)
-			return;
-		if (known > 0)
-			got = recv(link->fd, dropped, length < *left ? length : (size_t)*left, MSG_DONTWAIT);
-		else
-			got = ring_receive(&session->up, link->fd, *left);
-		if (is_nothing(got))
-			return;
-		if (got <= 0) {
-			link_close(session, link);
-			return;
-		}
-		session->asked = link->moved = seconds_now();
-		link->at += (uint64_t)got;
-		*left -= (uint64_t)got;
-	}
-	link_answer_put(session, link);
-}
-
-/* Upstream bytes. Where they begin beyond what is expected, or behind the end, the answer tells. */
-static void link_put(struct session *session, struct link *link)
-{
-	struct ask *ask = &link->ask;
-
-	if (ask->ack > session->sent) {
-		link_answer(link, 416, "no such downstream bytes were sent");
-		return;
-	}
-	if (ask->ack > session->down.start)
-		session->down.start = ask->ack;
-	else if (ask->length == 0)
-		ring_rest(&session->down); /* the client only lets itself be heard of */
-	link->at = ask->offset;
-	if (session->up_ended && ask->offset + ask->length > session->up.stop) {
-		link_answer(link, 416, "the upstream has ended before that");
-	} else if (ask->offset > session->up.stop) {
-		link_answer_put(session, link);
-	} else {
-		if (ask->expects && ask->length > 0)
-			send(link->fd, proceed, sizeof proceed - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-		ask->expects = false;
-		link->state = LINK_BODY;
-		link_take(session, link);
-	}
-}
-
-/* A request to open what stands already. */
-static void link_open(struct session *session, struct link *link)
-{
-	const char *body = link->head.bytes + http_head_end(link->head.bytes, 0, link->head.length);
-	struct authority to;
-
-	link->ask.length = 0;
-	if (target_parse(&to, body) || strcmp(to.text, session->visit->to.text) != 0)
-		link_answer(link, 409, "the session stands for another target");
-	else
-		link_answer(link, 200, "it stands already");
-}
-
-/* Has a request of this session done. */
-static void link_do(struct session *session, struct link *link)
-{
-	session->asked = link->begun = link->moved = seconds_now();
-	link->is_read = false;
-	if (link->ask.wrong) {
-		link_answer(link, link->ask.status, link->ask.wrong);
-		return;
-	}
-	switch (link->ask.what) {
-	case ASK_OPEN: link_open(session, link); break;
-	case ASK_PUT: link_put(session, link); break;
-	case ASK_GET: link_get(session, link); break;
-	case ASK_DELETE:
-		session->is_closed = true;
-		link->ask.keep = false; /* or a proxy would take the end of this process for a failure */
-		link_answer(link, 204, "");
-	}
-	if (link->state == LINK_ANSWER)
-		link_send(session, link);
-}
-
-/* Hands a connection back to the listener, with its request; that may have its hands full, and is tried again then. */
-static void link_return(struct session *session, struct link *link)
-{
-	bool is_handed = link_hand(session->visit->returns, link->fd, &link->head);
-
-	link->moved = seconds_now();
-	if (link->state != LINK_RETURN)
-		link->begun = link->moved;
-	link->state = LINK_RETURN;
-	if (is_handed || errno != EAGAIN || link->moved - link->begun >= LINK_TIME)
-		link_close(session, link);
+	session_unlock(&worker->hold);
+	if (is_late)
+		return client_reply(client, 409, "a later GET has come already", asked->keep);
+	if (!is_there)
+		return client_reply(client, 416, "no such downstream bytes here", asked->keep);
+	worker_wake(worker);
+	get.begun = get.moved = get.fed = seconds_now();
+	if (asked->poll >= 0)
+		return get_poll(&get, asked->poll, asked->keep);
+	get_stream(&get);
+	return false;
 }
 
 /*
- * A request has come, in the link's head: one of this session is done. Any other goes back to the listener, as proxies
- * mix those of several clients on one connection.
+ * Gives the target what was received of a body, from that offset on; what has come before is dropped. False once the
+ * target takes no more, or has not taken it until then.
  */
-static void link_request(struct session *session, struct link *link)
+static bool put_give(const struct worker *worker, const char *bytes, uint64_t at, size_t length, double until)
 {
-	char *parsed = session->parsed.bytes, *fields;
-	struct request request;
-
-	memcpy(parsed, link->head.bytes, link->head.length + 1);
-	bool is_ask = !head_wrong(parsed) && (fields = request_split(parsed, &request)) &&
-	              !fields_wrong(fields, &request) && ask_parse(&link->ask, &request, fields);
-	link->ask.keep &= session->visit->returns != -1;
-	bool has_body = link->head.length > http_head_end(link->head.bytes, 0, link->head.length);
-
-	if (is_ask && strcmp(link->ask.path, session->path) == 0 && (link->ask.what != ASK_OPEN || has_body)) {
-		link_do(session, link);
-		return;
-	}
-	link_return(session, link);
-}
-
-/* Reads the next head of a connection, as far as it has come. */
-static void link_read_head(struct session *session, struct link *link)
-{
-	enum head_result result = http_take_head(link->fd, &link->head, "");
-
-	if (result == HEAD_WHOLE)
-		link_request(session, link);
-	else if (result != HEAD_MORE)
-		link_close(session, link);
-}
-
-/* Reads what nobody wants. */
-static void link_drop(struct session *session, struct link *link)
-{
-	char dropped[16384];
-	bool is_body = link->state == LINK_DROP;
-	size_t length = is_body && link->ask.length < sizeof dropped ? (size_t)link->ask.length : sizeof dropped;
-	ssize_t got = recv(link->fd, dropped, length, MSG_DONTWAIT);
-
-	if (is_nothing(got))
-		return;
-	if (got <= 0) {
-		link_close(session, link);
-		return;
-	}
-	if (!is_body)
-		return;
-	link->moved = seconds_now();
-	link->ask.length -= (uint64_t)got;
-	if (link->ask.length == 0) {
-		link->state = LINK_ANSWER;
-		link_send(session, link);
-	}
-}
-
-/* Something came from a client that waits for its answer: its end, as a rule. */
-static void link_notice(struct session *session, struct link *link)
-{
-	char byte;
-	ssize_t got = recv(link->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-
-	link->is_read = got > 0;
-	if (got == 0 || (got == -1 && !is_nothing(got)))
-		link_close(session, link);
-}
-
-/* --- sessions: the relay's side of a tunnel without CONNECT: session_run -------------------------------- */
-
-/* A place for a further connection: a free one, or that of the one that has been idle for longest; NULL if all are busy. */
-static struct link *session_link(struct session *session)
-{
-	struct link *oldest = NULL;
-
-	for (struct link *link = session->links; link < session->links + LINKS_MAX; link++) {
-		if (link->state == LINK_FREE)
-			return link;
-		if ((link->state == LINK_HEAD || link->state == LINK_LINGER) && (!oldest || link->moved < oldest->moved))
-			oldest = link;
-	}
-	if (oldest)
-		link_close(session, oldest);
-	return oldest;
-}
-
-/* Takes over the connections that come. */
-static void session_meet(struct session *session)
-{
-	struct head *head = &session->arrived;
+	const struct hold *hold = &worker->hold;
+	struct session *session = hold->session;
+	bool was_hello = session->is_hello;
+	ssize_t given = 0;
 
 	while (true) {
-		head->length = HEAD_MAX;
-		int fd = fd_receive(session->meeting, head->bytes, &head->length, MSG_DONTWAIT);
-		if (head->length == 0)
-			return;
-		struct link *link = fd != -1 ? session_link(session) : NULL;
-		if (!link) {
-			close(fd);
-			continue;
+		session_lock(hold);
+		uint64_t known = session->taken - at;
+		bool is_done = known >= length, is_refused = session_refusal(session) || session->is_closed;
+		if (!is_done && !is_refused) {
+			given = session_give(hold, bytes + known, length - (size_t)known);
+			session->taken += given > 0 ? (uint64_t)given : 0;
 		}
-		fcntl(fd, F_SETFL, O_NONBLOCK);
-		link->fd = fd;
-		link->state = LINK_HEAD;
-		link->head.start = 0;
-		link->head.length = head->length;
-		memcpy(link->head.bytes, head->bytes, head->length);
-		link->head.bytes[head->length] = '\0';
-		link_request(session, link);
+		session_unlock(hold);
+		if (session->is_hello && !was_hello)
+			worker_wake(worker);
+		if (is_done || is_refused)
+			return is_done;
+		double now = seconds_now();
+		if (given <= 0 && (now >= until || !socket_wait(hold->target, POLLOUT, until - now)))
+			return false;
 	}
 }
 
-/* The tunnel breaks, and its client is told so. */
-static void session_break(struct session *session, const char *error)
+/* Replies how far the upstream has come. */
+static bool put_reply(struct client *client, const struct hold *hold, const struct relay_request *asked)
 {
-	session->error = error;
-	close(session->target);
+	struct session *session = hold->session;
+	char offset[24];
+
+	session_lock(hold);
+	if (asked->end && asked->offset + asked->length == session->taken && !session_refusal(session) && !session->up_ended)
+		session_end_up(hold); /* also where the last bytes came by another PUT */
+	session_check_hello(hold);
+	const char *refusal = session_refusal(session);
+	snprintf(offset, sizeof offset, "%" PRIu64, session->taken);
+	session_unlock(hold);
+	return client_reply(client, refusal ? 422 : 200, refusal ? refusal : offset, asked->keep);
 }
 
-/* Whether upstream bytes may go to the target: with --tls-only not before they are known as a ClientHello. */
-static bool session_is_open(struct session *session)
+/* Upstream bytes. Where they begin beyond what is expected, the reply tells. */
+static bool session_put(struct client *client, const struct worker *worker, const struct relay_request *asked)
 {
-	size_t held = ring_held(&session->up);
+	static char bytes[PUT_SIZE];
+	struct session *session = worker->hold.session;
+	double until = seconds_now() + STALL_TIME;
+	uint64_t at = asked->offset;
 
-	if (session->is_hello)
-		return true;
-	if (!is_hello((const unsigned char *)session->up.bytes, held < HELLO_SIZE ? held : HELLO_SIZE) ||
-	    (session->up_ended && held < HELLO_SIZE))
-		session_break(session, "cut, as it is no TLS");
-	session->is_hello = !session->error && held >= HELLO_SIZE;
-	return session->is_hello;
-}
+	if (session->up_ended && asked->offset + asked->length > session->taken)
+		return client_reply(client, 416, "the upstream has ended before that", asked->keep);
+	if (at > session->taken)
+		return put_reply(client, &worker->hold, asked);
+	if (client->expects && client->body > 0 && !net_send(client->socket, proceed, sizeof proceed - 1))
+		return false;
+	client->expects = false;
+	while (client->body > 0) {
+		ssize_t got = client_receive(client, bytes, sizeof bytes);
 
-/* Goes on with the target, which may have become readable. */
-static void session_move(struct session *session, bool is_readable)
-{
-	if (!session->error && !session->refusal && session_is_open(session) && ring_held(&session->up) > 0) {
-		ssize_t put = ring_drain(&session->up, session->target);
-
-		if (put == -1 && !is_nothing(put))
-			session->refusal = strerror(errno);
+		if (got <= 0)
+			return false;
+		atomic_store(&session->asked, seconds_now());
+		if (!put_give(worker, bytes, at, (size_t)got, until))
+			break;
+		at += (uint64_t)got;
 	}
-	if (!session->error && (is_readable || session->refusal) && ring_room(&session->down) > 0 && !session->down_ended) {
-		ssize_t got = ring_receive(&session->down, session->target, SIZE_MAX);
+	return put_reply(client, &worker->hold, asked);
+}
 
-		session->down_ended = got == 0;
-		if (got == -1 && !is_nothing(got))
-			session_break(session, session->refusal ? session->refusal : strerror(errno));
+/* A request to open a session that stands, as it was opened just now if is_new. */
+static bool session_reply_open(struct client *client, const struct session *session, bool is_new, bool keep)
+{
+	if (strcmp(client->to.text, session->to) != 0)
+		return client_reply(client, 409, "the session stands for another target", keep);
+	return client_reply(client, is_new ? 201 : 200, is_new ? "it stands" : "it stands already", keep);
+}
+
+/* Serves a request of the session that the worker holds; false if its connection is not to be used again. */
+static bool session_serve(struct client *client, struct worker *worker, const struct relay_request *asked, bool is_new)
+{
+	struct session *session = worker->hold.session;
+	bool keep = false;
+
+	atomic_store(&session->asked, seconds_now());
+	switch (asked->method) {
+	case RELAY_OPEN: keep = session_reply_open(client, session, is_new, asked->keep); break;
+	case RELAY_PUT: keep = session_put(client, worker, asked); break;
+	case RELAY_GET: keep = session_get(client, worker, asked); break;
+	case RELAY_DELETE:
+		keep = worker_ask(worker, QUERY_END, NULL) == 204 ? client_reply(client, 204, "", asked->keep) :
+		       client_reply(client, 410, "no such session", false);
 	}
-	if (!session->error && session->refusal && session->down_ended)
-		session_break(session, session->refusal);
-	if (!session->error && !session->refusal && session->up_ended && !session->up_shut && ring_held(&session->up) == 0) {
-		session->up_shut = true;
-		shutdown(session->target, SHUT_WR);
-	}
+	atomic_store(&session->asked, seconds_now());
+	return keep;
 }
 
-static bool link_has_unsent(const struct link *link)
+/* --- serving: what clients ask for, if they may have it: serve ------------------------------------------- */
+
+/* Connects to where the client wants, or refuses. */
+static int client_dial(struct client *client)
 {
-	return link->text_start < link->text_stop || link->from < link->to || link->tail_length > 0;
-}
-
-/* What a connection waits for. */
-static short link_events(const struct session *session, const struct link *link)
-{
-	switch (link->state) {
-	case LINK_FREE: case LINK_RETURN: return 0;
-	case LINK_BODY: return ring_room(&session->up) > 0 ? POLLIN : 0;
-	case LINK_ANSWER: return POLLOUT;
-	case LINK_WAIT: return link->is_read ? 0 : POLLIN;
-	case LINK_STREAM: return (short)((link->is_read ? 0 : POLLIN) | (link_has_unsent(link) ? POLLOUT : 0));
-	default: return POLLIN;
-	}
-}
-
-/* Goes on with a connection, whose socket polled so. */
-static void link_move(struct session *session, struct link *link, short events)
-{
-	if (events && link->state == LINK_HEAD)
-		link_read_head(session, link);
-	else if (events && (link->state == LINK_DROP || link->state == LINK_LINGER))
-		link_drop(session, link);
-	else if (events & ~POLLOUT && (link->state == LINK_WAIT || link->state == LINK_STREAM))
-		link_notice(session, link);
-	if (link->state == LINK_BODY)
-		link_take(session, link);
-	if (link->state == LINK_WAIT && session_has_news(session, link))
-		link_answer_poll(session, link);
-	if ((link->state == LINK_ANSWER && events) || (link->state == LINK_STREAM && (events & POLLOUT || !link_has_unsent(link))))
-		link_send(session, link);
-}
-
-/* When something is due on a connection if nothing happens; what can be told is due at once. */
-static double link_due(const struct session *session, const struct link *link)
-{
-	bool has_news = session_has_news(session, link);
-
-	switch (link->state) {
-	case LINK_FREE: return session->asked + SESSION_TIME;
-	case LINK_BODY: return ring_room(&session->up) > 0 ? link->moved + LINK_TIME : link->begun + STALL_TIME;
-	case LINK_WAIT: return has_news ? 0 : link->begun + (double)link->ask.poll;
-	case LINK_LINGER: return link->moved + 2 * LINGER / 1e3;
-	case LINK_RETURN: return link->moved + RETURN_TIME;
-	case LINK_STREAM: return link_has_unsent(link) ? link->moved + LINK_TIME : has_news ? 0 : link->moved + HEARTBEAT;
-	default: return link->moved + LINK_TIME;
-	}
-}
-
-/* That is due now. */
-static void link_expire(struct session *session, struct link *link)
-{
-	if (link->state == LINK_WAIT) {
-		link_answer_poll(session, link);
-		link_send(session, link);
-	} else if (link->state == LINK_BODY && ring_room(&session->up) == 0) {
-		session_move(session, false); /* it may have filled just now */
-		if (ring_room(&session->up) == 0)
-			link_answer_put(session, link);
-	} else if (link->state == LINK_STREAM && !link_has_unsent(link)) {
-		link_send(session, link);
-	} else if (link->state == LINK_RETURN) {
-		link_return(session, link);
-	} else {
-		link_close(session, link);
-	}
-}
-
-/* Whether nothing is left to be done, now that its client has closed it: all answers are sent, or a second has passed. */
-static bool session_is_over(const struct session *session)
-{
-	bool is_busy = false;
-
-	for (const struct link *link = session->links; link < session->links + LINKS_MAX; link++)
-		is_busy |= link->state == LINK_DROP || link->state == LINK_ANSWER || link->state == LINK_LINGER || link->state == LINK_RETURN;
-	return session->is_closed && (!is_busy || seconds_now() - session->asked >= LINGER / 1e3);
-}
-
-/* Until when a ClientHello may come; NEVER if none is waited for. */
-static double session_hello_due(const struct session *session)
-{
-	return !session->is_hello && !session->error && opt.timeout > 0 ? session->begun + opt.timeout : NEVER;
-}
-
-/* Says what the session waits for: its socket, its target, its links; returns until when. */
-static double session_want(const struct session *session, struct pollfd set[2 + LINKS_MAX])
-{
-	bool reads = !session->error && !session->down_ended && session->is_hello && ring_room(&session->down) > 0;
-	bool writes = !session->error && !session->refusal && session->is_hello && ring_held(&session->up) > 0;
-	double due = session->asked + (session->is_closed ? LINGER / 1e3 : SESSION_TIME), hello = session_hello_due(session);
-
-	set[0] = (struct pollfd){ .fd = session->meeting, .events = POLLIN };
-	set[1] = (struct pollfd){ .fd = reads || writes ? session->target : -1, /* or its end both ways would be reported for ever */
-	                          .events = (short)((reads ? POLLIN : 0) | (writes ? POLLOUT : 0)) };
-	due = hello < due ? hello : due;
-	for (int i = 0; i < LINKS_MAX; i++) {
-		const struct link *link = &session->links[i];
-		short events = link_events(session, link);
-		double one = link_due(session, link);
-
-		set[2 + i] = (struct pollfd){ .fd = events ? link->fd : -1, .events = events }; /* else a reset would be reported for ever */
-		due = one < due ? one : due;
-	}
-	return due;
-}
-
-/* Polls everything, until something happens or is due; then goes on with it. False once the session has been left alone for too long. */
-static bool session_turn(struct session *session, const sigset_t *waiting)
-{
-	struct pollfd set[2 + LINKS_MAX];
-	double due = session_want(session, set), now = seconds_now();
-	struct timespec wait = time_span(due > now ? due - now + 1e-3 : 0);
-
-	if (ppoll(set, 2 + LINKS_MAX, &wait, waiting) == -1) {
-		if (errno != EINTR)
-			die(EX_OSERR, "%s to %s: cannot wait for the session: %s", session->visit->client, session->visit->to.text,
-			    strerror(errno));
-		return true;
-	}
-	now = seconds_now();
-	if (session_hello_due(session) <= now)
-		session_break(session, "cut, as no TLS ClientHello came in time");
-	session_move(session, set[1].revents & ~POLLOUT);
-	if (set[0].revents)
-		session_meet(session);
-	for (int i = 0; i < LINKS_MAX; i++) {
-		struct link *link = &session->links[i];
-		short events = set[2 + i].fd == link->fd ? set[2 + i].revents : 0;
-
-		link_move(session, link, events);
-		if (link->state != LINK_FREE && link_due(session, link) <= now)
-			link_expire(session, link);
-	}
-	session_move(session, false); /* what has just come need not wait for another turn */
-	return now - session->asked < SESSION_TIME;
-}
-
-/* The session of a visit, from its first answer on, until it ends; ends the process. */
-static _Noreturn void session_run(const struct visit *visit, int meeting, int target, const struct ask *ask)
-{
-	struct session *session = memory_map(sizeof *session);
-	sigset_t awaited, waiting;
-	bool is_asked = true;
-
-	alarm(0);
-	session->visit = visit;
-	strcpy(session->path, ask->path);
-	session->meeting = meeting;
-	session->target = target;
-	session->up = (struct ring){ .size = UP_SIZE, .bytes = memory_map(UP_SIZE) };
-	session->down = (struct ring){ .size = DOWN_SIZE, .bytes = memory_map(DOWN_SIZE) };
-	session->is_hello = !opt.tls_only;
-	session->begun = session->asked = seconds_now();
-	session->links[0] = (struct link){ .fd = visit->socket, .ask = *ask, .begun = session->begun, .moved = session->begun };
-	session->links[0].ask.length = 0;
-	session->links[0].ask.expects = false;
-	fcntl(target, F_SETFL, O_NONBLOCK);
-	fcntl(visit->socket, F_SETFL, O_NONBLOCK);
-	fcntl(meeting, F_SETFL, O_NONBLOCK);
-	sigemptyset(&awaited);
-	signal_await(SIGHUP, &awaited);
-	signal_await(SIGTERM, &awaited);
-	sigprocmask(SIG_BLOCK, &awaited, &waiting);
-
-	link_answer(session->links, 201, "it stands");
-	link_send(session, session->links);
-	while (!handlers.caught && is_asked && !session_is_over(session))
-		is_asked = session_turn(session, &waiting);
-
-	char outcome[128] = "done";
-	if (handlers.caught)
-		snprintf(outcome, sizeof outcome, "ended by signal %d", handlers.caught);
-	else if (session->error && is_asked)
-		snprintf(outcome, sizeof outcome, "broken: %s", session->error);
-	else if (!is_asked)
-		strcpy(outcome, "left by its client");
-	warn("%s to %s: %s, %" PRIu64 " bytes up, %" PRIu64 " down, %.3f s", visit->client, visit->to.text, outcome,
-	     session->up.start, session->sent, seconds_now() - session->begun);
-	if (session->is_closed)
-		session_bury(session->path);
-	exit(EX_OK);
-}
-
-/* --- serving: what the near end asks for, if it may have it: serve_open --------------------------------- */
-
-/* Connects to where the visit wants, or refuses. */
-static int visit_dial(const struct visit *visit)
-{
+	int status = client->is_relayed ? 422 : 502;
 	struct addrinfo *addresses;
 	char reason[128];
 
-	int status = visit->is_relay ? 422 : 502;
-
-	visit_stage(visit, visit->is_relay ? 422 : 504, "no connection");
-	int code = net_resolve(&visit->to, &addresses);
+	client_stage(client, client->is_relayed ? 422 : 504, "no connection");
+	int code = net_resolve(&client->to, &addresses);
 	if (code != 0) {
 		snprintf(reason, sizeof reason, "cannot resolve the name: %s", gai_strerror(code));
-		visit_refuse(visit, status, reason);
+		client_refuse(client, status, reason);
 	}
-	addresses = addresses_filter(addresses, &visit->to);
+	addresses = addresses_filter(addresses, &client->to);
 	if (!addresses)
-		visit_refuse(visit, 403, "not allowed: its address is inside");
+		client_refuse(client, 403, "not allowed: its address is inside");
 	int fd = net_dial(addresses);
 	if (fd == -1) {
 		snprintf(reason, sizeof reason, "cannot connect: %s", strerror(errno));
-		visit_refuse(visit, status, reason);
+		client_refuse(client, status, reason);
 	}
+	addresses_free(addresses, &client->to);
+	client_stage_end();
 	return fd;
 }
 
-/* Reads the head of the request, unless it has been said already, or refuses. */
-static void visit_hear(struct visit *visit, const struct seat *seat)
+/* Reads the head of the next request, or refuses; false if none comes. */
+static bool client_hear(struct client *client, bool is_first)
 {
-	struct head *head = &visit->head;
-	enum head_result result = HEAD_WHOLE;
+	struct head *head = &client->head;
 
-	memset(head->bytes, 0, head->length); /* it may hold credentials of another client */
+	explicit_bzero(head->bytes, head->length); /* it may hold credentials */
 	head->length = 0;
-	visit_stage(visit, 408, "no request");
-	if (seat && seat->said > 0) {
-		head->length = seat->said;
-		memcpy(head->bytes, seat->arrival->said, seat->said);
-		memset(seat->arrival->said, 0, seat->said);
-		head->bytes[head->length] = '\0';
-	} else {
-		result = http_read_head(visit->socket, head, "");
-	}
+	snprintf(client->name, sizeof client->name, "%s", client->address);
+	strcpy(client->to.text, "-");
+	client->body = 0;
+	client->is_head = client->is_relayed = client->expects = false;
+	if (!is_first && !socket_wait(client->socket, POLLIN, IDLE_TIME))
+		return false;
+	client_stage(client, 408, "no request");
+	enum head_result result = http_read_head(client->socket, head, "");
 	if (result == HEAD_TOO_LARGE)
-		visit_refuse(visit, 431, "a head over 64 KiB");
+		client_refuse(client, 431, "a head over 64 KiB");
 	if (result == HEAD_FOREIGN)
-		visit_refuse(visit, 400, "a NUL in the head");
-	if (result != HEAD_WHOLE) {
-		note("%s to %s: gone before a request", visit->client, visit->to.text);
-		exit(EX_OK);
-	}
+		client_refuse(client, 400, "a NUL in the head");
+	if (result != HEAD_WHOLE)
+		note("%s to -: gone before a request", client->name);
+	return result == HEAD_WHOLE;
 }
 
-/* Takes the request apart, or refuses; returns its fields. A head that a session may be handed stays as it is. */
-static char *visit_read(struct visit *visit, struct request *request)
+/* Takes the request apart, in place, or refuses; returns its fields. */
+static char *client_parse(struct client *client, struct request *request)
 {
-	static char copied[HEAD_MAX + 1];
-	bool is_connect = strncmp(visit->head.bytes, "CONNECT ", 8) == 0;
-	char *head = is_connect ? visit->head.bytes : memcpy(copied, visit->head.bytes, visit->head.length + 1), *fields;
-	const char *wrong;
+	const char *wrong = head_wrong(client->head.bytes);
+	char *fields;
 
-	if ((wrong = head_wrong(head)))
-		visit_refuse(visit, 400, wrong);
-	if (!(fields = request_split(head, request)))
-		visit_refuse(visit, 400, "a request line that is none");
+	if (wrong)
+		client_refuse(client, 400, wrong);
+	if (!(fields = request_split(client->head.bytes, request)))
+		client_refuse(client, 400, "a request line that is none");
+	client->is_head = strcmp(request->method, "HEAD") == 0;
 	if ((wrong = fields_wrong(fields, request)))
-		visit_refuse(visit, 400, wrong);
+		client_refuse(client, 400, wrong);
 	return fields;
 }
 
-/* Refuses a request that is no CONNECT. */
-static _Noreturn void visit_stray(const struct visit *visit, const struct request *request, const char *fields)
+/* Has the client named by its user, or refuses one that is none; clients are not told which users there are. */
+static void client_login(struct client *client, const char *fields, const char *field, int status)
+{
+	static const char *const logged[] = { "no password", "no such user", "wrong password" };
+	char user[USER_SHOWN + 1];
+	size_t length = strlen(client->name);
+
+	if (!opt.accounts)
+		return;
+	enum login login = login_check(fields, field, user);
+	if (*user)
+		snprintf(client->name + length, sizeof client->name - length, " user %s", user);
+	if (login != LOGIN_RIGHT)
+		client_refuse_as(client, status, login == LOGIN_NONE ? "user and password wanted" : "wrong user or password", logged[login]);
+}
+
+/* Refuses a request that is neither a CONNECT nor one of a session. */
+static _Noreturn void client_refuse_stray(struct client *client, const struct request *request, const char *fields)
 {
 	static const char *const known[] = { "GET", "HEAD", "POST", "PUT", "DELETE" };
 	const char *target = request->target, *authority = strstr(target, "://");
 
 	if (field_lists(fields, "Transfer-Encoding", "chunked"))
-		visit_refuse(visit, 400, "a Transfer-Encoding");
+		client_refuse(client, 400, "a Transfer-Encoding");
 	if (*target != '/' && strcmp(target, "*") != 0 && !authority)
-		visit_refuse(visit, 400, "a request target that is none");
+		client_refuse(client, 400, "a request target that is none");
 	if (authority && memchr(authority, '@', strcspn(authority + 3, "/?#") + 3))
-		visit_refuse(visit, 400, "a user in the request target"); /* RFC 9110 4.2.4 */
+		client_refuse(client, 400, "a user in the request target"); /* RFC 9110 4.2.4 */
 	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
 		if (strcmp(request->method, known[i]) == 0)
-			visit_refuse(visit, 404, "nothing is here; this is a proxy for CONNECT");
-	visit_refuse(visit, 405, "no such method here; this is a proxy for CONNECT");
+			client_refuse(client, 404, "nothing is here; this is a proxy for CONNECT");
+	client_refuse(client, 405, "no such method here; this is a proxy for CONNECT");
 }
 
-/* Has nothing carried unless the client begins with a TLS ClientHello, whose beginning goes to the far end; returns how much. */
-static size_t visit_require_hello(const struct visit *visit, int far)
+/* Reads the client's first bytes, and gives them to the far end if they are a TLS ClientHello's; returns how many, 0 if they are not. */
+static size_t client_require_hello(const struct client *client, int far)
 {
 	unsigned char bytes[HELLO_SIZE];
 	size_t length = 0;
 
-	visit_stage(visit, 0, "no TLS ClientHello");
+	client_stage(client, 0, "no TLS ClientHello");
 	while (length < sizeof bytes && is_hello(bytes, length)) {
-		fd_wait(visit->socket, POLLIN);
-		ssize_t got = recv(visit->socket, bytes + length, sizeof bytes - length, 0);
+		fd_wait(client->socket, POLLIN);
+		ssize_t got = recv(client->socket, bytes + length, sizeof bytes - length, 0);
 
 		if (got == 0 || (got == -1 && !is_nothing(got)))
 			break;
 		length += got > 0 ? (size_t)got : 0;
 	}
-	if (length < sizeof bytes || !is_hello(bytes, length)) {
-		warn("%s to %s: cut, as it is no TLS", visit->client, visit->to.text);
-		exit(EX_OK);
-	}
-	if (!net_send(far, (const char *)bytes, length))
-		die(EX_IOERR, "%s to %s: %s", visit->client, visit->to.text, strerror(errno));
-	return length;
+	client_stage_end();
+	if (length < sizeof bytes || !is_hello(bytes, length))
+		warn("%s to %s: cut, as it is no TLS", client->name, client->to.text);
+	else if (net_send(far, (const char *)bytes, length))
+		return length;
+	else
+		warn("%s to %s: broken by the far end, %s", client->name, client->to.text, strerror(errno));
+	return 0;
 }
 
-/* Reads what a session is to lead to, and says if it may. */
-static void visit_read_target(struct visit *visit)
-{
-	char *body = visit->head.bytes + visit->head.length;
-	size_t length = 0;
-	const char *wrong;
-
-	if (visit->body > AUTHORITY_SIZE || visit->head.length + AUTHORITY_SIZE > HEAD_MAX)
-		visit_refuse(visit, 400, "a body that is no HOST:PORT");
-	if (visit->expects)
-		net_send(visit->socket, proceed, sizeof proceed - 1);
-	visit->expects = false;
-	while (length < visit->body) {
-		ssize_t got = recv(visit->socket, body + length, (size_t)visit->body - length, 0);
-
-		if (is_nothing(got))
-			fd_wait(visit->socket, POLLIN);
-		else if (got <= 0)
-			die(EX_OK, "%s to %s: gone within its request", visit->client, visit->to.text);
-		length += got > 0 ? (size_t)got : 0;
-	}
-	visit->body = 0;
-	visit->head.length += length;
-	body[length] = '\0';
-	if (strlen(body) != length || (wrong = target_parse(&visit->to, body)))
-		visit_refuse(visit, 400, "a body that is no HOST:PORT");
-	if (allow_fit(visit->to.host, visit->to.port) == FIT_NOT)
-		visit_refuse(visit, 403, "not allowed");
-}
-
-/* Hands a request over to its session, or refuses; false if it is to open that. */
-static bool visit_hand(const struct visit *visit, const struct ask *ask)
-{
-	char id[SESSION_WORD + 1];
-
-	if (session_hand(ask->path, visit->socket, &visit->head))
-		return true;
-	if (errno != ENOENT && errno != ECONNREFUSED)
-		visit_refuse(visit, 503, "the session does not take the request");
-	if (ask->what != ASK_OPEN || errno == ECONNREFUSED)
-		visit_refuse(visit, 410, "no such session");
-	snprintf(id, sizeof id, "%.*s", SESSION_WORD, ask->path);
-	if (access(id, F_OK) == 0)
-		visit_refuse(visit, 409, "a session of that id stands");
-	return false;
-}
-
-/* A request of a relay, which goes to its session; one that opens a session makes this process to that. */
-static void visit_relay(struct visit *visit, const struct seat *seat, const struct ask *ask)
-{
-	static char name[AUTHORITY_SIZE + SESSION_WORD + 16];
-
-	visit->is_relay = true;
-	visit->body = ask->length;
-	visit->expects = ask->expects;
-	if (ask->wrong)
-		visit_refuse(visit, ask->status, ask->wrong);
-	if (!ask->path[SESSION_WORD + 1])
-		visit_refuse(visit, 410, "no such session");
-	snprintf(name, sizeof name, "%s session %.*s", visit->client, SESSION_WORD, ask->path);
-	visit->client = name;
-	if (ask->what == ASK_OPEN)
-		visit_read_target(visit);
-	visit_stage(visit, 503, "the session does not take the request");
-	if (visit_hand(visit, ask)) {
-		handlers.answer_length = 0;
-		return;
-	}
-
-	/* It is named only once its target stands: what has a name takes its requests at once. */
-	if (seat && !seat_stand(seat, STAGE_SESSION))
-		visit_refuse(visit, 503, "too many clients");
-	note("%s to %s: asked for", visit->client, visit->to.text);
-	int fd = visit_dial(visit), meeting = session_bind(visit, ask);
-	handlers.answer_length = 0;
-	if (meeting != -1)
-		session_run(visit, meeting, fd, ask);
-	close(fd);
-	if (!visit_hand(visit, ask)) /* the same request has been faster, and its session is gone already */
-		visit_refuse(visit, 410, "no such session");
-}
-
-/*
- * The far end that a client asks for, with the client told so; it has no descriptor if another process has the client now.
- * A request that cannot be granted ends the process.
- */
-static struct end serve_open(const struct end *near)
-{
-	static struct visit visit;
-	static const char granted[] = "HTTP/1.1 200 Connection established\r\n\r\n";
-	struct seat *seat = near->seat;
-	struct request request;
-	struct ask ask;
-	const char *wrong;
-
-	visit.socket = near->in;
-	visit.client = near->in_name;
-	visit.is_relay = false;
-	visit.body = 0;
-	visit.returns = seat ? seat->returns : -1;
-	strcpy(visit.to.text, "-");
-	visit_hear(&visit, seat);
-	char *fields = visit_read(&visit, &request);
-	if (strcmp(request.method, "CONNECT") != 0 && ask_parse(&ask, &request, fields)) {
-		ask.keep &= visit.returns != -1;
-		visit_relay(&visit, seat, &ask);
-		return (struct end){ .in = -1, .out = -1 };
-	}
-	if (strcmp(request.method, "CONNECT") != 0)
-		visit_stray(&visit, &request, fields);
-	if ((wrong = target_parse(&visit.to, request.target)))
-		visit_refuse(&visit, 400, wrong);
-	if (opt.accounts && !is_account(fields, "Proxy-Authorization"))
-		visit_refuse(&visit, 407, "user and password wanted");
-	if (allow_fit(visit.to.host, visit.to.port) == FIT_NOT)
-		visit_refuse(&visit, 403, "not allowed");
-	if (seat && !seat_stand(seat, STAGE_TUNNEL))
-		visit_refuse(&visit, 503, "too many clients");
-
-	note("%s to %s: asked for", visit.client, visit.to.text);
-	int fd = visit_dial(&visit);
-	handlers.answer_length = 0;
-	if (!net_send(visit.socket, granted, sizeof granted - 1))
-		die(EX_IOERR, "%s to %s: gone before the answer", visit.client, visit.to.text);
-	struct end far = { .in = fd, .out = fd, .in_name = visit.to.text, .out_name = visit.to.text, .own = true };
-	if (opt.tls_only)
-		far.given = visit_require_hello(&visit, fd);
-	return far;
-}
-
-/* Logs how a tunnel that was served has ended; returns the program's status. */
-static int serve_close(const struct end *near, const struct end *far, const struct lane *up, const struct lane *down,
-                       double started)
+/* Logs how a tunnel has ended. */
+static void tunnel_log(const struct end *near, const struct end *far, const struct lane *up, const struct lane *down, double begun)
 {
 	const struct lane *broken = down->error ? down : up;
 	char outcome[128] = "done";
@@ -4649,7 +4745,197 @@ static int serve_close(const struct end *near, const struct end *far, const stru
 		snprintf(outcome, sizeof outcome, "broken by %s, %s", broken->failed == near->in_name ? "the client" : "the far end",
 		         strerror(broken->error));
 	warn("%s to %s: %s, %llu bytes up, %llu down, %.3f s", near->in_name, far->in_name, outcome,
-	     (unsigned long long)up->carried, (unsigned long long)down->carried, seconds_now() - started);
+	     (unsigned long long)up->carried, (unsigned long long)down->carried, seconds_now() - begun);
+}
+
+/* Serves a CONNECT: a tunnel, if the client may have it. */
+static void serve_tunnel(struct client *client, const struct worker *worker, const char *target, const char *fields)
+{
+	static const char granted[] = "HTTP/1.1 200 Connection established\r\n\r\n";
+	const char *wrong = target_parse(&client->to, target);
+	struct lane up, down;
+
+	if (wrong)
+		client_refuse(client, 400, wrong);
+	client_login(client, fields, "Proxy-Authorization", 407);
+	if (allow_fit(client->to.host, client->to.port) == FIT_NOT)
+		client_refuse(client, 403, "not allowed");
+	if (!worker_stand(worker))
+		client_refuse(client, 503, "too many clients");
+	note("%s to %s: asked for", client->name, client->to.text);
+	int fd = client_dial(client);
+	double begun = seconds_now();
+	struct end near = { .in = client->socket, .out = client->socket, .in_name = client->name, .out_name = client->name,
+	                    .own = worker->board };
+	struct end far = { .in = fd, .out = fd, .in_name = client->to.text, .out_name = client->to.text, .own = true };
+	if (!net_send(client->socket, granted, sizeof granted - 1)) {
+		warn("%s to %s: gone before the answer", client->name, client->to.text);
+	} else if (!opt.tls_only || (far.given = client_require_hello(client, fd)) > 0) {
+		shuttle(&near, &far, &up, &down);
+		tunnel_log(&near, &far, &up, &down, begun);
+	}
+	close(fd);
+}
+
+/* Reads what a session is to lead to, and refuses what it may not. */
+static void client_read_target(struct client *client)
+{
+	char body[AUTHORITY_SIZE + 1];
+	size_t length = 0;
+	ssize_t got = 1;
+
+	if (client->body > AUTHORITY_SIZE)
+		client_refuse(client, 400, "a body that is no HOST:PORT");
+	if (client->expects)
+		net_send(client->socket, proceed, sizeof proceed - 1);
+	client->expects = false;
+	while (client->body > 0 && got > 0) {
+		got = client_receive(client, body + length, AUTHORITY_SIZE - length);
+		length += got > 0 ? (size_t)got : 0;
+	}
+	if (got <= 0) {
+		note("%s to -: gone within its request", client->name);
+		exit(EX_OK);
+	}
+	body[length] = '\0';
+	if (strlen(body) != length || target_parse(&client->to, body))
+		client_refuse(client, 400, "a body that is no HOST:PORT");
+	if (allow_fit(client->to.host, client->to.port) == FIT_NOT)
+		client_refuse(client, 403, "not allowed");
+}
+
+/* Opens a session; returns the status of the answer. Another worker may have been faster with the same request. */
+static int serve_open(struct client *client, struct worker *worker)
+{
+	struct hold added, *hold = &worker->hold;
+
+	if (!worker_stand(worker))
+		client_refuse(client, 503, "too many clients");
+	note("%s to %s: asked for", client->name, client->to.text);
+	if (!session_create(&added, client, client_dial(client)))
+		client_refuse(client, 503, "no place for a session");
+	int status = worker_ask(worker, QUERY_ADD, &added);
+	if (status == 201) {
+		hold->memory = added.memory;
+		hold->target = added.target;
+		hold->session = added.session;
+	} else {
+		hold_release(&added);
+	}
+	atomic_store(&worker->board->stages[worker->place], STAGE_SERVING);
+	return status;
+}
+
+/* Gets hold of the session of a request, or refuses. Whether it was opened by it just now. */
+static bool session_find(struct client *client, struct worker *worker, const struct relay_request *asked)
+{
+	struct hold *hold = &worker->hold;
+	int status = 200;
+
+	if (!hold->session || strcmp(hold->id, asked->id) != 0 || !secret_equal(hold->key, asked->key) ||
+	    atomic_load(&hold->session->is_closed)) {
+		hold_release(hold);
+		memcpy(hold->id, asked->id, sizeof hold->id);
+		memcpy(hold->key, asked->key, sizeof hold->key);
+		status = worker_ask(worker, QUERY_FIND, NULL);
+	}
+	if (status == 404 && asked->method == RELAY_OPEN)
+		status = serve_open(client, worker);
+	else
+		worker_enter(worker, STAGE_SERVING);
+	if (status == 503)
+		client_refuse(client, 503, "no place for a session");
+	if (status == 409 && asked->method == RELAY_OPEN)
+		client_refuse(client, 409, "a session of that id stands");
+	if (!hold->session)
+		client_refuse(client, 410, "no such session");
+	return status == 201;
+}
+
+/* Whether the session that a worker holds is served on as many connections as may be. */
+static bool session_is_busy(const struct worker *worker)
+{
+	const struct scoreboard *board = worker->board;
+	int count = 0, used = atomic_load(&board->used);
+
+	for (int i = 0; i < used; i++)
+		count += atomic_load(&board->places[i].session) == worker->hold.number;
+	return count >= SESSION_CONNECTIONS;
+}
+
+/* Serves a request of a session, if the client may have it; false if its connection is not to be used again. */
+static bool serve_session(struct client *client, struct worker *worker, const struct relay_request *asked, const char *fields)
+{
+	size_t length;
+
+	client->is_relayed = true;
+	client->body = asked->length;
+	client->expects = asked->expects;
+	client_stage_end();
+	if (asked->wrong)
+		client_refuse(client, asked->status, asked->wrong);
+	client_login(client, fields, "Authorization", 401);
+	if (!worker->board)
+		client_refuse(client, 501, "no sessions with -i on a connection: the relay needs -a, or -i on a socket that listens");
+	if (!*asked->key)
+		client_refuse(client, 410, "no such session");
+	length = strlen(client->name);
+	snprintf(client->name + length, sizeof client->name - length, " session %s", asked->id);
+	if (asked->method == RELAY_OPEN)
+		client_read_target(client);
+	bool is_new = session_find(client, worker, asked);
+	if (session_is_busy(worker))
+		client_refuse(client, 503, "too many connections of the session");
+	atomic_store(&worker->board->places[worker->place].session, worker->hold.number);
+	return session_serve(client, worker, asked, is_new);
+}
+
+/* Serves the requests of a connection. */
+static void serve_client(struct client *client, struct worker *worker)
+{
+	struct relay_request asked;
+	struct request request;
+	bool goes_on = true;
+
+	if (worker->board && board_turns_away(worker->board)) {
+		char reply[ANSWER_SIZE];
+
+		answer_send(client->socket, reply, reply_compose(reply, 503, "too many clients", false, false));
+		warn("%s to -: 503, too many clients", client->address);
+		return;
+	}
+	for (bool is_first = true; goes_on && client_hear(client, is_first); is_first = false) {
+		char *fields = client_parse(client, &request);
+
+		if (strcmp(request.method, "CONNECT") == 0) {
+			serve_tunnel(client, worker, request.target, fields);
+			return;
+		}
+		if (!relay_request_parse(&asked, &request, fields))
+			client_refuse_stray(client, &request, fields);
+		goes_on = serve_session(client, worker, &asked, fields);
+		worker_rest(worker, client->address);
+	}
+	hold_release(&worker->hold);
+	client_stage_end();
+	net_linger(client->socket);
+}
+
+/* Serves the client at the near end, and those that come after it to a listener; returns the program's status. */
+static int serve(struct end *near, struct worker *worker)
+{
+	static struct client client;
+
+	worker->answers[0] = -1;
+	client.worker = worker;
+	do {
+		client.socket = near->in;
+		client.address = near->in_name;
+		serve_client(&client, worker);
+		client_stage_end();
+		close(client.socket);
+		explicit_bzero(client.head.bytes, client.head.length);
+	} while (worker_next(worker, near));
 	return EX_OK;
 }
 
@@ -5734,19 +6020,6 @@ static struct end tunnel_open(const struct end *near, struct route *route)
 	return (struct end){ .in = fd, .out = fd, .in_name = name, .out_name = name, .own = true, .patient = route->relayed };
 }
 
-/* Ends the program as a signal would have. */
-static void signal_die(int signal_number)
-{
-	sigset_t one;
-
-	children_end();
-	signal(signal_number, SIG_DFL);
-	sigemptyset(&one);
-	sigaddset(&one, signal_number);
-	sigprocmask(SIG_UNBLOCK, &one, NULL);
-	raise(signal_number);
-}
-
 /* Waits for the end of a child, which a signal to this process ends too; returns its wait status. */
 static int child_outlast(pid_t child)
 {
@@ -5784,325 +6057,6 @@ static int tunnel_close(const struct end *far, const struct lane *up, const stru
 	return EX_OK;
 }
 
-/* --- crowd: the children of a listener: crowd_is_full, crowd_evict -------------------------------------- */
-
-/* The children of a listener. */
-struct children {
-	struct crowd *crowd;
-	int queue[2];			/* clients are put in at the first, and wait for a child at the second */
-	int returned[2];		/* they come back at the first, from children with the second */
-	long count;
-	unsigned long numbers;
-	bool shortage;			/* said already */
-};
-
-static void crowd_init(struct children *children)
-{
-	const struct timeval patience = { .tv_sec = WAITING_TIME };
-	size_t size = sizeof *children->crowd + (size_t)crowd_places() * sizeof *children->crowd->places;
-
-	children->crowd = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (children->crowd == MAP_FAILED || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, children->queue) == -1 ||
-	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, children->returned) == -1)
-		die(EX_OSERR, "cannot prepare to listen: %s", strerror(errno));
-	setsockopt(children->queue[1], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-	fcntl(children->queue[0], F_SETFL, O_NONBLOCK);
-}
-
-/* The child at a place has ended. */
-static void crowd_forget(struct children *children, struct place *place)
-{
-	if (atomic_load(&place->stage) == STAGE_WAITING)
-		atomic_fetch_sub(&children->crowd->waiting, 1);
-	place->child = 0;
-	atomic_store(&place->stage, STAGE_FREE);
-	children->count--;
-}
-
-static void crowd_reap(struct children *children)
-{
-	pid_t child;
-
-	while ((child = waitpid(-1, NULL, WNOHANG)) > 0)
-		for (long i = 0; i < crowd_places(); i++)
-			if (children->crowd->places[i].child == child)
-				crowd_forget(children, &children->crowd->places[i]);
-}
-
-/* Nothing that a client does, and no shortage, ends the listener: says it once, and waits for better times. */
-static void crowd_shortage(struct children *children, const char *what)
-{
-	const struct timespec pause = { .tv_nsec = 100 * 1000 * 1000 };
-
-	if (!children->shortage)
-		warn("%s: %s (said once)", what, strerror(errno));
-	children->shortage = true;
-	nanosleep(&pause, NULL);
-}
-
-/* Whether there are as many clients as there may be. */
-static bool crowd_is_full(const struct children *children)
-{
-	long waiting = atomic_load(&children->crowd->waiting), busy = children->count - (waiting > 0 ? waiting : 0);
-	bool has_session = false;
-
-	if (busy < opt.clients_max)
-		return false;
-	for (long i = 0; i < crowd_places(); i++)
-		has_session |= atomic_load(&children->crowd->places[i].stage) == STAGE_SESSION;
-	return !has_session || busy >= crowd_places();
-}
-
-/* Waits a moment for the children that a client is on the way to, as it is not known which that are. */
-static void crowd_settle(const struct children *children)
-{
-	const struct timespec pause = { .tv_nsec = 1000 * 1000 };
-
-	for (int i = 0; i < 100; i++) {
-		long expected = atomic_load(&children->crowd->waiting), found = 0;
-
-		for (long place = 0; place < crowd_places(); place++)
-			found += atomic_load(&children->crowd->places[place].stage) == STAGE_WAITING;
-		if (found <= expected)
-			return;
-		nanosleep(&pause, NULL);
-	}
-}
-
-/* Makes room by ending the oldest client that has not asked for anything it may have; false if there is none. */
-static bool crowd_evict(struct children *children)
-{
-	struct place *oldest = NULL;
-
-	crowd_settle(children);
-	for (long i = 0; i < crowd_places(); i++) {
-		struct place *place = &children->crowd->places[i];
-
-		if (atomic_load(&place->stage) == STAGE_ASKED && (!oldest || place->number < oldest->number))
-			oldest = place;
-	}
-	if (!oldest)
-		return false;
-	kill(oldest->child, SIGKILL);
-	waitpid(oldest->child, NULL, 0);
-	crowd_forget(children, oldest);
-	return true;
-}
-
-/* --- listener: a child for each client: listener_run, listener_next ------------------------------------- */
-
-/* The near end that is one connected socket: it is known by its address, where it has one. */
-static struct end end_client(int socket)
-{
-	static char name[AUTHORITY_SIZE] = "-";
-	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
-	socklen_t size = sizeof address;
-
-	if (getpeername(socket, (struct sockaddr *)&address, &size) == -1 ||
-	    !address_text(name, (const struct sockaddr *)&address, size))
-		strcpy(name, "the client");
-	return (struct end){ .in = socket, .out = socket, .in_name = name, .out_name = name };
-}
-
-/* Tells a client that there are too many. */
-static void client_turn_away(int socket)
-{
-	char answer[ANSWER_SIZE];
-
-	answer_send(socket, answer, answer_compose(answer, 503, "too many clients"));
-	warn("%s to -: 503, too many clients", end_client(socket).in_name);
-}
-
-/* Starts a child for a client; returns true in it, with its seat, and false in the listener. */
-static bool child_start(struct children *children, int client, unsigned long number, struct seat *seat)
-{
-	struct place *place = children->crowd->places;
-
-	while (atomic_load(&place->stage) != STAGE_FREE)
-		place++;
-	atomic_store(&place->number, number);
-	atomic_store(&place->stage, STAGE_ASKED);
-	pid_t child = fork();
-	if (child == 0) {
-		close(children->queue[0]);
-		close(children->returned[0]);
-		seat->crowd = children->crowd;
-		seat->place = place;
-		seat->client = client;
-		seat->queue = children->queue[1];
-		seat->returns = children->returned[1];
-		return true;
-	}
-	close(client);
-	if (child == -1) {
-		atomic_store(&place->stage, STAGE_FREE);
-		crowd_shortage(children, "cannot start a process for a connection");
-		return false;
-	}
-	place->child = child;
-	children->count++;
-	return false;
-}
-
-/* Gives a client, with what has been read from it, to a child that waits, or to a new one; true in that. */
-static bool client_place(struct children *children, int client, size_t said, struct seat *seat)
-{
-	unsigned long number = children->numbers++;
-
-	if (crowd_is_full(children) && !crowd_evict(children)) {
-		client_turn_away(client);
-		close(client);
-		return false;
-	}
-	if (atomic_load(&children->crowd->waiting) > 0) {
-		seat->arrival->number = number;
-		atomic_fetch_sub(&children->crowd->waiting, 1);
-		if (fd_send(children->queue[0], client, seat->arrival, offsetof(struct arrival, said) + said)) {
-			close(client);
-			return false;
-		}
-		atomic_fetch_add(&children->crowd->waiting, 1);
-	}
-	if (children->count == crowd_places()) { /* with those that wait, and do not come to what is queued for them */
-		client_turn_away(client);
-		close(client);
-		return false;
-	}
-	seat->said = said;
-	return child_start(children, client, number, seat);
-}
-
-/* Takes the next client, if there is one; true in a new child for it. */
-static bool client_accept(struct children *children, int listening, struct seat *seat)
-{
-	int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
-
-	if (fd != -1)
-		return client_place(children, fd, 0, seat);
-	if (is_shortage(errno))
-		crowd_shortage(children, "cannot accept a connection");
-	return false; /* any other error is that of a client which has gone: accept(2) */
-}
-
-/* Takes a client that a session has given back, with the head of its request; true in a new child for it. */
-static bool client_return(struct children *children, struct seat *seat)
-{
-	size_t length = sizeof seat->arrival->said;
-	int fd = fd_receive(children->returned[0], seat->arrival->said, &length, MSG_DONTWAIT);
-
-	return fd != -1 && client_place(children, fd, length, seat);
-}
-
-/* Takes back a client for which no child waits any more, as it was killed; true in a new child for it. */
-static bool client_take_back(struct children *children, struct seat *seat)
-{
-	size_t length = sizeof *seat->arrival;
-
-	if (atomic_load(&children->crowd->waiting) >= 0)
-		return false;
-	atomic_fetch_add(&children->crowd->waiting, 1);
-	int fd = fd_receive(children->queue[1], seat->arrival, &length, MSG_DONTWAIT);
-	return fd != -1 && client_place(children, fd, length - offsetof(struct arrival, said), seat);
-}
-
-/* Ends all clients, and the listener: as it was asked to, or by the signal. */
-static _Noreturn void listener_end(const struct children *children)
-{
-	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
-	pid_t left = 0;
-
-	for (long i = 0; i < crowd_places(); i++)
-		if (atomic_load(&children->crowd->places[i].stage) != STAGE_FREE)
-			kill(children->crowd->places[i].child, SIGTERM);
-	/* As process 1 of a container this would take them along before each has said how it ended. */
-	for (int i = 0; i < LINGER / 10 && left != -1; i += left == 0) {
-		left = waitpid(-1, NULL, WNOHANG);
-		if (left == 0)
-			nanosleep(&pause, NULL);
-	}
-	close(children->queue[0]);
-	close(children->returned[0]);
-	sessions_remove(); /* which takes a descriptor */
-	if (handlers.caught != SIGTERM)
-		signal_die(handlers.caught);
-	exit(EX_OK);
-}
-
-/* The client that a child takes next. Until its tunnel stands, or while there is none, a signal ends the child at once. */
-static struct end client_take(struct seat *seat)
-{
-	for (int i = 1; i < NSIG; i++)
-		if (sigismember(&seat->deadly, i) == 1)
-			signal(i, SIG_DFL);
-	sigprocmask(SIG_UNBLOCK, &seat->deadly, NULL);
-	struct end client = end_client(seat_take(seat));
-	client.own = true;
-	client.seat = seat;
-	return client;
-}
-
-/*
- * Listens, and returns in a child for each client. While there are as many clients as there may be the others wait in
- * the backlog, but a server tells them. Signals come only while it waits, so that none is missed.
- */
-static struct end listener_run(const char *spec)
-{
-	static struct arrival arrival;
-	static struct seat seat = { .client = -1 };
-	const struct sigaction reap = { .sa_handler = signal_noted };
-	struct children children = { .count = 0 };
-	struct pollfd set[2] = { { .fd = -1, .events = POLLIN }, { .fd = net_listen(spec), .events = POLLIN } };
-	sigset_t awaited, waiting;
-	bool is_child = false;
-
-	if (opt.serve)
-		privileges_drop();
-	crowd_init(&children);
-	if (opt.serve)
-		sessions_enter();
-	sigemptyset(&awaited);
-	sigaddset(&awaited, SIGCHLD);
-	sigaction(SIGCHLD, &reap, NULL);
-	signal_await(SIGTERM, &awaited);
-	signal_await(SIGINT, &awaited);
-	signal_await(SIGHUP, &awaited);
-	sigprocmask(SIG_BLOCK, &awaited, &waiting);
-	sigdelset(&waiting, SIGCHLD);
-	seat.arrival = &arrival;
-	set[0].fd = children.returned[0];
-	listen_announce(set[1].fd);
-
-	while (!is_child && !handlers.caught) {
-		sigprocmask(SIG_SETMASK, &waiting, NULL); /* ppoll(2) lets none in while there is always a client */
-		sigprocmask(SIG_BLOCK, &awaited, NULL);
-		crowd_reap(&children);
-		is_child = client_take_back(&children, &seat);
-		if (is_child || ppoll(set, opt.serve || !crowd_is_full(&children) ? 2 : 1, NULL, &waiting) <= 0)
-			continue;
-		if (set[0].revents)
-			is_child = client_return(&children, &seat);
-		else
-			is_child = client_accept(&children, set[1].fd, &seat);
-	}
-	if (handlers.caught)
-		listener_end(&children);
-	close(set[1].fd);
-	seat.deadly = awaited;
-	return client_take(&seat);
-}
-
-/* Whether the child of a server, whose client's tunnel has ended, has taken a further client. */
-static bool listener_next(struct end *near, const struct end *far)
-{
-	if (!opt.serve || !near->seat || handlers.caught || !seat_wait(near->seat))
-		return false;
-	close(near->in);
-	if (far->in != -1)
-		close(far->in);
-	*near = client_take(near->seat);
-	return true;
-}
-
 /* --- near: where the bytes come from, or the far end goes to: near_open, fdpass ------------------------- */
 
 /* inetd(8) gives the socket as stderr too: what is said there would get among the bytes. */
@@ -6123,21 +6077,33 @@ static struct end inetd_open(void)
 	return end_client(STDIN_FILENO);
 }
 
-/* The near end. A listener returns here in each of its children. */
-static struct end near_open(void)
+/* Whether a socket waits for connections. */
+static bool socket_listens(int socket)
+{
+	int listens = 0;
+	socklen_t size = sizeof listens;
+
+	return getsockopt(socket, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens;
+}
+
+/* The near end. A listener returns here in each of its workers. */
+static struct end near_open(struct worker *worker)
 {
 	struct end near = { .in = STDIN_FILENO, .out = STDOUT_FILENO, .in_name = "standard input", .out_name = "standard output" };
+	bool listens = opt.listen || (opt.inetd && socket_listens(STDIN_FILENO));
+	int listening = opt.listen ? net_listen(opt.listen) : STDIN_FILENO;
 
 	if (opt.listen)
-		near = listener_run(opt.listen);
-	if (opt.inetd) {
-		if (opt.serve) {
-			privileges_drop();
-			sessions_enter();
-		}
-		near = inetd_open();
+		fcntl(listening, F_SETFL, 0); /* so that one client wakes one worker */
+	else if (listens)
+		words_share();
+	if (opt.serve)
+		privileges_drop();
+	if (listens) {
+		listener_run(listening, worker);
+		return worker_accept(worker);
 	}
-	return near;
+	return opt.inetd ? inetd_open() : near;
 }
 
 /* Whether stdout is a Unix socket, the only thing that a descriptor can be passed over. */
@@ -6872,31 +6838,25 @@ static void descriptors_ensure(void)
 
 int main(int argc, char **argv)
 {
-	struct lane up, down;
+	struct worker worker = { .board = NULL };
 	struct route route = { .relayed = 0 };
+	struct lane up, down;
 
 	descriptors_ensure();
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
 	signal(SIGCHLD, SIG_DFL); /* a caller may ignore it, and then there is nothing to wait for */
 	options(argc, argv);
-	struct end near = near_open(), far;
-	int status;
-
+	struct end near = near_open(&worker);
 	deadline_start();
-	do {
-		far = opt.serve ? serve_open(&near) : tunnel_open(&near, &route);
-		alarm(0);
-		status = EX_OK;
-		if (far.in == -1)
-			continue;
-		if (opt.fdpass)
-			return fdpass(handlers.child_count > 0 ? end_detach(&far) : far.in);
+	if (opt.serve)
+		return serve(&near, &worker);
 
-		double started = seconds_now();
-		shuttle(&near, &far, &up, &down);
-		status = opt.serve ? serve_close(&near, &far, &up, &down, started)
-		                   : tunnel_close(&far, &up, &down, &route, started);
-	} while (listener_next(&near, &far));
-	return status;
+	struct end far = tunnel_open(&near, &route);
+	alarm(0);
+	if (opt.fdpass)
+		return fdpass(handlers.child_count > 0 ? end_detach(&far) : far.in);
+	double started = seconds_now();
+	shuttle(&near, &far, &up, &down);
+	return tunnel_close(&far, &up, &down, &route, started);
 }

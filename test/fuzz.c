@@ -232,7 +232,7 @@ static void try_request(const char *beginning, const char *input)
 	static char accounts[] = "joe:secret\0", head[INPUT_MAX + 64], text[INPUT_MAX + 64];
 	struct authority to = { .text = "-" };
 	struct request request;
-	char again[HOST_MAX + 1], *fields;
+	char again[HOST_MAX + 1], user[USER_SHOWN + 1], *fields;
 	size_t length = (size_t)snprintf(head, sizeof head, "%s%s", beginning, input);
 
 	opt.accounts = accounts;
@@ -252,7 +252,7 @@ static void try_request(const char *beginning, const char *input)
 	MUST(lines_count(head, "Transfer-Encoding:") == 0 || (strcmp(request.method, "CONNECT") != 0 && lines_count(head, "Content-Length:") == 0));
 	MUST(lines_count(head, "Host:") == 1 || request.is_http10);
 	MUST(lines_count(head, "Content-Length:") <= 1);
-	MUST(!is_account(fields, "Proxy-Authorization") || lines_count(head, "Proxy-Authorization:") == 1);
+	MUST(login_check(fields, "Proxy-Authorization", user) == LOGIN_NONE || lines_count(head, "Proxy-Authorization:") == 1);
 	if (target_parse(&to, request.target))
 		return;
 	MUST(*to.host && !strpbrk(to.host, " \t%@/[]ABCDEFGHIJKLMNOPQRSTUVWXYZ") && !has_control(to.text));
@@ -274,59 +274,55 @@ static bool leads_to(const char *target, const char *id, bool has_offset)
 }
 
 /* What holds of every request that a relay takes for one. */
-static void ask_check(const struct ask *ask, const struct request *request, const char *head)
+static void relayed_check(const struct relay_request *asked, const struct request *request, const char *head)
 {
 	static const char digits[] = "0123456789abcdef";
-	size_t id = strspn(ask->path, digits), key = strspn(ask->path + SESSION_WORD + 1, digits);
-	bool is_put = ask->what == ASK_PUT, is_get = ask->what == ASK_GET;
+	size_t key = strspn(asked->key, digits);
+	bool is_put = asked->method == RELAY_PUT, is_get = asked->method == RELAY_GET;
 
-	MUST(id == SESSION_WORD && ask->path[id] == '/' && (key == 0 || key == SESSION_WORD));
-	MUST(ask->path[SESSION_WORD + 1 + key] == '\0');
-	MUST(key == 0 || (lines_count(head, "Tunnel-Key:") == 1 && strstr(head, ask->path + SESSION_WORD + 1)));
-	MUST(leads_to(request->target, ask->path, is_put || is_get));
-	switch (ask->what) {
-	case ASK_OPEN: MUST(strcmp(request->method, "POST") == 0); break;
-	case ASK_PUT: MUST(strcmp(request->method, "PUT") == 0 || strcmp(request->method, "POST") == 0); break;
-	case ASK_GET: MUST(strcmp(request->method, "GET") == 0); break;
-	case ASK_DELETE: MUST(strcmp(request->method, "DELETE") == 0 || strcmp(request->method, "POST") == 0);
+	MUST(strspn(asked->id, digits) == SESSION_WORD && !asked->id[SESSION_WORD] && !asked->key[key]);
+	MUST(key == 0 || (key == SESSION_WORD && lines_count(head, "Tunnel-Key:") == 1 && strstr(head, asked->key)));
+	MUST(leads_to(request->target, asked->id, is_put || is_get));
+	switch (asked->method) {
+	case RELAY_OPEN: MUST(strcmp(request->method, "POST") == 0); break;
+	case RELAY_PUT: MUST(strcmp(request->method, "PUT") == 0 || strcmp(request->method, "POST") == 0); break;
+	case RELAY_GET: MUST(strcmp(request->method, "GET") == 0); break;
+	case RELAY_DELETE: MUST(strcmp(request->method, "DELETE") == 0 || strcmp(request->method, "POST") == 0);
 	}
-	MUST(((ask->offset | ask->ack | ask->sequence | ask->length) >> 63) == 0);
-	MUST(is_get || (ask->sequence == 0 && ask->poll == -1));
-	MUST(ask->poll >= -1 && ask->poll <= POLL_MAX);
-	MUST(is_put || !ask->end);
-	MUST(!ask->keep || (!request->is_http10 && !ask->wrong));
-	MUST(!ask->wrong == !ask->status && (ask->status == 0 || ask->status / 100 == 4));
-	MUST(ask->wrong || !is_get || ask->length == 0);
-	MUST(ask->wrong || lines_count(head, "Transfer-Encoding:") == 0);
-	MUST(ask->wrong || lines_count(head, "Content-Length:") > 0 || ask->length == 0);
-	MUST(ask->wrong || !opt.accounts || lines_count(head, "Authorization:") == 1);
+	MUST(((asked->offset | asked->sequence | asked->length) >> 63) == 0);
+	MUST(is_get || (asked->sequence == 0 && asked->poll == -1));
+	MUST(asked->poll >= -1 && asked->poll <= POLL_MAX);
+	MUST(is_put || !asked->end);
+	MUST(!asked->keep || (!request->is_http10 && !asked->wrong));
+	MUST(!asked->wrong == !asked->status && (asked->status == 0 || asked->status / 100 == 4));
+	MUST(asked->wrong || !is_get || asked->length == 0);
+	MUST(asked->wrong || lines_count(head, "Transfer-Encoding:") == 0);
+	MUST(asked->wrong || lines_count(head, "Content-Length:") > 0 || asked->length == 0);
 }
 
 /* What a relay does with a head, of which the input is all but the beginning. */
-static void try_ask(const char *beginning, const char *input)
+static void try_relayed(const char *beginning, const char *input)
 {
-	static char accounts[] = "joe:secret\0", head[2 * INPUT_MAX + 512];
+	static char head[2 * INPUT_MAX + 512];
+	struct relay_request asked;
 	struct request request;
-	struct ask ask;
 	size_t length = (size_t)snprintf(head, sizeof head, "%s%s\r\n\r\n", beginning, input);
 
 	head[http_head_end(head, 0, length)] = '\0';
 	/* A copy of just that size, to be taken apart in place. */
 	char *text = strdup(head), *fields;
-	opt.accounts = length % 2 ? accounts : NULL;
 	if (text && !head_wrong(text) && (fields = request_split(text, &request)) && !fields_wrong(fields, &request) &&
-	    ask_parse(&ask, &request, fields))
-		ask_check(&ask, &request, head);
+	    relay_request_parse(&asked, &request, fields))
+		relayed_check(&asked, &request, head);
 	free(text);
-	opt.accounts = NULL;
 }
 
 /* A request for a session: the first line of the input may be the end of its target, others are what a field says, or one. */
-static void try_ask_lines(char *input)
+static void try_relayed_lines(char *input)
 {
 	static const char *const methods[] = { "GET", "POST", "PUT", "DELETE" }, *const bases[] = { "/", "/a/", "http://relay/", "/" ID "/" };
 	static const char *const endings[] = { "", "?close", "/5", "/5?end", "/5?1", "/5?1&poll=7" };
-	static const char *const names[] = { "", "", "Tunnel-Key: ", "Tunnel-Ack: ", "Content-Length: ", "Transfer-Encoding: ", "Connection: ",
+	static const char *const names[] = { "", "", "Tunnel-Key: ", "Content-Length: ", "Transfer-Encoding: ", "Connection: ",
 	                                     "Expect: ", "Authorization: " };
 	static char text[2 * INPUT_MAX];
 	uint32_t random = random_of(input, strlen(input));
@@ -335,8 +331,8 @@ static void try_ask_lines(char *input)
 	                                 endings[random_next(&random, 6)], line ? line : "", random_next(&random, 2));
 
 	while ((line = line_take(&input)) && length + strlen(line) + 64 < sizeof text)
-		length += (size_t)sprintf(text + length, "%s%s\r\n", names[random_next(&random, 9)], line);
-	try_ask("", text);
+		length += (size_t)sprintf(text + length, "%s%s\r\n", names[random_next(&random, 8)], line);
+	try_relayed("", text);
 }
 
 /* An exchange whose connection gives these bytes, behind the head of an answer with this field. */
@@ -562,9 +558,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	case 6: try_request("", text); break;
 	case 7: try_request("CONNECT host:22 HTTP/1.1\r\nHost: host\r\n", text); break;
 	case 8: try_request("CONNECT ", text); break;
-	case 9: try_ask("", text); break;
-	case 10: try_ask_lines(text); break;
-	case 11: try_ask("PUT /" ID "/5 HTTP/1.1\r\nHost: relay\r\nTunnel-Key: " ID "\r\n", text); break;
+	case 9: try_relayed("", text); break;
+	case 10: try_relayed_lines(text); break;
+	case 11: try_relayed("PUT /" ID "/5 HTTP/1.1\r\nHost: relay\r\nTunnel-Key: " ID "\r\n", text); break;
 	case 12: try_answer("", text, size - 1); break;
 	case 13: try_answer("HTTP/1.1 200 OK\r\n", text, size - 1); break;
 	case 14: try_body(text, size - 1); break;
@@ -584,7 +580,7 @@ static const char *const tokens[] = {
 	"CONNECT host:22 HTTP/1.1\r\nHost: host:22\r\n", "CONNECT ", "GET / HTTP/1.1\r\n", " HTTP/1.0\r\n", "Host: ", "\r\nContent-Length: 0",
 	"\nTransfer-Encoding: chunked", "Proxy-Authorization: Basic ", "am9lOnNlY3JldA==", "0x7f.1", "::ffff:127.0.0.1", "A.", " :",
 	"PUT /", "POST ", "DELETE ", "GET ", "/" ID, "/" ID "/5", "?1", "&poll=", "?end", "?close", " HTTP/1.1\r\nHost: x\r\n", "\n",
-	"Tunnel-Key: " ID, "Tunnel-Ack: ", "Connection: close", "Expect: 100-continue", "\r\nContent-Length: ", "\r\nTunnel-Relay: 1",
+	"Tunnel-Key: " ID, "Connection: close", "Expect: 100-continue", "\r\nContent-Length: ", "\r\nTunnel-Relay: 1",
 	"Authorization: Basic am9lOnNlY3JldA==", "9223372036854775807", ID "\n", "5\n", "x, close\n", "100-continue\n", "chunked",
 	"Basic am9lOnNlY3JldA==\n", "5\r\nhello\r\n", "0\r\n\r\n", ";a=b",
 	"O00\x01" "7", "D00\x05hello", "D00\x1f", "H000", "E000", "B000", "X00\x03" "bad",

@@ -7,20 +7,15 @@ load relay
 setup_file() {
 	local name
 
-	export RELAY_FOLDER
-	RELAY_FOLDER=$(mktemp -d /tmp/proxytunnel.XXXXXX)
-	chmod 1777 "$RELAY_FOLDER"
-	TMPDIR=$RELAY_FOLDER ways_begin
+	ways_begin
 	for name in $WAYS; do
 		beside "idle_$name" idles "$name"
 	done
 	start_sshd
 }
 
-# Its folder is empty again once the relay has ended.
 teardown_file() {
 	ways_end
-	rmdir "$RELAY_FOLDER"
 }
 
 # idles WAY: nothing is sent for longer than a proxy on the way leaves a connection alone (haproxy 50 s, nginx 60 s); then what
@@ -248,9 +243,9 @@ works() {
 
 # --- the relay behind them all ---------------------------------------------------------------------
 
-# One that was closed leaves its folder for a while, which cannot be written to.
+# The relay has no memory of any.
 none_stands() {
-	[ -z "$(find "$RELAY_FOLDER"/proxytunnel.* -mindepth 1 -maxdepth 1 -perm -u=w)" ]
+	! ls -l "/proc/$(port_listener "$RELAY")/fd" | grep -q /memfd:session
 }
 
 @test "of all these sessions none is left, and the relay's log has a line for each that says so" {

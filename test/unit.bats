@@ -105,15 +105,6 @@ unit() {
 	unit account
 }
 
-@test "a ring keeps what stands between two offsets, wherever it wraps, and takes no more than it has room for" {
-	unit pieces
-	unit ring_receive
-}
-
-@test "a ring gives any part of what it keeps, with and without a text before, and as slowly as the reader likes" {
-	unit ring_send
-}
-
 @test "an offset is decimal digits that fit in 63 bits" {
 	unit offset
 }
@@ -123,16 +114,15 @@ unit() {
 }
 
 @test "a relay knows its requests by method, path, offset and query, behind any base; nothing else is one" {
-	unit ask
+	unit relayed
 }
 
 @test "a relay's request says by its fields whose it is, how long, how far and what then; wrong ones are refused" {
-	unit ask_fields
-	unit ask_access
+	unit relayed_fields
 }
 
 @test "an answer says what it is, how long, and whether the connection stays, and fits" {
-	unit answer
+	unit reply
 }
 
 @test "a body comes by its length, by chunks or to the end, in any pieces, and ends where it must" {
@@ -151,3 +141,8 @@ unit() {
 @test "what a client asks for, straight or through a proxy, is what the relay reads" {
 	unit compose
 }
+@test "a session replies to a GET with data, end or error, and to a PUT with how far it came; what comes again is dropped" {
+	unit get
+	unit put
+}
+

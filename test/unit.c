@@ -1094,16 +1094,31 @@ static void secret_group(void)
 
 static bool is_let_in(const char *scheme, const char *plain, size_t length)
 {
-	char coded[BASE64_SIZE(256)], fields[512];
+	char coded[BASE64_SIZE(256)], fields[512], user[USER_SHOWN + 1];
 
 	base64_encode(coded, plain, length);
 	snprintf(fields, sizeof fields, "Host: a\r\nProxy-Authorization: %s%s\r\n\r\n", scheme, coded);
-	return is_account(fields, "Proxy-Authorization");
+	return login_check(fields, "Proxy-Authorization", user) == LOGIN_RIGHT;
 }
 
 static void account_group(void)
 {
 	static char accounts[] = "joe:secret\0ann:\0:x\0zoe:a:b \xff\0";
+	static const struct {
+		int line;
+		const char *fields, *user;
+		enum login want;
+	} cases[] = {
+		{ __LINE__, "Host: a\r\n\r\n", "", LOGIN_NONE },
+		{ __LINE__, "Authorization: Basic am9lOnNlY3JldA==\r\n\r\n", "", LOGIN_NONE },
+		{ __LINE__, "Proxy-Authorization: Basic am9lOnNlY3JldA==\r\nProxy-Authorization: Basic am9lOnNlY3JldA==\r\n\r\n", "", LOGIN_NONE },
+		{ __LINE__, "Proxy-Authorization: Basic\r\n\r\n", "", LOGIN_NONE },
+		{ __LINE__, "Proxy-Authorization: Basic    \r\n\r\n", "", LOGIN_NONE },
+		{ __LINE__, "Proxy-Authorization: Basic am9lOnNlY3JldA\r\n\r\n", "", LOGIN_NONE },
+		{ __LINE__, "Proxy-Authorization: Basic am9lOnNlY3JldA==\r\n\r\n", "joe", LOGIN_RIGHT },
+		{ __LINE__, "Proxy-Authorization: Basic am9lOnNlY3JldHM=\r\n\r\n", "joe", LOGIN_WRONG },
+		{ __LINE__, "Proxy-Authorization: Basic am86c2VjcmV0\r\n\r\n", "", LOGIN_UNKNOWN },
+	};
 	static const char *const others[] = { "", ":", "joe", "joe:", "joe:secre", "joe:secrets", "Joe:secret", "ann:secret", "ann", "joe:secret\n" };
 
 	opt.accounts = accounts;
@@ -1116,144 +1131,16 @@ static void account_group(void)
 	}
 	for (size_t i = 0; i < COUNT(others); i++)
 		expect(!is_let_in("Basic ", others[i], strlen(others[i])), __LINE__, "%s is let in", others[i]);
-	expect(!is_account("Host: a\r\n\r\n", "Proxy-Authorization"), __LINE__, "nobody is let in");
-	expect(!is_account("Authorization: Basic am9lOnNlY3JldA==\r\n\r\n", "Proxy-Authorization"), __LINE__, "who speaks to another server is");
-	expect(!is_account("Proxy-Authorization: Basic am9lOnNlY3JldA==\r\nProxy-Authorization: Basic am9lOnNlY3JldA==\r\n\r\n", "Proxy-Authorization"), __LINE__,
-	       "who says it twice is");
-	expect(!is_account("Proxy-Authorization: Basic\r\n\r\n", "Proxy-Authorization"), __LINE__, "a scheme alone is");
-	expect(!is_account("Proxy-Authorization: Basic    \r\n\r\n", "Proxy-Authorization"), __LINE__, "a scheme and spaces are");
-	expect(!is_account("Proxy-Authorization: Basic am9lOnNlY3JldA\r\n\r\n", "Proxy-Authorization"), __LINE__, "what is not base64 is");
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		char user[USER_SHOWN + 1];
+		enum login login = login_check(cases[i].fields, "Proxy-Authorization", user);
+
+		expect(login == cases[i].want && same(user, cases[i].user), cases[i].line, "it is %d, of \"%s\"", (int)login, user);
+	}
 	opt.accounts = NULL;
 }
 
-/* --- ring ----------------------------------------------------------------------------------------- */
-
-enum { RING = 7 };
-
-/* On both sides of the wrap, and where 32 bits or a sign end. */
-static const uint64_t ring_offsets[] = { 0, 1, 5, 6, 7, 8, 13, 14, (UINT64_C(1) << 32) - 3, (UINT64_C(1) << 63) - 10 };
-
-/* The byte at an offset of the stream. */
-static char stream_byte(uint64_t offset)
-{
-	return (char)(offset * 31 + 5);
-}
-
-static void stream_bytes(char *bytes, uint64_t from, size_t length)
-{
-	for (size_t i = 0; i < length; i++)
-		bytes[i] = stream_byte(from + i);
-}
-
-static bool is_stream(const char *bytes, uint64_t from, size_t length)
-{
-	for (size_t i = 0; i < length; i++)
-		if (bytes[i] != stream_byte(from + i))
-			return false;
-	return true;
-}
-
-/* A ring that holds so much of the stream. */
-static struct ring ring_with(char bytes[RING], uint64_t start, size_t held)
-{
-	for (size_t i = 0; i < held; i++)
-		bytes[(start + i) % RING] = stream_byte(start + i);
-	return (struct ring){ .start = start, .stop = start + held, .size = RING, .bytes = bytes };
-}
-
-static bool ring_holds(const struct ring *ring, uint64_t start, uint64_t stop)
-{
-	for (uint64_t offset = start; offset < stop; offset++)
-		if (ring->bytes[offset % RING] != stream_byte(offset))
-			return false;
-	return ring->start == start && ring->stop == stop && ring_held(ring) + ring_room(ring) == RING;
-}
-
-static void pieces_group(void)
-{
-	char bytes[RING];
-	const struct ring ring = { .size = RING, .bytes = bytes };
-
-	for (size_t i = 0; i < COUNT(ring_offsets); i++)
-		for (size_t length = 0; length <= RING; length++) {
-			uint64_t at = ring_offsets[i] % RING;
-			bool is_split = at + length > RING;
-			struct iovec pieces[2];
-			int count = ring_pieces(&ring, ring_offsets[i], length, pieces);
-
-			expect(count == (is_split ? 2 : 1), __LINE__, "%zu bytes at %" PRIu64 " are %d pieces", length, at, count);
-			expect(pieces[0].iov_base == bytes + at && pieces[0].iov_len == (is_split ? RING - at : length), __LINE__,
-			       "the first of %zu bytes at %" PRIu64 " has %zu", length, at, pieces[0].iov_len);
-			expect(pieces[1].iov_len == length - pieces[0].iov_len && (!is_split || pieces[1].iov_base == bytes), __LINE__,
-			       "the second of %zu bytes at %" PRIu64 " has %zu", length, at, pieces[1].iov_len);
-		}
-}
-
-/* Receives with so much held already, so much there, and so much wanted. */
-static void ring_receive_try(const int ends[2], uint64_t start, size_t held, size_t there, size_t wanted)
-{
-	char bytes[RING], sent[2 * RING], left[2 * RING];
-	struct ring ring = ring_with(bytes, start, held);
-	size_t room = RING - held, want = there < wanted ? there : wanted;
-
-	want = want < room ? want : room;
-	stream_bytes(sent, ring.stop, there);
-	send(ends[1], sent, there, 0);
-	ssize_t got = ring_receive(&ring, ends[0], wanted);
-	expect(got == (ssize_t)want && ring_holds(&ring, start, start + held + want), __LINE__,
-	       "%zu held at %" PRIu64 ", %zu there, %zu wanted: %zd", held, start, there, wanted, got);
-	got = recv(ends[0], left, sizeof left, 0);
-	expect((got == -1 ? 0 : (size_t)got) == there - want && is_stream(left, start + held + want, there - want), __LINE__,
-	       "%zu held at %" PRIu64 ", %zu there, %zu wanted: %zd left", held, start, there, wanted, got);
-}
-
-static void ring_receive_group(void)
-{
-	char bytes[RING];
-	struct ring ring = ring_with(bytes, 5, 3);
-	int ends[2];
-
-	pair_make(ends);
-	for (size_t i = 0; i < COUNT(ring_offsets); i++)
-		for (size_t held = 0; held < RING; held++)
-			for (size_t there = 1; there <= RING + 2; there++) {
-				for (size_t wanted = 1; wanted <= RING + 2; wanted++)
-					ring_receive_try(ends, ring_offsets[i], held, there, wanted);
-				ring_receive_try(ends, ring_offsets[i], held, there, SIZE_MAX);
-			}
-	errno = 0;
-	expect(ring_receive(&ring, ends[0], SIZE_MAX) == -1 && errno == EAGAIN && ring_holds(&ring, 5, 8), __LINE__, "something, of nothing");
-	close(ends[1]);
-	expect(ring_receive(&ring, ends[0], SIZE_MAX) == 0 && ring_holds(&ring, 5, 8), __LINE__, "something, of a stream that has ended");
-	close(ends[0]);
-}
-
-static void ring_send_group(void)
-{
-	static const char text[] = "text";
-	char bytes[RING], got[sizeof text + RING];
-	int ends[2];
-
-	pair_make(ends);
-	for (size_t i = 0; i < COUNT(ring_offsets); i++) {
-		uint64_t start = ring_offsets[i];
-		const struct ring ring = ring_with(bytes, start, RING);
-
-		for (size_t from = 0; from <= RING; from++)
-			for (size_t to = from; to <= RING; to++)
-				for (size_t before = from == to; before < sizeof text; before++) {
-					ssize_t sent = ring_send(&ring, ends[0], text, before, start + from, start + to);
-					ssize_t come = recv(ends[1], got, sizeof got, 0);
-
-					expect(sent == (ssize_t)(before + to - from) && sent == come, __LINE__,
-					       "%zu bytes of a text, and from %zu to %zu: %zd are sent", before, from, to, sent);
-					expect(memcmp(got, text, before) == 0 && is_stream(got + before, start + from, to - from), __LINE__,
-					       "%zu bytes of a text, and from %zu to %zu: others are sent", before, from, to);
-				}
-		expect(ring_holds(&ring, start, start + RING), __LINE__, "the ring has changed");
-	}
-	pair_end(ends);
-}
+/* --- relay requests ----------------------------------------------------------------------------------- */
 
 /* --- requests of a relay --------------------------------------------------------------------------- */
 
@@ -1337,26 +1224,26 @@ static void lists_group(void)
 	}
 }
 
-/* What an ask wants, in a line. */
-static const char *ask_shown(const struct ask *ask)
+/* What a request of a session wants, in a line. */
+static const char *relayed_shown(const struct relay_request *asked)
 {
-	static const char *const names[] = { [ASK_OPEN] = "open", [ASK_PUT] = "put", [ASK_GET] = "get", [ASK_DELETE] = "delete" };
+	static const char *const names[] = { [RELAY_OPEN] = "open", [RELAY_PUT] = "put", [RELAY_GET] = "get", [RELAY_DELETE] = "delete" };
 	static char shown[256];
-	size_t length = (size_t)snprintf(shown, sizeof shown, "%s %.*s", names[ask->what], SESSION_WORD, ask->path);
+	size_t length = (size_t)snprintf(shown, sizeof shown, "%s %s", names[asked->method], asked->id);
 
-	if (ask->what == ASK_PUT || ask->what == ASK_GET)
-		length += (size_t)snprintf(shown + length, sizeof shown - length, " %" PRIu64, ask->offset);
-	if (ask->what == ASK_GET)
-		length += (size_t)snprintf(shown + length, sizeof shown - length, " %" PRIu64, ask->sequence);
-	if (ask->poll != -1)
-		length += (size_t)snprintf(shown + length, sizeof shown - length, " poll %ld", ask->poll);
-	if (ask->end)
+	if (asked->method == RELAY_PUT || asked->method == RELAY_GET)
+		length += (size_t)snprintf(shown + length, sizeof shown - length, " %" PRIu64, asked->offset);
+	if (asked->method == RELAY_GET)
+		length += (size_t)snprintf(shown + length, sizeof shown - length, " %" PRIu64, asked->sequence);
+	if (asked->poll != -1)
+		length += (size_t)snprintf(shown + length, sizeof shown - length, " poll %ld", asked->poll);
+	if (asked->end)
 		snprintf(shown + length, sizeof shown - length, " end");
 	return shown;
 }
 
 /* Where it is NULL, it is no request of a relay. */
-static void ask_group(void)
+static void relayed_group(void)
 {
 	static const struct {
 		int line;
@@ -1489,106 +1376,77 @@ static void ask_group(void)
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		char head[256];
 		struct request request;
-		struct ask ask;
+		struct relay_request asked;
 
 		snprintf(head, sizeof head, "%s %s HTTP/1.1\r\nHost: relay\r\nTunnel-Key: " KEY "\r\n\r\n", cases[i].method, cases[i].target);
 		const char *fields = request_split(head, &request);
-		bool is_one = fields && ask_parse(&ask, &request, fields);
+		bool is_one = fields && relay_request_parse(&asked, &request, fields);
 
 		expect(is_one == !!cases[i].want, cases[i].line, "%s of %s is %s", cases[i].method, cases[i].target, is_one ? "one" : "none");
 		if (!is_one || !cases[i].want)
 			continue;
-		expect(same(ask_shown(&ask), cases[i].want), cases[i].line, "it is %s", ask_shown(&ask));
-		expect(same(ask.path + SESSION_WORD, "/" KEY), cases[i].line, "the key is %s", ask.path + SESSION_WORD);
-		expect(!ask.wrong && ask.keep && !ask.expects && ask.length == 0 && ask.ack == 0, cases[i].line, "its fields are others");
+		expect(same(relayed_shown(&asked), cases[i].want), cases[i].line, "it is %s", relayed_shown(&asked));
+		expect(same(asked.key, KEY), cases[i].line, "the key is %s", asked.key);
+		expect(!asked.wrong && asked.keep && !asked.expects && asked.length == 0, cases[i].line, "its fields are others");
 	}
 }
 
 /* What the fields of a PUT by HTTP/1.1 say. Where there is a status, that is how it is refused. */
-static void ask_fields_group(void)
+static void relayed_fields_group(void)
 {
 	static const struct {
 		int line;
 		const char *fields;
 		bool has_key, keep, expects;
-		uint64_t length, ack;
+		uint64_t length;
 		int status;
 	} cases[] = {
-		{ __LINE__, "", false, true, false, 0, 0, 0 },
-		{ __LINE__, "tunnel-key:" KEY "\r\n", true, true, false, 0, 0, 0 },
-		{ __LINE__, "Tunnel-Key: \t" KEY "\t \r\n", true, true, false, 0, 0, 0 },
-		{ __LINE__, "Tunnel-Key:\r\n", false, true, false, 0, 0, 0 },
-		{ __LINE__, "Tunnel-Key: " KEY "0\r\n", false, true, false, 0, 0, 0 },
-		{ __LINE__, "Tunnel-Key: fedcba9876543210fedcba987654321\r\n", false, true, false, 0, 0, 0 },
-		{ __LINE__, "Tunnel-Key: FEDCBA9876543210FEDCBA9876543210\r\n", false, true, false, 0, 0, 0 },
-		{ __LINE__, "Tunnel-Key: fedcba9876543210/edcba9876543210\r\n", false, true, false, 0, 0, 0 },
-		{ __LINE__, "Tunnel-Key: ../../../../../../../../../../a\r\n", false, true, false, 0, 0, 0 },
-		{ __LINE__, "Tunnel-Key: " KEY " " KEY "\r\n", false, true, false, 0, 0, 0 },
-		{ __LINE__, "Tunnel-Key: " KEY "\r\nTunnel-Key: " KEY "\r\n", false, true, false, 0, 0, 0 },
-		{ __LINE__, "X-Tunnel-Key: " KEY "\r\n", false, true, false, 0, 0, 0 },
-		{ __LINE__, "Content-Length: 0\r\n", false, true, false, 0, 0, 0 },
-		{ __LINE__, "Content-Length: 4194304\r\n", false, true, false, 4194304, 0, 0 },
-		{ __LINE__, "Content-Length: 99999999999999999\r\n", false, true, false, UINT64_C(99999999999999999), 0, 0 },
-		{ __LINE__, "Content-Length: 9223372036854775808\r\n", false, false, false, 0, 0, 400 },
-		{ __LINE__, "Content-Length: 18446744073709551616\r\n", false, false, false, 0, 0, 400 },
-		{ __LINE__, "Transfer-Encoding: chunked\r\n", false, false, false, 0, 0, 411 },
-		{ __LINE__, "Transfer-Encoding:\r\n", false, false, false, 0, 0, 411 },
-		{ __LINE__, "Tunnel-Ack: 7\r\n", false, true, false, 0, 7, 0 },
-		{ __LINE__, "Tunnel-Ack: 9223372036854775799\r\n", false, true, false, 0, UINT64_C(9223372036854775799), 0 },
-		{ __LINE__, "Tunnel-Ack: 9223372036854775808\r\n", false, false, false, 0, 0, 400 },
-		{ __LINE__, "Tunnel-Ack:\r\n", false, false, false, 0, 0, 400 },
-		{ __LINE__, "Tunnel-Ack: -1\r\n", false, false, false, 0, 0, 400 },
-		{ __LINE__, "Tunnel-Ack: 7x\r\n", false, false, false, 0, 0, 400 },
-		{ __LINE__, "Tunnel-Ack: 7, 8\r\n", false, false, false, 0, 0, 400 },
-		{ __LINE__, "Connection: close\r\n", false, false, false, 0, 0, 0 },
-		{ __LINE__, "Connection: Keep-Alive, CLOSE\r\n", false, false, false, 0, 0, 0 },
-		{ __LINE__, "Connection: keep-alive\r\n", false, true, false, 0, 0, 0 },
-		{ __LINE__, "Connection: closed\r\nX: close\r\n", false, true, false, 0, 0, 0 },
-		{ __LINE__, "Expect: 100-continue\r\n", false, true, true, 0, 0, 0 },
-		{ __LINE__, "expect: x, 100-Continue\r\n", false, true, true, 0, 0, 0 },
-		{ __LINE__, "Expect: 100\r\n", false, true, false, 0, 0, 0 },
-		{ __LINE__, "Tunnel-Ack: 7\r\nContent-Length: 5\r\nTunnel-Key: " KEY "\r\nExpect: 100-continue\r\nConnection: close\r\n",
-		  true, false, true, 5, 7, 0 },
+		{ __LINE__, "", false, true, false, 0, 0 },
+		{ __LINE__, "tunnel-key:" KEY "\r\n", true, true, false, 0, 0 },
+		{ __LINE__, "Tunnel-Key: \t" KEY "\t \r\n", true, true, false, 0, 0 },
+		{ __LINE__, "Tunnel-Key:\r\n", false, true, false, 0, 0 },
+		{ __LINE__, "Tunnel-Key: " KEY "0\r\n", false, true, false, 0, 0 },
+		{ __LINE__, "Tunnel-Key: fedcba9876543210fedcba987654321\r\n", false, true, false, 0, 0 },
+		{ __LINE__, "Tunnel-Key: FEDCBA9876543210FEDCBA9876543210\r\n", false, true, false, 0, 0 },
+		{ __LINE__, "Tunnel-Key: fedcba9876543210/edcba9876543210\r\n", false, true, false, 0, 0 },
+		{ __LINE__, "Tunnel-Key: ../../../../../../../../../../a\r\n", false, true, false, 0, 0 },
+		{ __LINE__, "Tunnel-Key: " KEY " " KEY "\r\n", false, true, false, 0, 0 },
+		{ __LINE__, "Tunnel-Key: " KEY "\r\nTunnel-Key: " KEY "\r\n", false, true, false, 0, 0 },
+		{ __LINE__, "X-Tunnel-Key: " KEY "\r\n", false, true, false, 0, 0 },
+		{ __LINE__, "Content-Length: 0\r\n", false, true, false, 0, 0 },
+		{ __LINE__, "Content-Length: 4194304\r\n", false, true, false, 4194304, 0 },
+		{ __LINE__, "Content-Length: 99999999999999999\r\n", false, true, false, UINT64_C(99999999999999999), 0 },
+		{ __LINE__, "Content-Length: 9223372036854775808\r\n", false, false, false, 0, 400 },
+		{ __LINE__, "Content-Length: 18446744073709551616\r\n", false, false, false, 0, 400 },
+		{ __LINE__, "Transfer-Encoding: chunked\r\n", false, false, false, 0, 411 },
+		{ __LINE__, "Transfer-Encoding:\r\n", false, false, false, 0, 411 },
+		{ __LINE__, "Connection: close\r\n", false, false, false, 0, 0 },
+		{ __LINE__, "Connection: Keep-Alive, CLOSE\r\n", false, false, false, 0, 0 },
+		{ __LINE__, "Connection: keep-alive\r\n", false, true, false, 0, 0 },
+		{ __LINE__, "Connection: closed\r\nX: close\r\n", false, true, false, 0, 0 },
+		{ __LINE__, "Expect: 100-continue\r\n", false, true, true, 0, 0 },
+		{ __LINE__, "expect: x, 100-Continue\r\n", false, true, true, 0, 0 },
+		{ __LINE__, "Expect: 100\r\n", false, true, false, 0, 0 },
 	};
 
 	for (size_t i = 0; i < COUNT(cases); i++) {
-		const struct request now = { "PUT", "/" ID "/5", false }, before = { "PUT", "/" ID "/5", true };
+		const struct request now = { "PUT", "/" ID "/5", false }, get = { "GET", "/" ID "/5?1", false }, before = { "PUT", "/" ID "/5", true };
 		char fields[512];
-		struct ask ask;
+		struct relay_request asked;
 
-		snprintf(fields, sizeof fields, "Host: relay\r\n%s\r\nTunnel-Key: " ID "\r\nTunnel-Ack: x\r\n\r\n", cases[i].fields);
-		expect(ask_parse(&ask, &now, fields), cases[i].line, "it is none");
-		expect(same(ask.path, cases[i].has_key ? ID "/" KEY : ID "/"), cases[i].line, "it is for %s", ask.path);
-		expect(ask.status == cases[i].status && !ask.wrong == !cases[i].status, cases[i].line, "it is answered %d, %s", ask.status,
-		       ask.wrong ? ask.wrong : "not");
-		expect(ask.keep == cases[i].keep && ask.expects == cases[i].expects, cases[i].line, "the connection is %s, 100 %s",
-		       ask.keep ? "kept" : "not kept", ask.expects ? "awaited" : "not awaited");
-		expect(ask.wrong || (ask.length == cases[i].length && ask.ack == cases[i].ack), cases[i].line,
-		       "it has %" PRIu64 " bytes, and acknowledges %" PRIu64, ask.length, ask.ack);
-		expect(!ask.wrong || ask.length == 0 || ask.length > BODY_MAX, cases[i].line, "%" PRIu64 " bytes of it are read", ask.length);
-		expect(ask_parse(&ask, &before, fields) && !ask.keep, cases[i].line, "a connection of HTTP/1.0 is kept");
+		snprintf(fields, sizeof fields, "Host: relay\r\n%s\r\nTunnel-Key: " ID "\r\n\r\n", cases[i].fields);
+		expect(relay_request_parse(&asked, &now, fields), cases[i].line, "it is none");
+		expect(same(asked.id, ID) && same(asked.key, cases[i].has_key ? KEY : ""), cases[i].line, "it is for %s", asked.id);
+		expect(asked.status == cases[i].status && !asked.wrong == !cases[i].status, cases[i].line, "it is answered %d, %s", asked.status,
+		       asked.wrong ? asked.wrong : "not");
+		expect(asked.keep == cases[i].keep && asked.expects == cases[i].expects, cases[i].line, "the connection is %s, 100 %s",
+		       asked.keep ? "kept" : "not kept", asked.expects ? "awaited" : "not awaited");
+		expect(asked.wrong || asked.length == cases[i].length, cases[i].line, "it has %" PRIu64 " bytes", asked.length);
+		expect(!asked.wrong || asked.length == 0 || asked.length > BODY_MAX, cases[i].line, "%" PRIu64 " bytes of it are read", asked.length);
+		expect(relay_request_parse(&asked, &before, fields) && !asked.keep, cases[i].line, "a connection of HTTP/1.0 is kept");
+		expect(relay_request_parse(&asked, &get, fields) && (asked.status == 400 || asked.length == 0 || asked.status == 411), cases[i].line,
+		       "a GET may have a body");
 	}
-}
-
-/* Whether a GET can bring what is taken for a further request, and who may ask. */
-static void ask_access_group(void)
-{
-	static char accounts[] = "joe:secret\0";
-	const struct request get = { "GET", "/" ID "/5?1", false }, put = { "PUT", "/" ID "/5", false };
-	struct ask ask;
-
-	expect(ask_parse(&ask, &get, "Content-Length: 5\r\n\r\n") && ask.status == 400 && !ask.keep, __LINE__, "a GET may have a body");
-	expect(ask_parse(&ask, &get, "Content-Length: 0\r\n\r\n") && !ask.wrong && ask.keep, __LINE__, "a GET may not say that it has none");
-	opt.accounts = accounts;
-	expect(ask_parse(&ask, &put, "\r\n") && ask.status == 401 && !ask.keep, __LINE__, "anybody may ask");
-	expect(ask_parse(&ask, &put, "Authorization: Basic am9lOnNlY3JldA==\r\n\r\n") && !ask.wrong && ask.keep, __LINE__, "joe may not ask");
-	expect(ask_parse(&ask, &put, "Authorization: Basic am9lOnNlY3JldQ==\r\n\r\n") && ask.status == 401, __LINE__, "another password will do");
-	expect(ask_parse(&ask, &put, "Proxy-Authorization: Basic am9lOnNlY3JldA==\r\n\r\n") && ask.status == 401, __LINE__,
-	       "what is said to a proxy will do");
-	expect(ask_parse(&ask, &put, "\r\nAuthorization: Basic am9lOnNlY3JldA==\r\n\r\n") && ask.status == 401, __LINE__,
-	       "what a body says will do");
-	expect(ask_parse(&ask, &put, "Tunnel-Ack: x\r\n\r\n") && ask.wrong, __LINE__, "nothing is wrong");
-	opt.accounts = NULL;
 }
 
 static bool has_field(const char *answer, const char *name, const char *value)
@@ -1599,48 +1457,186 @@ static bool has_field(const char *answer, const char *name, const char *value)
 	return field_count(answer, name, &found, &length) == 1 && (size_t)length == strlen(value) && strncmp(found, value, strlen(value)) == 0;
 }
 
-/* What an answer must be to be read as what it is; body is what stands behind its head. */
-static void answer_check(int line, const char *answer, size_t length, int status, const char *body)
-{
-	size_t head = http_head_end(answer, 0, strlen(answer));
-	char size[24];
-
-	snprintf(size, sizeof size, "%zu", strlen(body));
-	expect(length == strlen(answer) && length < ANSWER_SIZE, line, "%d: its length is %zu", status, length);
-	expect(http_status(answer) == status, line, "%d: the status is %d", status, http_status(answer));
-	expect(has_field(answer, "Tunnel-Relay", "1"), line, "%d: it is not marked", status);
-	expect(head > 0 && same(answer + head, body), line, "%d: the body is %s", status, answer + head);
-	expect(has_field(answer, "Content-Length", size) == (status != 204), line, "%d: the length in it is wrong", status);
-}
-
 /* Words as long as the longest that there are. */
 #define WORDS HUNDRED TEN "123456789 1234567"
 
-static void answer_group(void)
+/* A reply is read as what it is: its length, its mark, its body, or none. */
+static void reply_check(int status, const char *words, bool keep, bool is_head)
 {
-	static const int statuses[] = { 200, 201, 204, 400, 401, 403, 404, 405, 407, 408, 409, 410, 411, 416, 422, 431, 502, 503, 504 };
+	char reply[ANSWER_SIZE], body[ANSWER_SIZE], size[24];
+	size_t length = reply_compose(reply, status, words, keep, is_head), head = http_head_end(reply, 0, strlen(reply));
+
+	snprintf(body, sizeof body, "%s%s", status == 204 ? "" : words, status < 400 ? "" : "\n");
+	snprintf(size, sizeof size, "%zu", strlen(body));
+	expect(length == strlen(reply) && length < ANSWER_SIZE, __LINE__, "%d: its length is %zu", status, length);
+	expect(http_status(reply) == status, __LINE__, "%d: the status is %d", status, http_status(reply));
+	expect(has_field(reply, "Tunnel-Relay", "1"), __LINE__, "%d: it is not marked", status);
+	expect(head > 0 && same(reply + head, is_head ? "" : body), __LINE__, "%d: the body is %s", status, reply + head);
+	expect(has_field(reply, "Content-Length", size) == (status != 204), __LINE__, "%d: the length in it is wrong", status);
+	expect(has_field(reply, "Connection", "close") == !keep, __LINE__, "%d: the connection", status);
+	expect(has_field(reply, "Cache-Control", "no-store, no-transform"), __LINE__, "%d: a cache may keep it", status);
+	expect(!!strstr(reply, "\r\nWWW-Authenticate: Basic") == (status == 401), __LINE__, "%d: WWW-Authenticate", status);
+	expect(!!strstr(reply, "\r\nProxy-Authenticate: Basic") == (status == 407), __LINE__, "%d: Proxy-Authenticate", status);
+	expect(!!strstr(reply, "\r\nAllow: CONNECT\r\n") == (status == 405), __LINE__, "%d: Allow", status);
+}
+
+static void reply_group(void)
+{
+	static const int statuses[] = { 200, 201, 204, 400, 401, 403, 404, 405, 407, 408, 409, 410, 411, 416, 422, 431, 501, 502, 503, 504 };
 	static const char *const words[] = { "no", "127.0.0.1 is refused, not to be reached, or nothing of the kind", WORDS };
-	char answer[ANSWER_SIZE], with_end[sizeof WORDS + 1];
 
 	for (size_t i = 0; i < COUNT(statuses); i++)
-		for (size_t j = 0; j < COUNT(words); j++) {
-			int status = statuses[i];
-			const char *body = status == 204 ? "" : words[j];
+		for (size_t j = 0; j < COUNT(words); j++)
+			for (int kind = 0; kind < 4; kind++)
+				reply_check(statuses[i], words[j], kind & 1, kind & 2);
+}
 
-			for (int keep = 0; keep < 2; keep++) {
-				answer_check(__LINE__, answer, session_answer(answer, status, body, keep), status, body);
-				expect(has_field(answer, "Connection", "close") == !keep, __LINE__, "%d: the connection", status);
-				expect(has_field(answer, "Cache-Control", "no-store, no-transform"), __LINE__, "%d: a cache may keep it", status);
-			}
-			if (status < 400)
-				continue;
-			snprintf(with_end, sizeof with_end, "%s\n", body);
-			answer_check(__LINE__, answer, answer_compose(answer, status, body), status, with_end);
-			expect(has_field(answer, "Connection", "close"), __LINE__, "%d: the connection", status);
-			expect(!!strstr(answer, "\r\nWWW-Authenticate: Basic") == (status == 401), __LINE__, "%d: WWW-Authenticate", status);
-			expect(!!strstr(answer, "\r\nProxy-Authenticate: Basic") == (status == 407), __LINE__, "%d: Proxy-Authenticate", status);
-			expect(!!strstr(answer, "\r\nAllow: CONNECT\r\n") == (status == 405), __LINE__, "%d: Allow", status);
-		}
+/* --- a session's requests -------------------------------------------------------------------------------- */
+
+/* A session that keeps this of the downstream, from 100 on, and has taken 42 upstream bytes; its client, and the target's other end. */
+struct tried {
+	struct worker worker;
+	struct client client;
+	int client_end, target_end;
+};
+
+static struct tried *session_fresh(const char *kept)
+{
+	static struct scoreboard board;
+	static struct tried tried;
+	struct iovec pieces[2];
+	int ends[2];
+
+	memset(&tried, 0, sizeof tried);
+	tried.worker.board = &board;
+	tried.client.worker = &tried.worker;
+	tried.client.name[0] = 'c';
+	pair_make(ends);
+	if (!session_create(&tried.worker.hold, &tried.client, ends[0]))
+		exit(2);
+	tried.target_end = ends[1];
+	pair_make(ends);
+	tried.client.socket = ends[0];
+	tried.client_end = ends[1];
+	struct session *session = tried.worker.hold.session;
+	session->start = 100;
+	session->stop = 100 + strlen(kept);
+	session_pieces(session, 100, strlen(kept), pieces);
+	memcpy(pieces[0].iov_base, kept, strlen(kept));
+	session->taken = 42;
+	session->sequence = 5;
+	return &tried;
+}
+
+static void tried_end(struct tried *tried)
+{
+	close(tried->client.socket);
+	close(tried->client_end);
+	close(tried->target_end);
+	hold_release(&tried->worker.hold);
+}
+
+/* The reply that the client got, or what came to the target, with a NUL shown as 0. */
+static const char *shown_of(int fd)
+{
+	static char shown[4096];
+	ssize_t got = recv(fd, shown, sizeof shown - 1, MSG_DONTWAIT);
+
+	shown[got > 0 ? got : 0] = '\0';
+	for (ssize_t i = 0; i < got; i++)
+		shown[i] = shown[i] ? shown[i] : '0';
+	return shown;
+}
+
+/* What a GET is told; a stream that would go on is not tried. */
+static void get_group(void)
+{
+	static const struct {
+		int line;
+		const char *kept;
+		uint64_t from, sequence;
+		long poll;
+		bool ended;
+		const char *error;
+		int status;
+		const char *body;
+	} cases[] = {
+		{ __LINE__, "hello", 100, 5, -1, true, "", 200, "O00\x02" "42D00\x05helloE000" },
+		{ __LINE__, "hello", 102, 6, -1, true, "", 200, "O00\x02" "42D00\x03lloE000" },
+		{ __LINE__, "hello", 105, 5, -1, true, "", 200, "O00\x02" "42E000" },
+		{ __LINE__, "hello", 100, 5, -1, false, "reset", 200, "O00\x02" "42D00\x05helloX00\x05reset" },
+		{ __LINE__, "", 100, 5, -1, false, "reset", 200, "O00\x02" "42X00\x05reset" },
+		{ __LINE__, "hello", 100, 5, 20, false, "", 200, "O00\x02" "42D00\x05hello" },
+		{ __LINE__, "hello", 105, 5, 0, false, "", 200, "O00\x02" "42" },
+		{ __LINE__, "hello", 103, 7, 20, true, "", 200, "O00\x02" "42D00\x02loE000" },
+		{ __LINE__, "hello", 105, 5, 20, true, "reset", 200, "O00\x02" "42X00\x05reset" },
+		{ __LINE__, "hello", 99, 5, -1, false, "", 416, "no such downstream bytes here\n" },
+		{ __LINE__, "hello", 106, 5, 20, false, "", 416, "no such downstream bytes here\n" },
+		{ __LINE__, "hello", UINT64_MAX >> 1, 5, -1, true, "", 416, "no such downstream bytes here\n" },
+		{ __LINE__, "hello", 100, 4, -1, false, "", 409, "a later GET has come already\n" },
+		{ __LINE__, "hello", 105, 0, 20, false, "", 409, "a later GET has come already\n" },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct tried *tried = session_fresh(cases[i].kept);
+		struct session *session = tried->worker.hold.session;
+		struct relay_request asked = { .method = RELAY_GET, .offset = cases[i].from, .sequence = cases[i].sequence,
+		                               .poll = cases[i].poll, .keep = true };
+
+		session->down_ended = cases[i].ended;
+		strcpy(session->error, cases[i].error);
+		bool keeps = session_get(&tried->client, &tried->worker, &asked);
+		const char *reply = shown_of(tried->client_end), *body = reply + http_head_end(reply, 0, strlen(reply));
+		expect(http_status(reply) == cases[i].status, cases[i].line, "the status is %d", http_status(reply));
+		expect(same(body, cases[i].body), cases[i].line, "it brings %s", body);
+		expect(keeps == (cases[i].poll >= 0 || cases[i].status != 200), cases[i].line, "its connection is %s", keeps ? "kept" : "not");
+		expect(session->start == (cases[i].status == 200 ? cases[i].from : 100), cases[i].line, "%" PRIu64 " is acknowledged", session->start);
+		tried_end(tried);
+	}
+}
+
+/* Which of the upstream bytes reach the target, and how far it came. */
+static void put_group(void)
+{
+	static const struct {
+		int line;
+		uint64_t offset;
+		const char *body;
+		bool end, ended;
+		const char *refusal, *given;
+		int status;
+		const char *reply;
+	} cases[] = {
+		{ __LINE__, 42, "abc", false, false, "", "abc", 200, "45" },
+		{ __LINE__, 42, "", false, false, "", "", 200, "42" },
+		{ __LINE__, 40, "abc", false, false, "", "c", 200, "43" },
+		{ __LINE__, 39, "abc", false, false, "", "", 200, "42" },
+		{ __LINE__, 0, "abc", false, false, "", "", 200, "42" },
+		{ __LINE__, 43, "abc", false, false, "", "", 200, "42" },
+		{ __LINE__, 42, "abc", true, false, "", "abc", 200, "45" },
+		{ __LINE__, 42, "a", false, true, "", "", 416, "the upstream has ended before that\n" },
+		{ __LINE__, 40, "ab", true, true, "", "", 200, "42" },
+		{ __LINE__, 42, "abc", false, false, "no", "", 422, "no\n" },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct tried *tried = session_fresh("");
+		struct session *session = tried->worker.hold.session;
+		size_t length = strlen(cases[i].body);
+		struct relay_request asked = { .method = RELAY_PUT, .offset = cases[i].offset, .length = length, .end = cases[i].end, .keep = true };
+
+		session->up_ended = cases[i].ended;
+		strcpy(session->refusal, cases[i].refusal);
+		tried->client.body = length;
+		send(tried->client_end, cases[i].body, length, 0);
+		expect(session_put(&tried->client, &tried->worker, &asked), cases[i].line, "its connection is not kept");
+		const char *given = shown_of(tried->target_end);
+		expect(same(given, cases[i].given), cases[i].line, "the target got %s", given);
+		expect(session->up_ended == (cases[i].ended || cases[i].end), cases[i].line, "the end is another");
+		const char *reply = shown_of(tried->client_end), *body = reply + http_head_end(reply, 0, strlen(reply));
+		expect(http_status(reply) == cases[i].status && same(body, cases[i].reply), cases[i].line, "it is told %s", reply);
+		tried_end(tried);
+	}
 }
 
 /* --- answers of a relay ----------------------------------------------------------------------------- */
@@ -1936,7 +1932,7 @@ static void compose_group(void)
 			static struct tunnel tunnel = { .id = ID, .key = KEY };
 			static struct exchange exchange;
 			struct request request;
-			struct ask ask;
+			struct relay_request asked;
 			char *head = exchange.request.bytes, *fields, *target;
 
 			fields_compose(&tunnel);
@@ -1947,10 +1943,10 @@ static void compose_group(void)
 				expect(strncmp(target, strstr(cases[i].first_line, "/a/"), strcspn(target, "\r")) == 0, cases[i].line, "it is %s",
 				       head);
 			expect(!head_wrong(head) && (fields = request_split(head, &request)) && !fields_wrong(fields, &request) &&
-			       ask_parse(&ask, &request, fields) && !ask.wrong, cases[i].line, "it is wrong");
-			expect(same(ask_shown(&ask), cases[i].want) && same(ask.path, ID "/" KEY), cases[i].line, "it is %s", ask_shown(&ask));
-			expect(ask.length == (cases[i].length > 0 ? (uint64_t)cases[i].length : 0) && ask.keep && !ask.expects, cases[i].line,
-			       "its body has %" PRIu64 " bytes", ask.length);
+			       relay_request_parse(&asked, &request, fields) && !asked.wrong, cases[i].line, "it is wrong");
+			expect(same(relayed_shown(&asked), cases[i].want) && same(asked.id, ID) && same(asked.key, KEY), cases[i].line, "it is %s", relayed_shown(&asked));
+			expect(asked.length == (cases[i].length > 0 ? (uint64_t)cases[i].length : 0) && asked.keep && !asked.expects, cases[i].line,
+			       "its body has %" PRIu64 " bytes", asked.length);
 		}
 	opt.hop_count = 0;
 	opt.hops = NULL;
@@ -2103,15 +2099,12 @@ static const struct {
 	{ "account", account_group },
 	{ "head_take", head_take_group },
 	{ "head_cut", head_cut_group },
-	{ "pieces", pieces_group },
-	{ "ring_receive", ring_receive_group },
-	{ "ring_send", ring_send_group },
 	{ "offset", offset_group },
 	{ "lists", lists_group },
-	{ "ask", ask_group },
-	{ "ask_fields", ask_fields_group },
-	{ "ask_access", ask_access_group },
-	{ "answer", answer_group },
+	{ "relayed", relayed_group },
+	{ "relayed_fields", relayed_fields_group },
+	{ "reply", reply_group },
+	{ "get", get_group },			{ "put", put_group },
 	{ "body", body_group },
 	{ "chunk_size", chunk_size_group },
 	{ "answer_fields", answer_fields_group },
