@@ -176,10 +176,9 @@ struct hop {
 	bool asked;			/* the user was asked for credentials already */
 	const char *scheme;		/* ntlm_scheme or negotiate_scheme; NULL: Basic */
 	const char *token;		/* of it, for the next request */
-	struct command helper;		/* ntlm_auth(1), which gives such tokens */
+	pid_t helper;			/* ntlm_auth(1), which gives such tokens; 0: it does not run */
 	int helper_fd;
-	bool switched, basic_refused;	/* the scheme is what a 407 offers, which did not take Basic */
-	bool has_last_token;		/* of its handshake */
+	bool is_last_token, switched, basic_refused;	/* the scheme is what a 407 offers, which did not take Basic */
 	const char *path;		/* of a relay's URL, without a slash at its end */
 };
 
@@ -1936,18 +1935,15 @@ static _Noreturn void ntlm_fail(const struct hop *hop, const char *who, const ch
 	    hop->scheme, who, REASON_SHOWN, what);
 }
 
-/* Ends a hop's ntlm_auth(1), if there is one; returns its wait status. */
+/* Ends a hop's ntlm_auth(1); returns its wait status. */
 static int ntlm_end(struct hop *hop)
 {
-	struct command helper = hop->helper;
-
-	hop->helper.pid = 0;
-	hop->token = NULL;
-	if (!helper.pid)
-		return 0;
 	close(hop->helper_fd);
-	kill(helper.pid, SIGTERM);
-	return child_wait(helper.pid);
+	kill(hop->helper, SIGTERM);
+	int status = child_wait(hop->helper);
+	hop->helper = 0;
+	hop->token = NULL;
+	return status;
 }
 
 /* Says a line, in two parts, to a hop's ntlm_auth(1), and has the token of the answer in the hop's next request. */
@@ -1964,7 +1960,7 @@ static void ntlm_ask(struct hop *hop, const char *word, const char *challenge, i
 			base64_encode(coded, password, strlen(password));
 			dprintf(hop->helper_fd, "PW %s\n", coded);
 		} else if (line[0] && strchr("YKA", line[0]) && line[1] && line[2] == ' ') { /* YR, KK or AF */
-			hop->has_last_token = line[0] == 'A';
+			hop->is_last_token = line[0] == 'A';
 			hop->token = line + 3;
 			return;
 		} else if (strcmp(line, "OK") != 0) {
@@ -1992,7 +1988,7 @@ static void ntlm_start(struct hop *hop)
 	snprintf(user_option, sizeof user_option, "--username=%s", name ? name + 1 : user);
 	snprintf(domain_option, sizeof domain_option, "--domain=%.*s", name ? (int)(name - user) : CREDENTIAL_MAX,
 	         name ? user : opt.domain ? opt.domain : "");
-	hop->helper.pid = command_start(argv, quiet, &hop->helper_fd);
+	hop->helper = command_start(argv, quiet, &hop->helper_fd);
 	close(quiet);
 	ntlm_ask(hop, "YR", "", 0);
 }
@@ -2305,14 +2301,13 @@ static bool refusal_switch(struct hop *hop, int status, const char *head)
 static bool body_skip(int socket, const char *head)
 {
 	static char line[HEAD_MAX + 2];
-	bool is_chunked = field_lists(head, "Transfer-Encoding", "chunked");
 	uint64_t size, left = HEAD_MAX;
 	const char *value;
 	int length;
 
 	if (field_lists(head, "Connection", "close") || field_lists(head, "Proxy-Connection", "close"))
 		return false;
-	if (!is_chunked)
+	if (!field_lists(head, "Transfer-Encoding", "chunked"))
 		return field_count(head, "Content-Length", &value, &length) == 1 && offset_parse(&size, value, (size_t)length) &&
 		       size <= left && (size == 0 || recv(socket, line, (size_t)size, MSG_WAITALL) == (ssize_t)size);
 	do { /* RFC 9112 7.1 */
@@ -2329,15 +2324,13 @@ static bool body_skip(int socket, const char *head)
 /* Whether a 407 goes on with a handshake; the hop's next request then does so too. A ticket, without credentials, goes in the first. */
 static bool ntlm_continue(struct hop *hop, int socket, int status, const char *head)
 {
-	const char *challenge, *cursor = head;
-	int name = hop->scheme ? (int)strlen(hop->scheme) : 0, length;
+	const char *challenge, *cursor = head, *scheme = hop->scheme ? hop->scheme : "";
+	int name = (int)strlen(scheme), length;
 
-	if (status != 407 || !hop->helper.pid || hop->has_last_token || !credentials_known(&hop->credentials))
-		return false;
 	while ((challenge = http_field(&cursor, "Proxy-Authenticate", &length)) &&
-	       (strncasecmp(challenge, hop->scheme, (size_t)name) != 0 || challenge[name] != ' '))
+	       (strncasecmp(challenge, scheme, (size_t)name) != 0 || challenge[name] != ' '))
 		continue;
-	if (!challenge)
+	if (status != 407 || !challenge || !hop->helper || hop->is_last_token || !credentials_known(&hop->credentials))
 		return false;
 	if (!body_skip(socket, head))
 		ntlm_fail(hop, "", "not through this proxy, which ends the connection within the handshake");
@@ -2371,7 +2364,8 @@ static bool connect_through(int socket, struct hop *hop, const struct authority 
 		head = reply.bytes + reply.start;
 	} while (ntlm_continue(hop, socket, status, head));
 
-	ntlm_end(hop);
+	if (hop->helper)
+		ntlm_end(hop);
 	if (status / 100 == 2)
 		return true; /* RFC 9110 9.3.6: whatever Content-Length and Transfer-Encoding say */
 	if (refusal_ask(hop, status, head) || refusal_switch(hop, status, head))
