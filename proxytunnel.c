@@ -6180,10 +6180,10 @@ static void line_of_connect(char *const *words, const char *host, const char *po
 	if (help && help == host)
 		die(EX_USAGE, "this is a line of connect; write: proxytunnel %s %s", host, port);
 	proxy = proxy ? proxy : help;
-	user = proxy && strchr(proxy, '@') ? proxy : "";
-	if (proxy && !authority_parse(&at, *user ? strrchr(proxy, '@') + 1 : proxy, "80"))
-		die(EX_USAGE, "this is a line of connect; write: proxytunnel -p %.*s%s%s %s %s", (int)strcspn(user, ":@"), user,
-		    *user ? "@" : "", at.text, host, port);
+	user = proxy ? strrchr(proxy, '@') : NULL;
+	if (proxy && !authority_parse(&at, user ? user + 1 : proxy, "80"))
+		die(EX_USAGE, "this is a line of connect; write: proxytunnel -p %.*s%s%s %s %s",
+		    user ? (int)strcspn(proxy, ":@") : 0, proxy, user ? "@" : "", at.text, host, port);
 }
 
 /* socat ADDRESS PROXY:PROXY:HOST:PORT,proxyport=PORT, where ADDRESS may be TCP-LISTEN:PORT. */
@@ -6360,18 +6360,17 @@ static char *secret_url(char *url)
 static void header_add(struct hop *hop, const char *line)
 {
 	size_t name = strspn(line, token_characters);
-	struct header **last = &hop->headers, *header = malloc(sizeof *header);
+	struct header **last = &hop->headers;
 
-	if (!header)
-		die(EX_OSERR, "out of memory");
 	if (name == 0 || line[name] != ':')
 		die(EX_USAGE, "-H %s: not a header, which is written 'Name: value'", line);
 	if (has_control(line))
 		die(EX_USAGE, "-H %s: a control character", line);
 	while (*last)
 		last = &(*last)->next;
-	*header = (struct header){ .line = line };
-	*last = header;
+	if (!(*last = calloc(1, sizeof **last)))
+		die(EX_OSERR, "out of memory");
+	(*last)->line = line;
 }
 
 static long option_number(const char *name, const char *text, long low, long high)
@@ -6567,8 +6566,7 @@ static bool is_exempt(const char *host)
 	const char *list = variable_get("no_proxy");
 	char plain[HOST_MAX + 1];
 
-	if (!list || !*list)
-		list = variable_get("NO_PROXY");
+	list = list && *list ? list : variable_get("NO_PROXY");
 	host_plain(strcpy(plain, host));
 	return list && no_proxy_names(list, plain);
 }
