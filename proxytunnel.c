@@ -5239,7 +5239,7 @@ static bool exchange_send(struct exchange *exchange, size_t body)
 static void exchange_read_fields(struct exchange *exchange)
 {
 	const char *fields = exchange->answer.bytes + exchange->answer.start, *value;
-	const char *reason = fields + strlen("HTTP/1.x ");
+	const char *reason = http_reason(fields);
 	bool has_body = exchange->status != 204 && exchange->status != 304;
 	int length = (int)strcspn(reason, "\r\n");
 
@@ -6419,7 +6419,7 @@ static void option_act(int letter, char *value, struct words *words)
 
 	switch (letter) {
 	case 'p': words->last = opt.hops; opt.hops[0].url = secret_url(value); break;
-	case 'r': words->last = &opt.hops[opt.hop_count++]; *words->last = (struct hop){ .url = secret_url(value), .remote = true }; break;
+	case 'r': words->last = &opt.hops[opt.hop_count++]; words->last->url = secret_url(value); words->last->remote = true; break;
 	case 'd': words->last = opt.hops; words->destination = value; break; /* the old proxytunnel's -H, mostly last, is for -p */
 	case 'P': opt.hops[0].credentials = credentials_split(secret_argument(value)); break;
 	case 'R': last_remote()->credentials = credentials_split(secret_argument(value)); break;

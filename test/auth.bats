@@ -929,3 +929,19 @@ at_terminal_relay() {
 	grep -q '^RELAYUSER=' environment
 	! grep hidden environment || false
 }
+
+@test "an askpass ends with us, whatever signal ends us" {
+	local name
+
+	printf '#!/bin/sh\necho $$ >pid\nexec sleep 60\n' >ask
+	chmod +x ask
+	for name in TERM:143 HUP:129; do
+		rm -f pid
+		start ours env SSH_ASKPASS="$DIR/ask" SSH_ASKPASS_REQUIRE=force \
+			setsid "$PROXYTUNNEL" -p joe@127.0.0.1:1 host:22
+		await test -s pid
+		kill "-${name%:*}" "${PIDS[ours]}"
+		finished ours "${name#*:}"
+		await nothing_left
+	done
+}

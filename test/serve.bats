@@ -283,7 +283,7 @@ ssh_through() {
 	accounts '# a comment\n\nopen:sesame\nempty:\n:nobody\ncolons:a:b:\nspaces: a b \nbytes:\xc3\xa9\xff\ndos:line\r\n'
 	start_far
 	serve --allow "127.0.0.1:$FAR" -F accounts
-	for account in open:sesame empty: :nobody colons:a:b: 'spaces: a b ' 'bytes:\xc3\xa9\xff' dos:line; do
+	for account in open:sesame empty: :nobody colons:a:b: 'spaces: a b' 'bytes:\xc3\xa9\xff' dos:line; do
 		echo "$account"
 		reaches "127.0.0.1:$FAR" "$(proxy_authorization "$account")"
 	done

@@ -224,6 +224,15 @@ start_far() {
 	done
 }
 
+@test "a file that stdout may not let grow (RLIMIT_FSIZE): the tunnel ends and says so, status 74" {
+	start_far 'repeat forever x'
+	status=0
+	limited sh -c 'ulimit -f 16; exec "$@"' - "$PROXYTUNNEL" -p "127.0.0.1:$PORT" -d host:22 </dev/null >out 2>err || status=$?
+	status_is 74
+	err_one_line
+	err_has 'File too large'
+}
+
 @test "stdin cannot be read: what comes meanwhile is delivered" {
 	start_far 'pause 300' 'pattern 1M' close
 	LIMIT=3 tunnel </

@@ -765,6 +765,13 @@ static void socket_group(void)
 	expect(option_of(fd, SOL_SOCKET, SO_KEEPALIVE) > 0, __LINE__, "SO_KEEPALIVE is off");
 	expect((fcntl(fd, F_GETFL) & O_NONBLOCK) == 0, __LINE__, "O_NONBLOCK is on");
 	expect((fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0, __LINE__, "children inherit it");
+#ifdef TCP_KEEPIDLE
+	int value[3] = { 0 };
+	const int names[] = { TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT };
+	for (int i = 0; i < 3; i++)
+		getsockopt(fd, IPPROTO_TCP, names[i], &value[i], &(socklen_t){ sizeof *value });
+	expect(value[0] == 60 && value[1] == 15 && value[2] == 4, __LINE__, "keepalive: %d s, %d s, %d times", value[0], value[1], value[2]);
+#endif
 }
 
 /* --- serving -------------------------------------------------------------------------------------- */
