@@ -6142,16 +6142,16 @@ static int fdpass(int fd)
 
 /* --- lines: those of other tools, answered with the line to write here: lines_check --------------------- */
 
-/* The value of an option in a line of another tool: behind a short name, behind the = of a long one, or the next word; or NULL. */
-static const char *line_value(char *const *word, const char *name)
+/* The value of an option in a line of another tool: behind its letter, behind the = of its name, or the next word; or NULL. */
+static const char *line_value(char *const *word, const char *letter, const char *name)
 {
 	size_t length = strlen(name);
 
 	for (; *word; word++) {
-		const char *behind = *word + length;
-
-		if (strncmp(*word, name, length) == 0 && (!*behind || *behind == '=' || name[1] != '-'))
-			return *behind ? behind + (name[1] == '-') : word[1];
+		if (strncmp(*word, letter, 2) == 0)
+			return (*word)[2] ? *word + 2 : word[1];
+		if (length > 0 && strncmp(*word, name, length) == 0 && strchr("=", (*word)[length]))
+			return (*word)[length] ? *word + length + 1 : word[1];
 	}
 	return NULL;
 }
@@ -6159,11 +6159,11 @@ static const char *line_value(char *const *word, const char *name)
 /* nc -X connect -x PROXY:PORT HOST PORT; its -x alone, or with -X 5 or 4, is for SOCKS. */
 static void line_of_nc(char *const *words, const char *host, const char *port)
 {
-	const char *type = line_value(words, "-X"), *proxy = line_value(words, "-x"), *user = line_value(words, "-P");
+	const char *type = line_value(words, "-X", ""), *proxy = line_value(words, "-x", ""), *user = line_value(words, "-P", "");
 	bool http = type && strcmp(type, "connect") == 0, socks = type && (strcmp(type, "5") == 0 || strcmp(type, "4") == 0);
 	struct authority at;
 
-	if (proxy && !line_value(words, "-p") && !authority_parse(&at, proxy, http ? "3128" : socks ? "1080" : NULL))
+	if (proxy && !line_value(words, "-p", "") && !authority_parse(&at, proxy, http ? "3128" : socks ? "1080" : NULL))
 		die(EX_USAGE, "this is a line of nc%s; write: proxytunnel -p %s%s%s %s %s",
 		    http ? "" : " for a SOCKS proxy, which cannot be used here; with an HTTP proxy",
 		    at.text, user ? " -P " : "", user ? user : "", host, port);
@@ -6172,10 +6172,10 @@ static void line_of_nc(char *const *words, const char *host, const char *port)
 /* connect -H [USER@]PROXY:PORT HOST PORT; with -h the proxy is that of http_proxy. */
 static void line_of_connect(char *const *words, const char *host, const char *port)
 {
-	const char *help = line_value(words, "-h"), *proxy = line_value(words, "-H"), *user;
+	const char *help = line_value(words, "-h", ""), *proxy = line_value(words, "-H", ""), *user;
 	struct authority at;
 
-	if (line_value(words, "-p") || line_value(words, "--proxy"))
+	if (line_value(words, "-p", "--proxy"))
 		return;
 	if (help && help == host)
 		die(EX_USAGE, "this is a line of connect; write: proxytunnel %s %s", host, port);
@@ -6215,13 +6215,12 @@ static void line_of_socat(char *const *words)
 /* htc -F PORT -P PROXY:PORT RELAY:PORT, or -s for -F PORT, and hts -F HOST:PORT PORT, of httptunnel. */
 static void line_of_httptunnel(char *const *words, const char *last)
 {
-	const char *forward = line_value(words, "-F"), *proxy = line_value(words, "-P"), *next = line_value(words, "-s");
-	bool stdio = line_value(words, "--stdin-stdout") || (next && *next == '-');
+	const char *forward = line_value(words, "-F", "--forward-port"), *proxy = line_value(words, "-P", "--proxy");
+	const char *next = line_value(words, "-s", "--stdin-stdout");
+	bool stdio = next && *next == '-';
 	struct authority at;
 
-	forward = forward ? forward : line_value(words, "--forward-port");
-	proxy = proxy ? proxy : line_value(words, "--proxy");
-	if ((!forward && !stdio) || (forward && access(forward, F_OK) == 0) || line_value(words, "-p"))
+	if ((!forward && !stdio) || (forward && access(forward, F_OK) == 0) || line_value(words, "-p", ""))
 		return;
 	if (!forward || number_parse(forward, 1, 65535) != -1)
 		die(EX_USAGE, "this is a line of htc; write: proxytunnel%s%s%s%s --relay http://%s HOST:PORT, "
@@ -6596,10 +6595,10 @@ static void relay_parse(void)
 		for (const char *c = path; *c; c++)
 			if (*c <= ' ' || *c > '~' || *c == '?' || *c == '#')
 				die(EX_USAGE, "--relay: '%c' cannot stand in its path: %s", *c, is_secret ? "URL" : path);
+		for (size_t length = strlen(path); length > 0 && path[length - 1] == '/';)
+			path[--length] = '\0';
 		relay->path = copy(path);
 		*path = '\0';
-		for (size_t length = strlen(relay->path); length > 0 && relay->path[length - 1] == '/';)
-			((char *)relay->path)[--length] = '\0';
 	}
 	hop_parse(relay, "--relay", is_secret ? "URL" : url_host(relay->url));
 }
@@ -6681,9 +6680,8 @@ static void credentials_gather(struct hop *hop, const struct credentials *file, 
 /* The first proxy has its sources of credentials, the last -r and the relay have theirs, and those between have their URLs. */
 static void credentials_complete(const char *path)
 {
-	const struct credentials none = { NULL, NULL };
 	struct passfile file = path ? passfile_read(path) : (struct passfile){ .single = false };
-	struct credentials in_file[] = { file.proxy, file.remproxy, file.relay }, environment[3];
+	struct credentials in_file[4] = { file.proxy, file.remproxy, file.relay }, environment[4] = { { NULL, NULL } };
 
 	if (file.single && opt.relay && opt.hop_count > 0)
 		die(EX_NOINPUT, "%s: is that for the proxy or for the relay? write lines proxy_user = and proxy_passwd =, "
@@ -6694,10 +6692,9 @@ static void credentials_complete(const char *path)
 		credentials_check(&in_file[i], path);
 	environment_take(environment);
 	for (size_t i = 0; i < opt.hop_count; i++) {
-		int source = opt.hops[i].remote;
-		bool between = source && i < opt.hop_count - 1;
+		int source = !opt.hops[i].remote ? 0 : i == opt.hop_count - 1 ? 1 : 3;
 
-		credentials_gather(&opt.hops[i], between ? &none : &in_file[source], between ? &none : &environment[source]);
+		credentials_gather(&opt.hops[i], &in_file[source], &environment[source]);
 	}
 	if (opt.relay)
 		credentials_gather(opt.relay, &in_file[2], &environment[2]);
@@ -6726,10 +6723,13 @@ static char *accounts_read(const char *path)
 
 /* --- options: all of it together, and main: options ----------------------------------------------------- */
 
-/* What does not go together, or not here. */
-static void options_check(void)
+/* What does not go together, or not here, or is missing. */
+static void options_check(const struct words *words, int operand_count)
 {
 	const struct hop *first = opt.hops, *second = opt.hops + 1;
+	bool client = operand_count > 0 || words->destination || first->url || opt.hop_count > 1 || opt.proxy_command || opt.fdpass ||
+	              opt.relay || first->credentials.user || first->headers || first->host || first->tls || opt.destination_tls ||
+	              opt.tls_authorities || opt.tls_certificate || opt.tls_unverified || opt.ntlm || opt.domain;
 	const char *const files[] = { opt.tls_authorities, opt.tls_certificate, opt.tls_key };
 	const struct {
 		bool wrong;
@@ -6745,6 +6745,11 @@ static void options_check(void)
 		{ opt.tls_key && !opt.tls_certificate, "-k: there is no certificate, -c, for this key" },
 		{ first->host && has_control(first->host), "-o: a control character" },
 		{ !opt.serve && (opt.allow_count > 0 || opt.tls_only), "--allow and --tls-only: only for --serve" },
+		{ opt.serve && client, "--serve: connects by itself to what its clients name, and takes only "
+		                       "-a, -i, --allow, --tls-only, --max-clients, -F, -w, -4, -6, -v and -q" },
+		{ opt.serve && !opt.listen && !opt.inetd, "--serve: needs -a or -i" },
+		{ opt.serve && opt.allow_count == 0, "--serve: say what may be reached, as --allow '*:443' or "
+		                                     "--allow 'git.example.org:22'" },
 	};
 
 	for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
@@ -6753,24 +6758,6 @@ static void options_check(void)
 	for (int i = 0; i < 3; i++)
 		if (files[i] && access(files[i], R_OK) == -1)
 			die(EX_NOINPUT, "-%c %s: %s", "Cck"[i], files[i], strerror(errno));
-}
-
-/* What a server needs, and what it has no use for. */
-static void serve_check(const struct words *words, int operand_count)
-{
-	const struct hop *first = opt.hops;
-
-	if (operand_count > 0 || words->destination || first->url || opt.hop_count > 1 || opt.proxy_command || opt.fdpass ||
-	    opt.relay || first->credentials.user || first->headers || first->host || first->tls || opt.destination_tls ||
-	    opt.tls_authorities || opt.tls_certificate || opt.tls_unverified || opt.ntlm || opt.domain)
-		die(EX_USAGE, "--serve: connects by itself to what its clients name, and takes only "
-		              "-a, -i, --allow, --tls-only, --max-clients, -F, -w, -4, -6, -v and -q");
-	if (!opt.listen && !opt.inetd)
-		die(EX_USAGE, "--serve: needs -a or -i");
-	if (opt.allow_count == 0)
-		die(EX_USAGE, "--serve: say what may be reached, as --allow '*:443' or --allow 'git.example.org:22'");
-	if (words->passfile)
-		opt.accounts = accounts_read(words->passfile);
 }
 
 /* Reads the command line into opt, and fills what it leaves open from files and the environment; or ends the program. */
@@ -6792,9 +6779,9 @@ static void options(int argc, char **argv)
 	if (*words.idle)
 		note("%s(of the old proxytunnel): without an effect here", words.idle);
 
-	options_check();
+	options_check(&words, count);
 	if (opt.serve) {
-		serve_check(&words, count);
+		opt.accounts = words.passfile ? accounts_read(words.passfile) : NULL;
 		return;
 	}
 	operands(count, argv, &words);
