@@ -5290,11 +5290,9 @@ static bool exchange_fill(struct exchange *exchange)
 {
 	ssize_t got;
 
-	do {
+	while (is_nothing(got = recv(exchange->fd, exchange->bytes, sizeof exchange->bytes, MSG_DONTWAIT)))
 		if (!exchange_wait(exchange, POLLIN))
 			return exchange_fail(exchange, "silence");
-		got = recv(exchange->fd, exchange->bytes, sizeof exchange->bytes, MSG_DONTWAIT);
-	} while (is_nothing(got));
 	exchange->moved = seconds_now();
 	exchange->start = 0;
 	exchange->stop = got > 0 ? (size_t)got : 0;
