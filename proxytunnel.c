@@ -5207,6 +5207,7 @@ static bool exchange_send(struct exchange *exchange, size_t body)
 {
 	const struct text *request = &exchange->request;
 	size_t sent = 0, all = request->length + body;
+	bool has_failed = false;
 	short ready = 0;
 
 	head_note(">", request->bytes);
@@ -5224,7 +5225,9 @@ static bool exchange_send(struct exchange *exchange, size_t body)
 			exchange->moved = seconds_now();
 			sent += (size_t)part;
 		} else if (!is_nothing(part) && errno != EPIPE && errno != ECONNRESET) {
-			return exchange_fail(exchange, "cannot send: %s", strerror(errno));
+			if (has_failed)
+				return exchange_fail(exchange, "cannot send: %s", strerror(errno));
+			has_failed = true; /* a shortage may be over now */
 		} else if (!is_nothing(part) || (ready = exchange_wait(exchange, POLLIN | POLLOUT)) & ~POLLOUT) {
 			exchange->may_keep = false;
 			return true; /* there may be an answer that says why */
@@ -5582,9 +5585,12 @@ static _Noreturn void sender_run(struct tunnel *tunnel, struct exchange *exchang
 	exchange->patience = SILENCE;
 	if (tunnel->sender.delay > 0 && tunnel->body_max >= 2 * BODY_FIRST)
 		tunnel->body_max /= 2;
-	while (is_open && !(tunnel->up_done && tunnel->down_done) && getppid() == tunnel->parent)
+	while (is_open && !(tunnel->up_done && tunnel->down_done)) {
+		if (getppid() != tunnel->parent)
+			exit(EX_OSERR);
 		if ((is_open = sender_wait(tunnel)))
 			sender_put(tunnel, exchange);
+	}
 	sender_close(tunnel, exchange);
 	exit(EX_OK);
 }
@@ -5642,7 +5648,7 @@ static int receiver_read(struct tunnel *tunnel, struct exchange *exchange, bool 
 		if (type == 'B' || type == 'E')
 			break;
 		if (getppid() != tunnel->parent)
-			exit(EX_OK);
+			exit(EX_OSERR);
 	}
 	return type;
 }
