@@ -693,7 +693,7 @@ static const char *proxy_parse(struct hop *hop)
 	if (has_control(url))
 		return "a control character";
 	if (rest > url && strncasecmp(url, "http://", 7) != 0 && strncasecmp(url, "https://", 8) != 0)
-		return "the scheme can only be http or https";
+		return "the scheme can only be http or https; SOCKS cannot be used here";
 	hop->tls |= strncasecmp(url, "https://", 8) == 0;
 	if (host > rest) {
 		host[-1] = '\0';
@@ -2230,11 +2230,11 @@ static void refusal_hint(char *hint, size_t size, int status, const char *head, 
 		         hop->remote ? 'R' : 'P', schemes);
 	else if (status == 401 && credentials_known(&hop->credentials))
 		snprintf(hint, size, " (it does not take these credentials of %.64s)", hop->credentials.user);
-	else if (status == 403 && strcmp(to->port, "443") != 0 && reason_is_plain(head))
+	else if (status == 403 && !is_plain && strcmp(to->port, "443") != 0 && reason_is_plain(head))
 		snprintf(hint, size, " (many proxies let only port 443 through)");
 	else if (status / 100 == 5 && status != 501 && reason_is_plain(head))
 		snprintf(hint, size, " (can it resolve and reach %s?%s)", to->text, opt.verbosity < 1 ? " -v shows all that it says" : "");
-	else if (status == 400)
+	else if (status == 400 && !hop->tls)
 		snprintf(hint, size, " (if it speaks TLS, put https:// before its name)");
 	else if (status == 405 || status == 501)
 		snprintf(hint, size, " (it does no CONNECT; try --relay)");

@@ -158,6 +158,7 @@ not_reached() {
 		refused "127.0.0.1:$PORT" -p "$word" host:22
 		err_lacks secret
 	done
+	refused 'SOCKS cannot be used here' -p socks5h://127.0.0.1:PORT host:22
 	refused -p -p '' host:22
 	for word in 0 65536 PORTx ''; do
 		refused "127.0.0.1 ${word//PORT/$PORT}" 127.0.0.1 "$word" host 22
