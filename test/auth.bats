@@ -942,6 +942,14 @@ at_terminal_relay() {
 		await test -s pid
 		kill "-${name%:*}" "${PIDS[ours]}"
 		finished ours "${name#*:}"
-		await nothing_left
+		await asker_gone
 	done
+}
+
+# The askpass has ended, whoever waits for it.
+asker_gone() {
+	local state
+
+	read -r _ _ state _ <"/proc/$(<pid)/stat" || return 0
+	[ "$state" = Z ]
 }
