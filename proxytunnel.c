@@ -244,39 +244,39 @@ static size_t message_format(char *line, size_t size, const char *format, va_lis
 	return end;
 }
 
-/*
- * Where messages go, how long they may take to get there, in ms, and how many could not: the next that can says so. A
- * listener shares that number with its children.
- */
+/* Where messages go, how long one may take, in ms, and how many were lost: a listener shares that with its children. */
 static int words_to = STDERR_FILENO, words_patience = LINGER;
 static atomic_ulong words_lost_here, *words_lost = &words_lost_here;
 
 /* Where the last words of a process go that another one waits for: WORDS_SIZE bytes that both have. NULL: to stderr. */
 static char *last_words;
 
-/*
- * Writes a line without waiting for long, or leaves it, without what it begins and ends with, for who waits for this
- * process; false if it is lost. Async-signal-safe.
- */
-static bool words_tell(const char *line, size_t length)
+/* Writes a line, or counts it as lost; the next one does not wait then. Async-signal-safe. */
+static bool words_write(const char *line, size_t length)
 {
-	size_t prefix = sizeof "proxytunnel: " - 1;
 	struct pollfd writable = { .fd = words_to, .events = POLLOUT };
 
-	if (last_words && length > prefix) {
-		length = length - prefix < WORDS_SIZE ? length - prefix : WORDS_SIZE;
-		memcpy(last_words, line + prefix, length - 1);
-		last_words[length - 1] = '\0';
-		return true;
-	}
 	if (length == 0 || (poll(&writable, 1, words_patience) != 0 && write(words_to, line, length) != -1))
 		return true;
-	words_patience = 0; /* nor does the next one wait */
+	words_patience = 0;
 	atomic_fetch_add(words_lost, 1);
 	return false;
 }
 
-/* A listener does not wait at all: its stderr, where it is a pipe or a terminal, is opened anew, as a flag of ours on that must not show elsewhere. */
+/* Writes a line, or leaves it, without what it begins and ends with, for who waits for this process. */
+static bool words_tell(const char *line, size_t length)
+{
+	size_t prefix = sizeof "proxytunnel: " - 1;
+
+	if (!last_words || length <= prefix)
+		return words_write(line, length);
+	length = length - prefix < WORDS_SIZE ? length - prefix : WORDS_SIZE;
+	memcpy(last_words, line + prefix, length - 1);
+	last_words[length - 1] = '\0';
+	return true;
+}
+
+/* A listener does not wait: it opens a pipe or terminal anew, as O_NONBLOCK is not to show on what it was given. */
 static void words_share(void)
 {
 	struct stat status;
@@ -289,14 +289,14 @@ static void words_share(void)
 	words_patience = 0;
 }
 
-static void message(const char *format, va_list words)
+static void message(bool tell(const char *, size_t), const char *format, va_list words)
 {
 	unsigned long lost = atomic_exchange(words_lost, 0);
 	char line[LINE_SIZE];
 	size_t length = lost > 0 ? (size_t)sprintf(line, "proxytunnel: %lu lines before this one are lost\n", lost) : 0;
 
 	length += message_format(line + length, sizeof line - length, format, words);
-	if (!words_tell(line, length))
+	if (!tell(line, length))
 		atomic_fetch_add(words_lost, lost);
 }
 
@@ -304,16 +304,12 @@ static void message(const char *format, va_list words)
 __attribute__((format(printf, 1, 2)))
 static void note(const char *format, ...)
 {
-	char line[LINE_SIZE];
 	va_list words;
 
-	if (opt.verbosity < 1)
-		return;
 	va_start(words, format);
-	size_t length = message_format(line, sizeof line, format, words);
+	if (opt.verbosity > 0)
+		message(words_write, format, words);
 	va_end(words);
-	if (write(STDERR_FILENO, line, length) == -1)
-		return; /* see above */
 }
 
 __attribute__((format(printf, 1, 2)))
@@ -321,10 +317,9 @@ static void warn(const char *format, ...)
 {
 	va_list words;
 
-	if (opt.verbosity < 0)
-		return;
 	va_start(words, format);
-	message(format, words);
+	if (opt.verbosity >= 0)
+		message(words_tell, format, words);
 	va_end(words);
 }
 
@@ -336,7 +331,7 @@ static _Noreturn void die(int status, const char *format, ...)
 
 	va_start(words, format);
 	if (opt.verbosity > -2 || last_words)
-		message(format, words);
+		message(words_tell, format, words);
 	va_end(words);
 	exit(status);
 }
