@@ -15,16 +15,8 @@ unit() {
 	unit authority
 }
 
-@test "HOST PORT: IPv6 with and without brackets, a second port is refused" {
-	unit words
-}
-
 @test "a proxy's URL: scheme, userinfo and port may be left out, userinfo is decoded or taken as pasted" {
 	unit proxy
-}
-
-@test "percent-decoding: once, two hex digits in any case, no NUL" {
-	unit percent
 }
 
 @test "no_proxy: commas or spaces, suffixes, a lone *, addresses and ranges, no ports" {
@@ -39,34 +31,13 @@ unit() {
 	unit message
 }
 
-@test "a head ends behind its first blank line, of CRLF or LF" {
-	unit head_end
-}
-
 @test "a head is read in any pieces, and not a byte behind it; what is none is known at once" {
 	unit head_take
 	unit head_cut
 }
 
-@test "a status line is HTTP/1, a digit, a space, three digits, then a space or the end" {
-	unit status
-}
-
 @test "a field is found by its whole name in any case, as often as it comes" {
 	unit field
-}
-
-@test "the schemes of a 407 are told from their parameters, quoted commas included" {
-	unit schemes
-	unit offer
-}
-
-@test "a line of a wgetrc: any case, spaces around, a value with = and # in it" {
-	unit wgetrc
-}
-
-@test "sources of credentials fill what those before left open, never with another user's password" {
-	unit sources
 }
 
 @test "a dialled socket has TCP_NODELAY and keepalive, blocks, and is not inherited" {
@@ -101,7 +72,6 @@ unit() {
 }
 
 @test "a client is let in with exactly what an account is, once, by Basic" {
-	unit secret
 	unit account
 }
 

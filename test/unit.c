@@ -165,35 +165,6 @@ static void authority_group(void)
 	}
 }
 
-/* The two words of the command line: nothing divides them, so nothing can be divided wrongly. */
-static void words_group(void)
-{
-	static const struct {
-		int line;
-		const char *host, *port, *text;
-	} cases[] = {
-		{ __LINE__, "host", "22", "host:22" },
-		{ __LINE__, "2001:db8::1", "22", "[2001:db8::1]:22" },
-		{ __LINE__, "[2001:db8::1]", "22", "[2001:db8::1]:22" },
-		{ __LINE__, "host:22", "22", NULL },
-		{ __LINE__, "", "22", NULL },
-		{ __LINE__, "[]", "22", NULL },
-		{ __LINE__, "host", "", NULL },
-		{ __LINE__, "host", "0", NULL },
-		{ __LINE__, "host", "65536", NULL },
-		{ __LINE__, "host", "22 ", NULL },
-	};
-
-	for (size_t i = 0; i < COUNT(cases); i++) {
-		struct authority got = { .host = "" };
-		const char *wrong = authority_set(&got, cases[i].host, strlen(cases[i].host), cases[i].port);
-
-		expect(!wrong == !!cases[i].text, cases[i].line, "\"%s\" \"%s\": %s", cases[i].host, cases[i].port,
-		       wrong ? wrong : "is taken");
-		expect(wrong || same(got.text, cases[i].text), cases[i].line, "it is %s", got.text);
-	}
-}
-
 /* Where text is NULL, it is refused. */
 static void proxy_group(void)
 {
@@ -250,39 +221,6 @@ static void proxy_group(void)
 			expect(same(hop.at.text, cases[i].text) && same(got.user, cases[i].user) &&
 			       same(got.password, cases[i].password), cases[i].line, "%s: %s, %s, %s", cases[i].url,
 			       hop.at.text, got.user ? got.user : "-", got.password ? got.password : "-");
-	}
-}
-
-static void percent_group(void)
-{
-	static const struct {
-		int line;
-		const char *text, *want;
-	} cases[] = {
-		{ __LINE__, "", "" },
-		{ __LINE__, "plain+text", "plain+text" },
-		{ __LINE__, "%41%62%5a", "AbZ" },
-		{ __LINE__, "%c3%A4%fF", "\xc3\xa4\xff" },
-		{ __LINE__, "a%20b%25", "a b%" },
-		{ __LINE__, "%2541", "%41" },
-		{ __LINE__, "\xc3\xa4", "\xc3\xa4" },
-		{ __LINE__, "%", NULL },
-		{ __LINE__, "%4", NULL },
-		{ __LINE__, "a%4g", NULL },
-		{ __LINE__, "%g4", NULL },
-		{ __LINE__, "%%41", NULL },
-		{ __LINE__, "% 41", NULL },
-		{ __LINE__, "%\x14" "1", NULL },	/* '4' but for a bit */
-		{ __LINE__, "%+1", NULL },
-		{ __LINE__, "a%00b", NULL },
-	};
-
-	for (size_t i = 0; i < COUNT(cases); i++) {
-		char *text = writable(cases[i].text);
-		bool decoded = percent_decode(text);
-
-		expect(decoded == !!cases[i].want, cases[i].line, "%s: %s", cases[i].text, decoded ? text : "is refused");
-		expect(!decoded || same(text, cases[i].want), cases[i].line, "%s: %s", cases[i].text, text);
 	}
 }
 
@@ -427,83 +365,6 @@ static void message_group(void)
 
 /* --- http ----------------------------------------------------------------------------------------- */
 
-static void head_end_group(void)
-{
-	static const struct {
-		int line;
-		const char *bytes;
-		size_t from, want;
-	} cases[] = {
-		{ __LINE__, "", 0, 0 },
-		{ __LINE__, "a", 0, 0 },
-		{ __LINE__, "a\r\n", 0, 0 },
-		{ __LINE__, "a\r\n\r", 0, 0 },
-		{ __LINE__, "a\r\n\r\n", 0, 5 },
-		{ __LINE__, "a\r\n\r\nb\r\n\r\n", 0, 5 },
-		{ __LINE__, "a\n\nb", 0, 3 },
-		{ __LINE__, "a\n\r\nb", 0, 4 },
-		{ __LINE__, "a\r\n\nb", 0, 4 },
-		{ __LINE__, "a\r\nb: c\r\n\r\n", 0, 11 },
-		{ __LINE__, "a\n\rb\r\n\r\n", 0, 8 },
-		{ __LINE__, "a\r\rb\n\r\r\nc", 0, 0 },
-		{ __LINE__, "a\r\n\r\nb\r\n\r\n", 5, 10 },
-		{ __LINE__, "a\r\n\r\n", 2, 5 },
-		{ __LINE__, "a\r\n\r\n", 3, 0 },
-	};
-
-	for (size_t i = 0; i < COUNT(cases); i++) {
-		size_t end = http_head_end(cases[i].bytes, cases[i].from, strlen(cases[i].bytes));
-
-		expect(end == cases[i].want, cases[i].line, "it ends at %zu", end);
-	}
-}
-
-static void status_group(void)
-{
-	static const struct {
-		int line;
-		const char *text;
-		int want;
-	} cases[] = {
-		{ __LINE__, "HTTP/1.1 200 OK\r\n", 200 },
-		{ __LINE__, "HTTP/1.0 407 Proxy Authentication Required\r\n", 407 },
-		{ __LINE__, "HTTP/1.9 200 OK\n", 200 },
-		{ __LINE__, "HTTP/1.1 200\r\n", 200 },
-		{ __LINE__, "HTTP/1.1 200 \r\n", 200 },
-		{ __LINE__, "HTTP/1.1 200\n", 200 },
-		{ __LINE__, "HTTP/1.1 000 \r\n", 0 },
-		{ __LINE__, "HTTP/1.1 999 200 OK\r\n", 999 },
-		{ __LINE__, "HTTP/1.1 20\r\n", -1 },
-		{ __LINE__, "HTTP/1.1 2000\r\n", -1 },
-		{ __LINE__, "HTTP/1.1 200OK\r\n", -1 },
-		{ __LINE__, "HTTP/1.1 200\tOK\r\n", 200 },
-		{ __LINE__, "HTTP/1.1  200 OK\r\n", 200 },
-		{ __LINE__, "HTTP/1.1\t200 OK\r\n", 200 },
-		{ __LINE__, "HTTP/1.1 -20 OK\r\n", -1 },
-		{ __LINE__, "HTTP/1.1 2x0 OK\r\n", -1 },
-		{ __LINE__, "HTTP/1.10 200 OK\r\n", -1 },
-		{ __LINE__, "HTTP/1. 200 OK\r\n", -1 },
-		{ __LINE__, "HTTP/2 200 OK\r\n", -1 },
-		{ __LINE__, "HTTP/2.0 200 OK\r\n", -1 },
-		{ __LINE__, "http/1.1 200 OK\r\n", -1 },
-		{ __LINE__, " HTTP/1.1 200 OK\r\n", -1 },
-		{ __LINE__, "HTTP/1.1\r\n", -1 },
-		{ __LINE__, "HTTP/1.1 \r\n", -1 },
-		{ __LINE__, "HTTP/1.\n", -1 },
-		{ __LINE__, "HTTP/1.", -1 },
-		{ __LINE__, "HTTP/1.1", -1 },
-		{ __LINE__, "SSH-2.0-OpenSSH_9.2\r\n", -1 },
-		{ __LINE__, "\r\n", -1 },
-		{ __LINE__, "", -1 },
-	};
-
-	for (size_t i = 0; i < COUNT(cases); i++) {
-		int status = http_status(cases[i].text);
-
-		expect(status == cases[i].want, cases[i].line, "it is %d", status);
-	}
-}
-
 /* All values of a field, each between brackets. */
 static void field_group(void)
 {
@@ -541,47 +402,6 @@ static void field_group(void)
 			snprintf(all + strlen(all), sizeof all - strlen(all), "[%.*s]", length, value);
 		expect(same(all, cases[i].want), cases[i].line, "it is %s", all);
 	}
-}
-
-static void schemes_group(void)
-{
-	static const struct {
-		int line;
-		const char *head, *want;
-	} cases[] = {
-		{ __LINE__, "Proxy-Authenticate: Basic realm=\"a\"\r\n\r\n", "Basic" },
-		{ __LINE__, "proxy-authenticate:Negotiate\r\n\r\n", "Negotiate" },
-		{ __LINE__, "Proxy-Authenticate: NTLM\r\nProxy-Authenticate: Basic realm=\"a\"\r\n\r\n", "NTLM, Basic" },
-		{ __LINE__, "Proxy-Authenticate: NTLM,Negotiate\r\n\r\n", "NTLM, Negotiate" },
-		{ __LINE__, "Proxy-Authenticate: , ,\tNTLM ,\r\n\r\n", "NTLM" },
-		{ __LINE__, "Proxy-Authenticate: Digest realm=\"a\", nonce=\"b\", Basic realm=\"c\"\r\n\r\n", "Digest, Basic" },
-		{ __LINE__, "Proxy-Authenticate: Digest realm = \"a\" , nonce = b, NTLM\r\n\r\n", "Digest, NTLM" },
-		{ __LINE__, "Proxy-Authenticate: Basic realm=\"a, NTLM, \\\", Digest\", charset=x\r\n\r\n", "Basic" },
-		{ __LINE__, "Proxy-Authenticate: Negotiate YII==, Basic realm=a\r\n\r\n", "Negotiate, Basic" },
-		{ __LINE__, "Proxy-Authenticate: Basic realm=\"a\r\nProxy-Authenticate: NTLM\r\n\r\n", "Basic, NTLM" },
-		{ __LINE__, "Proxy-Authenticate: Basic realm=\"a\\\r\nProxy-Authenticate: NTLM\r\n\r\n", "Basic, NTLM" },
-		{ __LINE__, "Proxy-Authenticate:\r\n\r\n", "" },
-		{ __LINE__, "Proxy-Authenticate: =x\r\n\r\n", "" },
-		{ __LINE__, "WWW-Authenticate: Basic realm=\"a\"\r\n\r\n", "" },
-		/* what does not fit is left out, whole */
-		{ __LINE__, "Proxy-Authenticate: Basic, " HUNDRED ", NTLM\r\n\r\n", "Basic, NTLM" },
-	};
-
-	for (size_t i = 0; i < COUNT(cases); i++) {
-		char list[64];
-
-		schemes_list(list, sizeof list, cases[i].head);
-		expect(same(list, cases[i].want), cases[i].line, "it offers %s", list);
-	}
-}
-
-static void offer_group(void)
-{
-	expect(schemes_offer("Basic", "Basic"), __LINE__, "Basic alone");
-	expect(schemes_offer("NTLM, bASIC, Digest", "Basic"), __LINE__, "Basic among others, in any case");
-	expect(schemes_offer("NTLM, Basic", "Basic"), __LINE__, "Basic at the end");
-	expect(!schemes_offer("", "Basic"), __LINE__, "nothing");
-	expect(!schemes_offer("BasicX, XBasic, Bas", "Basic"), __LINE__, "names like it");
 }
 
 /* Two ends of a stream that do not block. */
@@ -675,70 +495,6 @@ static void head_cut_group(void)
 }
 
 /* --- credentials ------------------------------------------------------------------------------------ */
-
-static void wgetrc_group(void)
-{
-	static const struct {
-		int line;
-		const char *text, *want;
-	} cases[] = {
-		{ __LINE__, "proxy_user = joe", "joe" },
-		{ __LINE__, "proxy_user=joe", "joe" },
-		{ __LINE__, " \tproxy_user\t=\t joe \t", "joe" },
-		{ __LINE__, "Proxy_USER = joe", "joe" },
-		{ __LINE__, "proxy_user = a b  c ", "a b  c" },
-		{ __LINE__, "proxy_user = a = #b", "a = #b" },
-		{ __LINE__, "proxy_user =", "" },
-		{ __LINE__, "proxy_user =  ", "" },
-		{ __LINE__, "proxy_user", NULL },
-		{ __LINE__, "proxy_user joe", NULL },
-		{ __LINE__, "proxy_username = joe", NULL },
-		{ __LINE__, "remproxy_user = joe", NULL },
-		{ __LINE__, "#proxy_user = joe", NULL },
-		{ __LINE__, "# proxy_user = joe", NULL },
-		{ __LINE__, "", NULL },
-	};
-
-	for (size_t i = 0; i < COUNT(cases); i++) {
-		const char *value = wgetrc_value(writable(cases[i].text), "proxy_user");
-
-		expect(same(value, cases[i].want), cases[i].line, "it is %s", value ? value : "nothing");
-	}
-}
-
-/* What is known when each of three sources has added its own, '-' for none. */
-static void sources_group(void)
-{
-	static const struct {
-		int line;
-		const char *source[3], *want;
-	} cases[] = {
-		{ __LINE__, { "-:-", "-:-", "-:-" }, "-:-" },
-		{ __LINE__, { "a:1", "b:2", "c:3" }, "a:1" },
-		{ __LINE__, { "-:-", "b:2", "c:3" }, "b:2" },
-		{ __LINE__, { "a:-", "a:2", "a:3" }, "a:2" },
-		{ __LINE__, { "a:-", "b:2", "a:3" }, "a:3" },	/* never the password of another user */
-		{ __LINE__, { "a:-", "b:2", "c:3" }, "a:-" },
-		{ __LINE__, { "a:-", "-:2", "a:3" }, "a:2" },
-		{ __LINE__, { "-:1", "b:2", "c:3" }, "b:1" },
-		{ __LINE__, { "a:", "a:2", "a:3" }, "a:" },	/* an empty one is one */
-		{ __LINE__, { ":1", "b:2", "c:3" }, ":1" },
-	};
-
-	for (size_t i = 0; i < COUNT(cases); i++) {
-		struct credentials known = { NULL, NULL };
-		char text[3][8], got[16];
-
-		for (int j = 0; j < 3; j++) {
-			snprintf(text[j], sizeof text[j], "%s", cases[i].source[j]);
-			struct credentials one = credentials_split(text[j]);
-			credentials_add(&known, same(one.user, "-") ? NULL : one.user,
-			                same(one.password, "-") ? NULL : one.password);
-		}
-		snprintf(got, sizeof got, "%s:%s", known.user ? known.user : "-", known.password ? known.password : "-");
-		expect(same(got, cases[i].want), cases[i].line, "it is %s", got);
-	}
-}
 
 /* --- net ------------------------------------------------------------------------------------------ */
 
@@ -1088,15 +844,6 @@ static void fields_group(void)
 		else
 			expect(!wrong, cases[i].line, "%s", wrong);
 	}
-}
-
-static void secret_group(void)
-{
-	static const char *const secrets[] = { "", "a", "b", "A", "aa", "ab", "ba", "aaa", "abab", "a\xff", "joe:secret", "joe:secreu", "joe:secret " };
-
-	for (size_t i = 0; i < COUNT(secrets); i++)
-		for (size_t j = 0; j < COUNT(secrets); j++)
-			expect(secret_equal(secrets[i], secrets[j]) == (i == j), __LINE__, "\"%s\" and \"%s\"", secrets[i], secrets[j]);
 }
 
 static bool is_let_in(const char *scheme, const char *plain, size_t length)
@@ -2079,19 +1826,11 @@ static const struct {
 } groups[] = {
 	{ "number", number_group },
 	{ "authority", authority_group },
-	{ "words", words_group },
 	{ "proxy", proxy_group },
-	{ "percent", percent_group },
 	{ "no_proxy", no_proxy_group },
 	{ "escape", escape_group },
 	{ "message", message_group },
-	{ "head_end", head_end_group },
-	{ "status", status_group },
 	{ "field", field_group },
-	{ "schemes", schemes_group },
-	{ "offer", offer_group },
-	{ "wgetrc", wgetrc_group },
-	{ "sources", sources_group },
 	{ "socket", socket_group },
 	{ "host_plain", host_plain_group },
 	{ "target", target_group },
@@ -2102,7 +1841,6 @@ static const struct {
 	{ "head_wrong", head_wrong_group },
 	{ "request", request_group },
 	{ "fields", fields_group },
-	{ "secret", secret_group },
 	{ "account", account_group },
 	{ "head_take", head_take_group },
 	{ "head_cut", head_cut_group },
