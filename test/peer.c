@@ -920,6 +920,8 @@ static _Noreturn void command_exec(char **argv, const int ends[2])
 	setsid();
 	signal(SIGPIPE, SIG_DFL);
 	signal(SIGALRM, SIG_DFL);
+	signal(SIGHUP, SIG_DFL); /* which nohup, and SIGINT, which "&" in a script has ignored */
+	signal(SIGINT, SIG_DFL);
 	if (dup2(ends[0], 0) == -1 || dup2(ends[1], 1) == -1)
 		die("dup2: %s", strerror(errno));
 	execvp(argv[0], argv);
