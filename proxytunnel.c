@@ -6163,9 +6163,9 @@ static void line_of_nc(char *const *words, const char *host, const char *port)
 	struct authority at;
 
 	if (proxy && !line_value(words, "-p", "") && !authority_parse(&at, proxy, http ? "3128" : socks ? "1080" : NULL))
-		die(EX_USAGE, "this is a line of nc%s; write: proxytunnel -p %s%s%s %s %s",
+		die(EX_USAGE, "this is a line of nc%s; write: proxytunnel -p %s%s%.*s %s %s",
 		    http ? "" : " for a SOCKS proxy, which cannot be used here; with an HTTP proxy",
-		    at.text, user ? " -P " : "", user ? user : "", host, port);
+		    at.text, user ? " -P " : "", user ? (int)strcspn(user, ":") : 0, user, host, port);
 }
 
 /* connect -H [USER@]PROXY:PORT HOST PORT; with -h the proxy is that of http_proxy. */

@@ -162,6 +162,8 @@ refused() {
 	rewritten host:22 '-p proxy:8080 host 22' -Xconnect -xproxy:8080 host 22
 	answered '-p [2001:db8::1]:8080 host 22' -x '[2001:db8::1]:8080' -X connect -w 10 host 22
 	answered '-p proxy:8080 -P user host 22' -X connect -x proxy:8080 -P user host 22
+	answered '-p proxy:8080 -P user host 22' -X connect -x proxy:8080 -P user:secret host 22
+	err_lacks secret
 }
 
 @test "a line of nc for SOCKS is told so" {
