@@ -120,7 +120,9 @@ copy_project() {
 	busybox --install -s tools
 	rm -f tools/{ld,ar,strings}
 	cd project
-	(PATH=$DIR/tools:$PATH LIMIT=60 limited bmake all install DESTDIR="$DIR/root" CC="${CC:-cc}") >made 2>&1 || {
+	# In two steps, as with DESTDIR bmake's own rules would look for headers below it.
+	(PATH=$DIR/tools:$PATH LIMIT=60 limited bmake) >made 2>&1
+	(PATH=$DIR/tools:$PATH LIMIT=60 limited bmake install DESTDIR="$DIR/root") >>made 2>&1 || {
 		cat made
 		return 1
 	}
