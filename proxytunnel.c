@@ -123,6 +123,7 @@ enum {
 	FRAME_TIME = 3,			/* s until the first frame of a stream */
 	TELL_TIME = 20,			/* s within which the relay hears of us: with GIVE_UP, what it waits for us */
 	GOOD_TIME = 1,			/* s that a stream lasts if it is any good */
+	SUFFIX_SIZE = 64,		/* of a request's target, behind the session's id */
 	GONE_TIME = 5,			/* s for the last upstream bytes of a tunnel that was left */
 	CLOSE_TIME = 5,			/* s for the session to be closed */
 	POLL_FIRST = 20,		/* s */
@@ -4984,39 +4985,29 @@ static void route_close(void)
 		tls_end(&opt.relay->command);
 }
 
-/* Goes through all tunnels, on a stream to the first hop; returns the stream behind them, or -1 if a new try is due. */
-static int hops_pass(int fd)
-{
-	for (size_t i = 0; i < route_tunnels(); i++) {
-		if (opt.hops[i].tls)
-			fd = tls_start(fd, &opt.hops[i].at, &opt.hops[i].command);
-		if (!connect_through(fd, &opt.hops[i], route_point(i + 1))) {
-			close(fd);
-			route_close();
-			return -1;
-		}
-	}
-	return fd;
-}
-
-/* A socket at the first byte of a stream to the end of the route, or to the hop that gets a relay's requests; and the openssl right behind it, if any. */
+/*
+ * A socket at the first byte of a stream to the end of the route, or to the hop that gets a relay's requests; *openssl is
+ * the one right behind it, if any. A hop that wants another try gets it on a new connection to the first.
+ */
 static int route_open(struct command *openssl)
 {
-	size_t tunnels = route_tunnels();
-	int fd;
+	int fd = -1;
 
-	while ((fd = hops_pass(opt.proxy_command ? command_reach(&opt.hops[0]) : net_reach(route_point(0)))) == -1)
-		continue;
-	if (tunnels < opt.hop_count && opt.hops[tunnels].tls)
-		fd = tls_start(fd, &opt.hops[tunnels].at, &opt.hops[tunnels].command);
-	for (size_t i = 0; i < opt.hop_count; i++)
-		if (opt.hops[i].tls)
-			*openssl = opt.hops[i].command;
-	if (opt.relay && opt.relay->tls) {
-		fd = tls_start(fd, &opt.relay->at, &opt.relay->command);
-		*openssl = opt.relay->command;
-	} else if (!opt.relay && opt.destination_tls) {
-		fd = tls_start(fd, &opt.destination, openssl);
+	for (size_t i = 0; i <= route_tunnels(); i++) {
+		struct hop *hop = i < opt.hop_count ? &opt.hops[i] : opt.relay;
+		struct command *command = hop ? &hop->command : openssl;
+
+		if (i == 0)
+			fd = opt.proxy_command ? command_reach(&opt.hops[0]) : net_reach(route_point(0));
+		if (hop ? hop->tls : opt.destination_tls) {
+			fd = tls_start(fd, route_point(i), command);
+			*openssl = *command;
+		}
+		if (i < route_tunnels() && !connect_through(fd, hop, route_point(i + 1))) {
+			close(fd);
+			route_close();
+			i = SIZE_MAX; /* from the first again */
+		}
 	}
 	return fd;
 }
@@ -5079,11 +5070,6 @@ struct tunnel {
 static size_t upstream_held(const struct tunnel *tunnel)
 {
 	return tunnel->stop - tunnel->start;
-}
-
-static bool upstream_has_room(const struct tunnel *tunnel)
-{
-	return upstream_held(tunnel) < sizeof tunnel->bytes;
 }
 
 /* Receives what the tunnel brings, as far as there is room; false if that is nothing. */
@@ -5181,7 +5167,7 @@ static short exchange_wait(struct exchange *exchange, short events)
 	struct tunnel *up = exchange->upstream;
 
 	while (true) {
-		bool takes = up && !up->up_ended && upstream_has_room(up);
+		bool takes = up && !up->up_ended && upstream_held(up) < sizeof up->bytes;
 		struct pollfd set[] = { { .fd = exchange->fd, .events = events }, { .fd = takes ? up->fd : -1, .events = POLLIN } };
 		int ready = poll(set, 2, milliseconds_until(exchange->moved + exchange->patience));
 
@@ -5272,12 +5258,10 @@ static bool exchange_read_head(struct exchange *exchange)
 		}
 	} while (result == HEAD_MORE);
 
-	if (result == HEAD_NONE || result == HEAD_CUT)
-		return exchange_fail(exchange, "the connection was closed %s an answer", result == HEAD_NONE ? "without" : "within");
-	if (result == HEAD_FAILED)
-		return exchange_fail(exchange, "no answer: %s", strerror(errno));
 	if (exchange->status == -1)
-		return exchange_fail(exchange, "an answer that is not HTTP");
+		return exchange_fail(exchange, "%s", result == HEAD_NONE ? "the connection was closed without an answer" :
+		                     result == HEAD_CUT ? "the connection was closed within an answer" :
+		                     result == HEAD_FAILED ? strerror(errno) : "an answer that is not HTTP");
 	head_note("<", answer->bytes + answer->start);
 	exchange_read_fields(exchange);
 	return true;
@@ -5433,22 +5417,16 @@ static void fields_compose(struct tunnel *tunnel)
 }
 
 /* Composes a request for the session; suffix is what stands behind its id. A body's length of -1: it has none. */
-__attribute__((format(printf, 5, 6)))
-static void request_compose(const struct tunnel *tunnel, struct exchange *exchange, const char *method, long long length,
-                            const char *suffix, ...)
+static void request_compose(const struct tunnel *tunnel, struct exchange *exchange, const char *method, const char *suffix,
+                            long long length)
 {
 	const struct hop *proxy = relay_proxy();
 	struct text *request = &exchange->request;
-	char behind[96];
-	va_list words;
 
-	va_start(words, suffix);
-	vsnprintf(behind, sizeof behind, suffix, words);
-	va_end(words);
 	exchange->method = method;
 	request->length = 0;
 	text_add(request, "%s %s%s%s/%s%s HTTP/1.1\r\n%s", method, proxy ? "http://" : "", proxy ? relay_host() : "",
-	         opt.relay->path, tunnel->id, behind, tunnel->fields.bytes);
+	         opt.relay->path, tunnel->id, suffix, tunnel->fields.bytes);
 	if (length >= 0)
 		text_add(request, "Content-Length: %lld\r\n", length);
 	text_add(request, "\r\n");
@@ -5513,9 +5491,10 @@ static void sender_put(struct tunnel *tunnel, struct exchange *exchange)
 	bool is_end = tunnel->up_ended && length == upstream_held(tunnel) && !tunnel->up_done;
 	double begun = seconds_now();
 	uint64_t to = tunnel->up + length, expected;
+	char suffix[SUFFIX_SIZE];
 
-	request_compose(tunnel, exchange, tunnel->by_post ? "POST" : "PUT", (long long)length, "/%" PRIu64 "%s", tunnel->up,
-	                is_end ? "?end" : "");
+	snprintf(suffix, sizeof suffix, "/%" PRIu64 "%s", tunnel->up, is_end ? "?end" : "");
+	request_compose(tunnel, exchange, tunnel->by_post ? "POST" : "PUT", suffix, (long long)length);
 	if (!exchange_run(exchange, length))
 		die(EX_TEMPFAIL, "%s", exchange->failed);
 	if (exchange->is_marked && exchange->status == 422 && !tunnel->down_done) {
@@ -5564,7 +5543,7 @@ static void sender_close(struct tunnel *tunnel, struct exchange *exchange)
 {
 	tunnel->closing = tunnel->closing > 0 ? tunnel->closing : seconds_now();
 	exchange->patience = opt.timeout = tunnel_closing_time(tunnel);
-	request_compose(tunnel, exchange, tunnel->by_post ? "POST" : "DELETE", tunnel->by_post ? 0 : -1, "%s", tunnel->by_post ? "?close" : "");
+	request_compose(tunnel, exchange, tunnel->by_post ? "POST" : "DELETE", tunnel->by_post ? "?close" : "", tunnel->by_post ? 0 : -1);
 	if (!exchange_run(exchange, 0))
 		die(EX_TEMPFAIL, "%s", exchange->failed);
 	sender_adapts(tunnel, exchange, 0);
@@ -5664,33 +5643,40 @@ static void receiver_adapt(struct tunnel *tunnel, const struct exchange *exchang
 	die(EX_TEMPFAIL, "%s", why);
 }
 
-/* Asks for what comes behind the bytes that are written, and writes that; false once the end is reached. */
+/*
+ * Asks for what comes behind the bytes that are written, and writes that. Returns the type of the last frame, or what
+ * frame_read returns of none; *is_answered: there was a frame.
+ */
+static int receiver_ask(struct tunnel *tunnel, struct exchange *exchange, bool *is_answered)
+{
+	char suffix[SUFFIX_SIZE];
+	int length = snprintf(suffix, sizeof suffix, "/%" PRIu64 "?%" PRIu64, tunnel->down, ++tunnel->sequence);
+
+	if (tunnel->by_poll)
+		snprintf(suffix + length, sizeof suffix - (size_t)length, "&poll=%ld", tunnel->poll_time);
+	request_compose(tunnel, exchange, "GET", suffix, -1);
+	exchange->patience = tunnel->by_poll ? SILENCE + (double)tunnel->poll_time : FRAME_TIME;
+	*exchange->failed = '\0';
+	if (!exchange_run(exchange, 0))
+		return -1;
+	if (exchange->is_marked && exchange->status == 200)
+		return receiver_read(tunnel, exchange, is_answered);
+	if (exchange->is_marked || !tunnel->by_poll || exchange->status == 407)
+		answer_die(exchange);
+	return exchange_fail(exchange, "something on the way answered in the relay's place") - 1;
+}
+
+/* Has one GET, or ends the process if it did no good; false once the end is reached. */
 static bool receiver_get(struct tunnel *tunnel, struct exchange *exchange)
 {
 	uint64_t from = tunnel->down;
 	double begun = seconds_now();
-	bool is_answered = false, is_right;
-	char poll_for[16] = "";
-	int type = 0;
-
-	if (tunnel->by_poll)
-		snprintf(poll_for, sizeof poll_for, "&poll=%ld", tunnel->poll_time);
-	request_compose(tunnel, exchange, "GET", -1, "/%" PRIu64 "?%" PRIu64 "%s", from, ++tunnel->sequence, poll_for);
-	exchange->patience = tunnel->by_poll ? SILENCE + (double)tunnel->poll_time : FRAME_TIME;
-	*exchange->failed = '\0';
-	if (exchange_run(exchange, 0)) {
-		is_right = exchange->is_marked && exchange->status == 200;
-		if (!is_right && (exchange->is_marked || !tunnel->by_poll || exchange->status == 407))
-			answer_die(exchange);
-		if (!is_right)
-			exchange_fail(exchange, "something on the way answered in the relay's place");
-		else
-			type = receiver_read(tunnel, exchange, &is_answered);
-	}
-
+	bool is_answered = false;
+	int type = receiver_ask(tunnel, exchange, &is_answered);
 	double lasted = seconds_now() - begun;
 	uint64_t came = tunnel->down - from;
 	bool in_order = type == 'B' || (tunnel->by_poll && type == 0 && is_answered && exchange->is_whole);
+	const char *why = in_order ? "an answer with nothing in it" : *exchange->failed ? exchange->failed : "the stream was cut";
 
 	if (type == 'E')
 		return false;
@@ -5698,8 +5684,8 @@ static bool receiver_get(struct tunnel *tunnel, struct exchange *exchange)
 	if (in_order && (came > 0 || lasted >= GOOD_TIME))
 		return true;
 	if (in_order || is_answered)
-		die(EX_TEMPFAIL, "%s", in_order ? "an answer with nothing in it" : *exchange->failed ? exchange->failed : "the stream was cut");
-	receiver_adapt(tunnel, exchange, lasted, *exchange->failed ? exchange->failed : "the stream was cut");
+		die(EX_TEMPFAIL, "%s", why);
+	receiver_adapt(tunnel, exchange, lasted, why);
 	return true;
 }
 
@@ -5897,17 +5883,15 @@ static bool relay_ask(const struct exchange *exchange)
 	return proxy && refusal_ask(proxy, exchange->status, exchange->answer.bytes + exchange->answer.start);
 }
 
-/* Draws an id and a key. */
-static void session_draw(struct tunnel *tunnel)
+/* Draws an id, or a key. */
+static void word_draw(char word[SESSION_WORD + 1])
 {
-	unsigned char drawn[SESSION_WORD];
+	unsigned char drawn[SESSION_WORD / 2];
 
 	if (getentropy(drawn, sizeof drawn) == -1)
 		die(EX_OSERR, "no random numbers: %s", strerror(errno));
-	for (size_t i = 0; i < SESSION_WORD / 2; i++) {
-		sprintf(tunnel->id + 2 * i, "%02x", drawn[i]);
-		sprintf(tunnel->key + 2 * i, "%02x", drawn[SESSION_WORD / 2 + i]);
-	}
+	for (size_t i = 0; i < sizeof drawn; i++)
+		sprintf(word + 2 * i, "%02x", drawn[i]);
 }
 
 /* Sends the request that opens the session, and reads the head of its answer; false, with exchange->failed, if there is none. */
@@ -5916,7 +5900,7 @@ static bool session_ask(struct tunnel *tunnel, struct exchange *exchange)
 	struct command openssl = { .pid = 0 };
 
 	fields_compose(tunnel);
-	request_compose(tunnel, exchange, "POST", (long long)strlen(opt.destination.text), "%s", "");
+	request_compose(tunnel, exchange, "POST", "", (long long)strlen(opt.destination.text));
 	text_add(&exchange->request, "%s", opt.destination.text);
 	exchange->fd = route_open(&openssl);
 	deadline_stage("%s: no answer to POST for %s within %u s (-w)", opt.relay->at.text, opt.destination.text, opt.timeout);
@@ -5933,7 +5917,8 @@ static void session_open(struct tunnel *tunnel, struct exchange *exchange)
 	const struct head *answer = &exchange->answer;
 	bool stands = false;
 
-	session_draw(tunnel);
+	word_draw(tunnel->id);
+	word_draw(tunnel->key);
 	for (int tries = 1; !stands; exchange_close(exchange)) {
 		if (session_ask(tunnel, exchange)) {
 			stands = exchange->is_marked && (exchange->status == 200 || exchange->status == 201);

@@ -839,7 +839,10 @@ ssh_leaves_nothing() {
 	out_is 'hello\n'
 	[ "$(<err)" = told ]
 	await ours_gone
-	await more_closed "$before"
+	await more_closed "$before" || {
+		tail "$RELAY_LOG"
+		return 1
+	}
 }
 
 more_closed() {
@@ -1402,7 +1405,10 @@ zombies() {
 	await grep -q up ssh.out
 	kill -KILL "${PIDS[ssh]}"
 	await ours_gone
-	await more_closed "$before"
+	await more_closed "$before" || {
+		tail "$RELAY_LOG"
+		return 1
+	}
 }
 
 @test "a relay that was started anew knows nothing of the session: 74, and one line says so" {

@@ -1690,7 +1690,7 @@ static void compose_group(void)
 			char *head = exchange.request.bytes, *fields, *target;
 
 			fields_compose(&tunnel);
-			request_compose(&tunnel, &exchange, cases[i].method, cases[i].length, "%s", cases[i].suffix);
+			request_compose(&tunnel, &exchange, cases[i].method, cases[i].suffix, cases[i].length);
 			expect((strncmp(head, cases[i].first_line, strlen(cases[i].first_line)) == 0) == (opt.hop_count == 1), cases[i].line,
 			       "it is %.*s", (int)strcspn(head, "\r"), head);
 			if (opt.hop_count == 0 && (target = strchr(head, '/')))
