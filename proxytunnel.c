@@ -1716,26 +1716,22 @@ static char *passfile_load(const char *path)
 	return content;
 }
 
-/* The value, trimmed, of a line "key = value" as in a wgetrc, whatever the case of the key; NULL if it is another line. */
+/* The value of a trimmed line "key = value" as in a wgetrc, whatever the case of the key; NULL if it is another line. */
 static char *wgetrc_value(char *line, const char *key)
 {
-	line += strspn(line, " \t");
 	if (strncasecmp(line, key, strlen(key)) != 0)
 		return NULL;
 	line += strlen(key);
 	line += strspn(line, " \t");
 	if (*line++ != '=')
 		return NULL;
-	line += strspn(line, " \t");
-	for (char *end = line + strlen(line); end > line && strchr(" \t", end[-1]);)
-		*--end = '\0';
-	return line;
+	return line + strspn(line, " \t");
 }
 
 /* What a passfile names credentials for. */
 struct passfile {
-	struct credentials proxy, remproxy, relay;
-	bool single;			/* a line user:password, which is in proxy */
+	struct credentials of[3];	/* the first proxy, the last -r, the relay */
+	bool single;			/* a line user:password, which is the first's */
 };
 
 /*
@@ -1744,45 +1740,36 @@ struct passfile {
  */
 static struct passfile passfile_read(const char *path)
 {
+	static const char *const names[] = { "proxy_", "remproxy_", "relay_" };
 	struct passfile found = { .single = false };
-	const struct {
-		const char *name;
-		char **value;
-	} keys[] = {
-		{ "proxy_user", &found.proxy.user },
-		{ "proxy_passwd", &found.proxy.password },
-		{ "proxy_password", &found.proxy.password },
-		{ "remproxy_user", &found.remproxy.user },
-		{ "remproxy_passwd", &found.remproxy.password },
-		{ "remproxy_password", &found.remproxy.password },
-		{ "relay_user", &found.relay.user },
-		{ "relay_passwd", &found.relay.password },
-		{ "relay_password", &found.relay.password },
-	};
-	char *rest = passfile_load(path), *line, *value, *single = NULL, *unknown = NULL;
+	char *rest = passfile_load(path), *line, *single = NULL, *unknown = NULL;
 	int lines = 0, values = 0;
 
 	while ((line = line_take(&rest))) {
-		int before = values;
-
 		line = text_trim(line);
 		if (*line == '\0' || *line == '#')
 			continue;
 		lines++;
 		single = line;
-		for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-			if ((value = wgetrc_value(line, keys[i].name)))
-				*keys[i].value = value, values++;
-		bool is_ours = strncasecmp(line, "proxy_", 6) == 0 || strncasecmp(line, "remproxy_", 9) == 0 ||
-		               strncasecmp(line, "relay_", 6) == 0;
-		unknown = values == before && is_ours ? line : unknown;
+		for (int i = 0; i < 3; i++) {
+			char *key = line + strlen(names[i]), *value;
+
+			if (strncasecmp(line, names[i], strlen(names[i])) != 0)
+				continue;
+			if ((value = wgetrc_value(key, "user")))
+				found.of[i].user = value, values++;
+			else if ((value = wgetrc_value(key, "passwd")) || (value = wgetrc_value(key, "password")))
+				found.of[i].password = value, values++;
+			else
+				unknown = line;
+		}
 	}
 	if (unknown && values > 0)
 		warn("%s: not known: %.*s (it is _user and _password behind proxy, remproxy or relay)", path,
 		     (int)strcspn(unknown, " \t="), unknown);
 	found.single = values == 0 && lines == 1 && strchr(single, ':');
 	if (found.single)
-		found.proxy = credentials_split(single);
+		found.of[0] = credentials_split(single);
 	else if (values == 0)
 		die(EX_NOINPUT, "%s: neither proxy_user and proxy_passwd nor a single line user:password in it", path);
 	return found;
@@ -6665,7 +6652,7 @@ static void credentials_gather(struct hop *hop, const struct credentials *file, 
 static void credentials_complete(const char *path)
 {
 	struct passfile file = path ? passfile_read(path) : (struct passfile){ .single = false };
-	struct credentials in_file[4] = { file.proxy, file.remproxy, file.relay }, environment[4] = { { NULL, NULL } };
+	struct credentials in_file[4] = { file.of[0], file.of[1], file.of[2] }, environment[4] = { { NULL, NULL } };
 
 	if (file.single && opt.relay && opt.hop_count > 0)
 		die(EX_NOINPUT, "%s: is that for the proxy or for the relay? write lines proxy_user = and proxy_passwd =, "
