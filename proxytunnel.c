@@ -97,7 +97,7 @@ enum {
 	REASON_SHOWN = 200,		/* of what a peer says, in a message */
 	BODY_SHOWN = 2048,		/* of a refusal, under -v */
 	PASSFILE_MAX = 65536,
-	DIALS_MAX = 64,			/* connections tried at the same time */
+	ADDRESSES_MAX = 64,		/* of a host, that are tried */
 	DIAL_DELAY = 250,		/* ms; RFC 8305 section 5 */
 	LINGER = 1000,			/* ms that more may come after the other side's end */
 	BUFFER_SIZE = 65536,		/* of a lane */
@@ -1031,65 +1031,60 @@ static bool is_shortage(int error)
 	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
-/* Connections under way to the addresses of one name. */
-struct dial {
-	struct addrinfo *turn[2];	/* the next address to try of each family; turn[0] comes first */
-	struct pollfd pending[DIALS_MAX];
-	struct {
-		struct addrinfo *address;
-		double started;
-	} tries[DIALS_MAX];
-	nfds_t count;
-	int error;			/* of the last that failed */
+/* An address, and its port. */
+union address {
+	struct sockaddr any;
+	struct sockaddr_in ipv4;
+	struct sockaddr_in6 ipv6;
 };
 
-/* The address that the host is, if it is a literal without a zone, in static memory; else NULL. */
-static struct addrinfo *address_literal(const struct authority *to)
-{
-	static struct sockaddr_in ipv4 = { .sin_family = AF_INET };
-	static struct sockaddr_in6 ipv6 = { .sin6_family = AF_INET6 };
-	static struct addrinfo literal = { .ai_socktype = SOCK_STREAM };
-	in_port_t port = htons((in_port_t)number_parse(to->port, 0, 65535));
+/* Those of a host, in the order to try them. */
+struct addresses {
+	size_t count;
+	union address at[ADDRESSES_MAX];
+};
 
-	if (inet_pton(AF_INET, to->host, &ipv4.sin_addr) == 1 && opt.family != AF_INET6) {
-		ipv4.sin_port = port;
-		literal = (struct addrinfo){ .ai_family = AF_INET, .ai_addr = (struct sockaddr *)&ipv4, .ai_addrlen = sizeof ipv4 };
-		return &literal;
-	}
-	if (inet_pton(AF_INET6, to->host, &ipv6.sin6_addr) == 1 && opt.family != AF_INET) {
-		ipv6.sin6_port = port;
-		literal = (struct addrinfo){ .ai_family = AF_INET6, .ai_addr = (struct sockaddr *)&ipv6, .ai_addrlen = sizeof ipv6 };
-		return &literal;
-	}
-	return NULL;
+static socklen_t address_size(const union address *address)
+{
+	return address->any.sa_family == AF_INET ? sizeof address->ipv4 : sizeof address->ipv6;
 }
 
-/*
- * The addresses of a host, to be freed by nobody; returns 0, or an EAI_ code. A literal asks no name service, whose
- * libraries and memory cost more than all the rest of the start.
- */
-static int net_resolve(const struct authority *to, struct addrinfo **addresses)
-{
-	struct addrinfo hints = {
-		.ai_family = opt.family,
-		.ai_socktype = SOCK_STREAM,
-		.ai_flags = AI_NUMERICSERV,
-	};
-
-	*addresses = address_literal(to);
-	return *addresses ? 0 : getaddrinfo(to->host, to->port, &hints, addresses);
-}
-
-/* Writes an address and port as an authority is written, to a text of AUTHORITY_SIZE; false if it has none. */
-static bool address_text(char *text, const struct sockaddr *address, socklen_t size)
+/* Writes an address and port as an authority is written, to a text of AUTHORITY_SIZE; false if it is not of TCP. */
+static bool address_text(char *text, const union address *address)
 {
 	char host[NI_MAXHOST], port[NI_MAXSERV];
 
-	if (address->sa_family == AF_UNIX || getnameinfo(address, size, host, sizeof host, port, sizeof port,
-	                                                 NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+	if ((address->any.sa_family != AF_INET && address->any.sa_family != AF_INET6) ||
+	    getnameinfo(&address->any, address_size(address), host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
 		return false;
 	snprintf(text, AUTHORITY_SIZE, strchr(host, ':') ? "[%.*s]:%s" : "%.*s:%s", HOST_MAX, host, port);
 	return true;
+}
+
+/*
+ * Finds the addresses of a host, the families in turn (RFC 8305 section 4); returns 0, or an EAI_ code. A literal asks
+ * no name service, whose libraries and memory cost more than all the rest of the start.
+ */
+static int net_resolve(const struct authority *to, struct addresses *found)
+{
+	struct addrinfo *list, hints = { .ai_family = opt.family, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | AI_NUMERICHOST };
+	int code = getaddrinfo(to->host, to->port, &hints, &list);
+
+	hints.ai_flags = AI_NUMERICSERV;
+	if (code != 0 && (code = getaddrinfo(to->host, to->port, &hints, &list)) != 0)
+		return code;
+	struct addrinfo *next[2] = { list, list }; /* of the first one's family, and of the other */
+	found->count = 0;
+	for (int turn = 0; (next[0] || next[1]) && found->count < ADDRESSES_MAX; turn = !turn) {
+		while (next[turn] && (next[turn]->ai_family == list->ai_family) == turn)
+			next[turn] = next[turn]->ai_next;
+		if (!next[turn])
+			continue;
+		memcpy(&found->at[found->count++], next[turn]->ai_addr, next[turn]->ai_addrlen);
+		next[turn] = next[turn]->ai_next;
+	}
+	freeaddrinfo(list);
+	return 0;
 }
 
 /* Why nothing can be written to a descriptor any more that poll(2) found so: 0 for a socket that is connected, or was closed in order. */
@@ -1099,64 +1094,6 @@ static int fd_error(int fd)
 	socklen_t size = sizeof error;
 
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : EPIPE;
-}
-
-/* Takes the outcome of a try, noted under -v; returns its socket if it is connected, else -1. */
-static int dial_outcome(struct dial *dial, int fd, const struct addrinfo *address, double started, int error)
-{
-	char text[AUTHORITY_SIZE];
-
-	if (opt.verbosity > 0 && address_text(text, address->ai_addr, address->ai_addrlen))
-		note("%s: %s after %.1f ms", text, error ? strerror(error) : "connected", (seconds_now() - started) * 1e3);
-	if (error == 0)
-		return fd;
-	dial->error = error;
-	if (fd != -1)
-		close(fd);
-	return -1;
-}
-
-static struct addrinfo *address_of(struct addrinfo *address, int family)
-{
-	while (address && address->ai_family != family)
-		address = address->ai_next;
-	return address;
-}
-
-/* Starts a connection to the next address, the families in turn (RFC 8305 section 4); returns its socket once connected at once, else -1. */
-static int dial_next(struct dial *dial)
-{
-	struct addrinfo *address = dial->turn[0];
-	double now = seconds_now();
-	int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int error = fd != -1 && connect(fd, address->ai_addr, address->ai_addrlen) == 0 ? 0 : errno;
-
-	dial->turn[0] = dial->turn[1] ? dial->turn[1] : address_of(address->ai_next, address->ai_family);
-	dial->turn[1] = dial->turn[1] ? address_of(address->ai_next, address->ai_family) : NULL;
-	if (fd == -1 || error != EINPROGRESS)
-		return dial_outcome(dial, fd, address, now, error);
-	dial->pending[dial->count] = (struct pollfd){ .fd = fd, .events = POLLOUT };
-	dial->tries[dial->count].address = address;
-	dial->tries[dial->count++].started = now;
-	return -1;
-}
-
-/* Waits until a connection stands, which it returns, or until the next address is due: -1. */
-static int dial_wait(struct dial *dial)
-{
-	bool more = dial->turn[0] && dial->count < DIALS_MAX;
-	int fd = -1, ready = poll(dial->pending, dial->count, more ? DIAL_DELAY : -1);
-
-	for (nfds_t i = dial->count; fd == -1 && ready > 0 && i-- > 0;) {
-		if (!dial->pending[i].revents)
-			continue;
-		fd = dial_outcome(dial, dial->pending[i].fd, dial->tries[i].address, dial->tries[i].started,
-		                  fd_error(dial->pending[i].fd));
-		dial->count--;
-		dial->pending[i] = dial->pending[dial->count];
-		dial->tries[i] = dial->tries[dial->count];
-	}
-	return fd;
 }
 
 /* What every TCP connection of ours gets. */
@@ -1176,68 +1113,94 @@ static void net_tune(int socket)
 #endif
 }
 
+/* Starts a connection; returns its socket, or -1 with errno. */
+static int dial_start(const union address *address)
+{
+	int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd == -1 || connect(fd, &address->any, address_size(address)) == 0 || errno == EINPROGRESS)
+		return fd;
+	int error = errno;
+	close(fd);
+	errno = error;
+	return -1;
+}
+
+/* Notes how a connection went that was started then, an errno or 0, which it returns. */
+static int dial_note(const union address *address, double started, int error)
+{
+	char text[AUTHORITY_SIZE];
+
+	if (opt.verbosity > 0 && address_text(text, address))
+		note("%s: %s after %.1f ms", text, error ? strerror(error) : "connected", (seconds_now() - started) * 1e3);
+	return error;
+}
+
 /*
  * A connected, blocking TCP socket to the first of the addresses that answers, or -1 with errno. An address
  * that does not answer costs the next one 250 ms, one that refuses nothing (RFC 8305).
  */
-static int net_dial(struct addrinfo *addresses)
+static int net_dial(const struct addresses *to)
 {
-	struct dial dial = { .turn = { addresses, NULL } };
-	int fd = -1;
+	struct pollfd tries[ADDRESSES_MAX];
+	double started[ADDRESSES_MAX];
+	size_t next = 0, pending = 0;
+	int fd = -1, error = 0;
 
-	for (dial.turn[1] = addresses; dial.turn[1] && dial.turn[1]->ai_family == addresses->ai_family;)
-		dial.turn[1] = dial.turn[1]->ai_next;
-	while (fd == -1 && (dial.turn[0] || dial.count > 0)) {
-		if (dial.turn[0] && dial.count < DIALS_MAX)
-			fd = dial_next(&dial);
-		if (fd == -1 && dial.count > 0)
-			fd = dial_wait(&dial);
+	while (fd == -1 && (next < to->count || pending > 0)) {
+		if (next < to->count) {
+			started[next] = seconds_now();
+			tries[next] = (struct pollfd){ .fd = dial_start(&to->at[next]), .events = POLLOUT };
+			if (tries[next].fd == -1)
+				error = dial_note(&to->at[next], started[next], errno);
+			pending += tries[next++].fd != -1;
+		}
+		if (pending == 0 || poll(tries, next, next < to->count ? DIAL_DELAY : -1) <= 0)
+			continue;
+		for (size_t i = next; fd == -1 && i-- > 0;) {
+			if (!tries[i].revents)
+				continue;
+			error = dial_note(&to->at[i], started[i], fd_error(tries[i].fd));
+			if (error == 0)
+				fd = tries[i].fd;
+			else
+				close(tries[i].fd);
+			tries[i].fd = -1;
+			pending--;
+		}
 	}
-	while (dial.count > 0)
-		close(dial.pending[--dial.count].fd);
-	if (fd == -1) {
-		errno = dial.error;
-		return -1;
+	while (next-- > 0)
+		close(tries[next].fd);
+	errno = error;
+	if (fd != -1) {
+		fcntl(fd, F_SETFL, 0);
+		net_tune(fd);
 	}
-	fcntl(fd, F_SETFL, 0);
-	net_tune(fd);
 	return fd;
 }
 
-/* The address that answered last, which children of this process inherit; its size is 0 if there is none. */
-static struct {
-	struct sockaddr_storage address;
-	socklen_t size;
-} net_known;
+/* The address that answered last, if any, which children of this process inherit. */
+static struct addresses net_known;
 
-/*
- * A connected socket to a host, which is the same each time, or the end of the program. The address that answered last is
- * tried first, without asking the name service again.
- */
+/* A connected socket to a host, which is the same each time, or the end of the program; the known address is tried first. */
 static int net_reach(const struct authority *to)
 {
-	struct addrinfo *addresses, known = {
-		.ai_family = net_known.address.ss_family,
-		.ai_addr = (struct sockaddr *)&net_known.address,
-		.ai_addrlen = net_known.size,
-	};
-	int fd = -1;
+	struct addresses found;
+	int fd = net_dial(&net_known);
 
-	if (net_known.size > 0 && (fd = net_dial(&known)) != -1)
+	if (fd != -1)
 		return fd;
 	deadline_stage("%s: its name did not resolve within %u s (-w)", to->text, opt.timeout);
-	int code = net_resolve(to, &addresses);
+	int code = net_resolve(to, &found);
 	if (code != 0)
 		die(code == EAI_SYSTEM || code == EAI_MEMORY ? EX_OSERR : EX_NOHOST, "%s: cannot resolve %s: %s",
 		    to->text, to->host, code == EAI_SYSTEM ? strerror(errno) : gai_strerror(code));
 
 	deadline_stage("%s: no connection within %u s (-w)", to->text, opt.timeout);
-	fd = net_dial(addresses);
+	fd = net_dial(&found);
 	if (fd == -1)
 		die(is_shortage(errno) ? EX_OSERR : EX_UNAVAILABLE, "%s: cannot connect: %s", to->text, strerror(errno));
-	net_known.size = sizeof net_known.address;
-	if (getpeername(fd, (struct sockaddr *)&net_known.address, &net_known.size) == -1)
-		net_known.size = 0;
+	net_known.count = getpeername(fd, &net_known.at[0].any, &(socklen_t){ sizeof net_known.at[0] }) == 0;
 	return fd;
 }
 
@@ -1262,12 +1225,10 @@ static const char *listen_split(char *spec, const char **port)
 /* Says on which address and port a socket listens, -q or not: who asked for port 0 must know. */
 static void listen_announce(int fd)
 {
-	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
-	socklen_t size = sizeof address;
+	union address address;
 	char text[AUTHORITY_SIZE], line[AUTHORITY_SIZE + 64];
 
-	if (getsockname(fd, (struct sockaddr *)&address, &size) == 0 &&
-	    address_text(text, (struct sockaddr *)&address, size))
+	if (getsockname(fd, &address.any, &(socklen_t){ sizeof address }) == 0 && address_text(text, &address))
 		words_tell(line, (size_t)sprintf(line, "proxytunnel: listening on %s\n", text));
 }
 
@@ -3389,39 +3350,25 @@ static bool is_inside(const char *address)
 }
 
 /* Whether a destination may have an address: what only a wildcard allowed must not lead inside, or anyone's DNS would reach there. */
-static bool address_allowed(const struct addrinfo *address, const struct authority *to)
+static bool address_allowed(const union address *address, const struct authority *to)
 {
 	char text[HOST_MAX + 1];
 
-	if (getnameinfo(address->ai_addr, address->ai_addrlen, text, sizeof text, NULL, 0, NI_NUMERICHOST) != 0)
+	if (getnameinfo(&address->any, address_size(address), text, sizeof text, NULL, 0, NI_NUMERICHOST) != 0)
 		return false;
 	host_plain(text);
 	return allow_fit(to->host, to->port) == FIT_EXACT || !is_inside(text) || allow_fit(text, to->port) >= FIT_ADDRESS;
 }
 
-/* Frees what net_resolve gave for a destination; a literal's is not from getaddrinfo(3). */
-static void addresses_free(struct addrinfo *addresses, const struct authority *to)
+/* Drops the addresses that the destination may not have. */
+static void addresses_filter(struct addresses *addresses, const struct authority *to)
 {
-	if (addresses && !address_literal(to))
-		freeaddrinfo(addresses);
-}
+	size_t count = 0;
 
-/* Frees the addresses that the destination may not have. Returns what is left, NULL if nothing. */
-static struct addrinfo *addresses_filter(struct addrinfo *addresses, const struct authority *to)
-{
-	struct addrinfo *left = NULL, **last = &left, *next;
-
-	for (struct addrinfo *address = addresses; address; address = next) {
-		bool is_allowed = address_allowed(address, to);
-
-		next = address->ai_next;
-		address->ai_next = NULL;
-		if (is_allowed)
-			*last = address, last = &address->ai_next;
-		else
-			addresses_free(address, to);
-	}
-	return left;
+	for (size_t i = 0; i < addresses->count; i++)
+		if (address_allowed(&addresses->at[i], to))
+			addresses->at[count++] = addresses->at[i];
+	addresses->count = count;
 }
 
 /* Whether bytes may be the beginning of a TLS ClientHello (RFC 8446 5.1, 4.1.2), as far as there are any. */
@@ -4143,19 +4090,16 @@ static void listener_run(int listening, struct worker *worker)
 static struct end end_client(int socket)
 {
 	static char name[AUTHORITY_SIZE];
-	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
-	struct sockaddr_in6 *ipv6 = (struct sockaddr_in6 *)&address;
-	struct sockaddr_in ipv4 = { .sin_family = AF_INET };
-	socklen_t size = sizeof address;
-	bool is_known = getpeername(socket, (struct sockaddr *)&address, &size) == 0;
+	union address address = { .any = { .sa_family = AF_UNSPEC } };
+	bool is_known = getpeername(socket, &address.any, &(socklen_t){ sizeof address }) == 0;
 
-	if (is_known && address.ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&ipv6->sin6_addr)) {
-		ipv4.sin_port = ipv6->sin6_port;
-		memcpy(&ipv4.sin_addr, ipv6->sin6_addr.s6_addr + 12, sizeof ipv4.sin_addr);
-		size = sizeof ipv4;
-		memcpy(&address, &ipv4, size);
+	if (is_known && address.any.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&address.ipv6.sin6_addr)) {
+		struct sockaddr_in ipv4 = { .sin_family = AF_INET, .sin_port = address.ipv6.sin6_port };
+
+		memcpy(&ipv4.sin_addr, address.ipv6.sin6_addr.s6_addr + 12, sizeof ipv4.sin_addr);
+		address.ipv4 = ipv4;
 	}
-	if (!is_known || !address_text(name, (const struct sockaddr *)&address, size))
+	if (!is_known || !address_text(name, &address))
 		strcpy(name, "the client");
 	return (struct end){ .in = socket, .out = socket, .in_name = name, .out_name = name };
 }
@@ -4589,7 +4533,7 @@ static bool session_serve(struct client *client, struct worker *worker, const st
 static int client_dial(struct client *client)
 {
 	int status = client->is_relayed ? 422 : 502;
-	struct addrinfo *addresses;
+	struct addresses addresses;
 	char reason[128];
 
 	client_stage(client, client->is_relayed ? 422 : 504, "no connection");
@@ -4598,15 +4542,14 @@ static int client_dial(struct client *client)
 		snprintf(reason, sizeof reason, "cannot resolve the name: %s", gai_strerror(code));
 		client_refuse(client, status, reason);
 	}
-	addresses = addresses_filter(addresses, &client->to);
-	if (!addresses)
+	addresses_filter(&addresses, &client->to);
+	if (addresses.count == 0)
 		client_refuse(client, 403, "not allowed: its address is inside");
-	int fd = net_dial(addresses);
+	int fd = net_dial(&addresses);
 	if (fd == -1) {
 		snprintf(reason, sizeof reason, "cannot connect: %s", strerror(errno));
 		client_refuse(client, status, reason);
 	}
-	addresses_free(addresses, &client->to);
 	client_stage_end();
 	return fd;
 }
@@ -5702,7 +5645,7 @@ static void carrier_start(struct tunnel *tunnel, struct carrier *carrier, struct
 	last_words = carrier->words;
 	exchange->carrier = carrier;
 	if (carrier->delay > 0)
-		net_known.size = 0; /* another address may be better */
+		net_known.count = 0; /* another address may be better */
 	nanosleep(&delay, NULL);
 	if (carrier == &tunnel->sender)
 		sender_run(tunnel, exchange);

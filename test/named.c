@@ -21,11 +21,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { ADDRESSES_MAX = 16 };
+enum { FAKES_MAX = 16 };
 
 static struct {
-	struct addrinfo info[ADDRESSES_MAX];
-	struct sockaddr_storage address[ADDRESSES_MAX];
+	struct addrinfo info[FAKES_MAX];
+	struct sockaddr_storage address[FAKES_MAX];
 	size_t count;
 } fake;
 
@@ -36,7 +36,7 @@ static int fake_add(const char *host, const char *port, const struct addrinfo *h
 	int code;
 
 	numeric.ai_flags |= AI_NUMERICHOST;
-	if (fake.count == ADDRESSES_MAX)
+	if (fake.count == FAKES_MAX)
 		return EAI_MEMORY;
 	if ((code = getaddrinfo(host, port, &numeric, &found)) != 0)
 		return code;

@@ -508,13 +508,13 @@ static int option_of(int socket, int level, int name)
 
 static void socket_group(void)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	struct addrinfo one = { .ai_family = AF_INET, .ai_addr = (struct sockaddr *)&address, .ai_addrlen = sizeof address };
-	socklen_t size = sizeof address;
+	struct addresses one = { .count = 1, .at[0].ipv4 = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) } };
+	struct sockaddr *address = &one.at[0].any;
+	socklen_t size = sizeof one.at[0].ipv4;
 	int listener = socket(AF_INET, SOCK_STREAM, 0);
 
-	expect(bind(listener, one.ai_addr, size) == 0 && listen(listener, 1) == 0 &&
-	       getsockname(listener, one.ai_addr, &size) == 0, __LINE__, "no listener: %s", strerror(errno));
+	expect(bind(listener, address, size) == 0 && listen(listener, 1) == 0 && getsockname(listener, address, &size) == 0,
+	       __LINE__, "no listener: %s", strerror(errno));
 	int fd = net_dial(&one);
 	expect(fd != -1, __LINE__, "no connection: %s", strerror(errno));
 	expect(option_of(fd, IPPROTO_TCP, TCP_NODELAY) > 0, __LINE__, "TCP_NODELAY is off");
