@@ -2780,7 +2780,7 @@ enum {
 	SESSION_CONNECTIONS = 16,	/* that are served at once */
 	KEPT_SIZE = 8 << 20,		/* what a client has not acknowledged */
 	KEPT_IDLE = 65536,		/* that much is not kept for long where nothing comes */
-	PUT_SIZE = 256 << 10,		/* of a body, at a time */
+	READ_SIZE = 256 << 10,		/* of the target, or of a body, at a time */
 	POLL_SIZE = 4 << 20,		/* an answer to a poll */
 	STALL_TIME = 10,		/* s that a target may leave upstream bytes */
 	HEARTBEAT = 15,			/* s of silence in a stream of frames */
@@ -3502,9 +3502,9 @@ static bool relay_request_parse(struct relay_request *relayed, const struct requ
 /* --- sessions: tunnels without CONNECT, in memory of their own: session_create, session_lock ------------- */
 
 /*
- * In memory of its own, with what the client has not acknowledged of the downstream behind it. The listener keeps that,
- * and the target's socket, and hands both to a worker that serves a request of the session. What changes is changed under
- * the lock, which is held for calls that do not block.
+ * The first page of a file without a name, which is in memory; behind it stands what the client has not acknowledged of
+ * the downstream. The listener keeps that, and the target's socket, and hands both to a worker that serves a request of
+ * the session. What changes is changed under the lock, which is held for calls that do not block.
  */
 struct session {
 	pthread_mutex_t lock;
@@ -3516,8 +3516,8 @@ struct session {
 	bool is_hello;			/* nothing is held back for want of a ClientHello */
 	unsigned char hello[HELLO_SIZE];	/* what is held back */
 	uint64_t taken;			/* upstream bytes: the offset expected next */
-	uint64_t start, stop;		/* of the downstream that is kept: acknowledged, and read from the target */
-	uint64_t rested;		/* where it stopped when memory was last given back */
+	uint64_t base, start, stop;	/* of the downstream: where the memory begins; acknowledged; read from the target */
+	double fed;			/* when bytes were last read from there */
 	uint64_t sequence;		/* of the last GET */
 	_Atomic uint64_t gets;		/* how many came: only the last goes on */
 	_Atomic uint64_t sent;		/* every downstream byte before it has been sent once */
@@ -3525,7 +3525,6 @@ struct session {
 	char error[ERROR_SIZE];		/* why the tunnel has broken, or empty */
 };
 
-enum { SESSION_SIZE = PAGE + KEPT_SIZE };
 _Static_assert(sizeof(struct session) <= PAGE, "the head of a session is one page");
 
 /* A file without a name, for memory that is handed on; -1 if there can be none. */
@@ -3549,10 +3548,10 @@ static int memory_open(void)
 	return file;
 }
 
-/* Maps the beginning of a session; NULL if there is no room. */
-static struct session *session_map(int memory, size_t size)
+/* Maps a session; NULL if there is no room. */
+static struct session *session_map(int memory)
 {
-	void *mapped = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+	void *mapped = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
 
 	return mapped == MAP_FAILED ? NULL : mapped;
 }
@@ -3562,7 +3561,7 @@ static void hold_release(struct hold *hold)
 {
 	if (!hold->session)
 		return;
-	munmap(hold->session, SESSION_SIZE);
+	munmap(hold->session, PAGE);
 	close(hold->memory);
 	close(hold->target);
 	hold->session = NULL;
@@ -3574,8 +3573,8 @@ static bool session_create(struct hold *hold, const struct client *client, int t
 	struct session *session = NULL;
 	int memory = memory_open();
 
-	if (memory != -1 && ftruncate(memory, SESSION_SIZE) == 0)
-		session = session_map(memory, SESSION_SIZE);
+	if (memory != -1 && ftruncate(memory, PAGE) == 0)
+		session = session_map(memory);
 	if (!session) {
 		close(memory);
 		close(target);
@@ -3614,28 +3613,18 @@ static void session_unlock(const struct hold *hold)
 	pthread_mutex_unlock(&hold->session->lock);
 }
 
-/* The memory of kept bytes, in one piece or two; returns how many. */
-static int session_pieces(struct session *session, uint64_t offset, size_t length, struct iovec pieces[2])
-{
-	char *kept = (char *)session + PAGE;
-	size_t at = (size_t)(offset % KEPT_SIZE), first = length < KEPT_SIZE - at ? length : KEPT_SIZE - at;
-
-	pieces[0] = (struct iovec){ .iov_base = kept + at, .iov_len = first };
-	pieces[1] = (struct iovec){ .iov_base = kept, .iov_len = length - first };
-	return length > first ? 2 : 1;
-}
-
-/* Gives back the memory of what is kept, if nothing is and much was. */
-static void session_shrink(const struct hold *hold)
+/* Takes every downstream byte before an offset for acknowledged. Memory is used anew once all is, and given back after a while. */
+static void session_acknowledge(const struct hold *hold, uint64_t offset)
 {
 	struct session *session = hold->session;
 
-	if (session->start < session->stop || session->stop - session->rested < KEPT_IDLE)
+	session->start = offset;
+	if (offset < session->stop)
 		return;
-#ifndef PORTABLE
-	fallocate(hold->memory, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, PAGE, KEPT_SIZE);
-#endif
-	session->rested = session->stop;
+	if (session->stop - session->base >= KEPT_IDLE && seconds_now() - session->fed >= IDLE_TIME &&
+	    ftruncate(hold->memory, PAGE) == -1)
+		session_break(hold, strerror(errno));
+	session->base = offset;
 }
 
 /* Why the target takes no upstream bytes, or NULL. */
@@ -3695,25 +3684,30 @@ static void session_check_hello(const struct hold *hold)
 		session_break(hold, "cut, as no TLS ClientHello came in time");
 }
 
-/* Reads what there is of the downstream, as far as there is room. */
-static void session_read(const struct hold *hold)
+/* Reads some of the downstream, if there is any and room for it, to bytes and to what is kept. Returns how much. */
+static size_t session_read(const struct hold *hold, char bytes[READ_SIZE])
 {
 	struct session *session = hold->session;
-	struct iovec pieces[2];
-	size_t room = KEPT_SIZE - (size_t)(session->stop - session->start);
+	size_t kept = (size_t)(session->stop - session->base), room = KEPT_SIZE - kept;
 
 	session_check_hello(hold);
 	if (room == 0 || !session->is_hello || session->down_ended || *session->error)
-		return;
-	int count = session_pieces(session, session->stop, room, pieces);
-	struct msghdr message = { .msg_iov = pieces, .msg_iovlen = (size_t)count };
-	ssize_t got = recvmsg(hold->target, &message, MSG_DONTWAIT);
-	if (got > 0)
-		session->stop += (uint64_t)got;
-	else if (got == 0 && !*session->refusal)
+		return 0;
+	ssize_t got = recv(hold->target, bytes, room < READ_SIZE ? room : READ_SIZE, MSG_DONTWAIT);
+	if (is_nothing(got))
+		return 0;
+	if (got == 0 && !*session->refusal) {
 		session->down_ended = true;
-	else if (got == 0 || !is_nothing(got))
+	} else if (got <= 0) {
 		session_break(hold, *session->refusal ? session->refusal : strerror(errno));
+	} else if (pwrite(hold->memory, bytes, (size_t)got, (off_t)(PAGE + kept)) != got) {
+		session_break(hold, "the relay has no memory left");
+	} else {
+		session->stop += (uint64_t)got;
+		session->fed = seconds_now();
+		return (size_t)got;
+	}
+	return 0;
 }
 
 /* --- listener: workers, and the sessions that they serve: listener_run, worker_next --------------------- */
@@ -3819,7 +3813,7 @@ static bool kept_add(struct listener *listener, const struct question *question,
 
 	while (kept < listener->kept + listener->kept_used && kept->session)
 		kept++;
-	if (kept == listener->kept + opt.clients_max || !(kept->session = session_map(memory, PAGE)))
+	if (kept == listener->kept + opt.clients_max || !(kept->session = session_map(memory)))
 		return false;
 	if (kept == listener->kept + listener->kept_used)
 		listener->kept_used++;
@@ -4187,7 +4181,7 @@ static int worker_ask(struct worker *worker, enum query what, struct hold *added
 	if (answer.status == 200 && fds[1] != -1) {
 		hold->memory = fds[0];
 		hold->target = fds[1];
-		hold->session = session_map(hold->memory, SESSION_SIZE);
+		hold->session = session_map(hold->memory);
 	}
 	return answer.status == 200 && !hold->session ? 503 : answer.status;
 }
@@ -4223,6 +4217,9 @@ static void frame_add_text(char *text, size_t *length, char type, const char *pa
 	*length += strlen(payload);
 }
 
+/* What a worker has received, and passes on. */
+static char body_bytes[READ_SIZE];
+
 /* A GET, and what its client has been sent. */
 struct get {
 	const struct worker *worker;
@@ -4230,6 +4227,8 @@ struct get {
 	int socket;
 	uint64_t number;		/* among the session's GETs */
 	uint64_t at;			/* the offset of the next byte for the client */
+	uint64_t from, to;		/* what is in bytes */
+	char *bytes;			/* of READ_SIZE */
 	uint64_t stop;			/* how far the target has been read */
 	bool is_full;			/* as much is kept as may be */
 	bool is_over;			/* the downstream has ended, or the tunnel has broken */
@@ -4253,10 +4252,13 @@ static bool get_read(struct get *get)
 
 	session_lock(hold);
 	bool is_last = get_is_last(get);
-	if (is_last)
-		session_read(hold);
+	size_t got = is_last ? session_read(hold, get->bytes) : 0;
+	if (got > 0) {
+		get->to = session->stop;
+		get->from = get->to - got;
+	}
 	get->stop = session->stop;
-	get->is_full = session->stop - session->start == KEPT_SIZE;
+	get->is_full = session->stop - session->base == KEPT_SIZE;
 	get->is_over = session->down_ended || *session->error;
 	session_unlock(hold);
 	return is_last;
@@ -4285,15 +4287,31 @@ static bool get_wait(struct get *get, short events, double until)
 	return get->is_read || is_nothing(got);
 }
 
+/* Has kept bytes from get->at on in get->bytes, up to an offset at most; returns how many. */
+static size_t get_fetch(struct get *get, uint64_t to)
+{
+	size_t length = to - get->at < READ_SIZE ? (size_t)(to - get->at) : READ_SIZE;
+
+	if (length > 0 && (get->at < get->from || get->at >= get->to)) { /* another worker has read them */
+		ssize_t got = pread(get->hold->memory, get->bytes, length, (off_t)(PAGE + get->at - get->hold->session->base));
+
+		get->from = get->at;
+		get->to = get->at + (got > 0 ? (uint64_t)got : 0);
+	}
+	return length > 0 && get->to - get->at < length ? (size_t)(get->to - get->at) : length;
+}
+
 /* Sends a text, and behind it the kept bytes up to an offset; false once the client takes nothing, or has another GET. */
 static bool get_send(struct get *get, const char *text, size_t length, uint64_t to)
 {
 	struct session *session = get->hold->session;
 
 	while (length > 0 || get->at < to) {
-		struct iovec pieces[3] = { { .iov_base = (void *)text, .iov_len = length } };
-		int count = 1 + (get->at < to ? session_pieces(session, get->at, (size_t)(to - get->at), pieces + 1) : 0);
-		struct msghdr message = { .msg_iov = pieces, .msg_iovlen = (size_t)count };
+		struct iovec pieces[2] = { { .iov_base = (void *)text, .iov_len = length }, { .iov_len = get_fetch(get, to) } };
+		if (length + pieces[1].iov_len == 0)
+			return false;
+		pieces[1].iov_base = get->bytes + (get->at - get->from);
+		struct msghdr message = { .msg_iov = pieces, .msg_iovlen = 2 };
 		ssize_t sent = sendmsg(get->socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (is_nothing(sent)) {
 			if (seconds_now() >= get->moved + IDLE_TIME || !get_is_last(get))
@@ -4403,15 +4421,15 @@ static bool get_poll(struct get *get, long seconds, bool keep)
 static bool session_get(struct client *client, struct worker *worker, const struct relay_request *asked)
 {
 	struct session *session = worker->hold.session;
-	struct get get = { .worker = worker, .hold = &worker->hold, .socket = client->socket, .at = asked->offset };
+	struct get get = { .worker = worker, .hold = &worker->hold, .socket = client->socket, .at = asked->offset,
+	                   .bytes = body_bytes };
 
 	session_lock(&worker->hold);
 	bool is_late = asked->sequence < session->sequence, is_there = asked->offset >= session->start && asked->offset <= session->stop;
 	if (!is_late && is_there) {
 		session->sequence = asked->sequence;
 		get.number = atomic_fetch_add(&session->gets, 1) + 1;
-		session->start = asked->offset;
-		session_shrink(&worker->hold);
+		session_acknowledge(&worker->hold, asked->offset);
 	}
 	session_unlock(&worker->hold);
 	if (is_late)
@@ -4475,7 +4493,7 @@ static bool put_reply(struct client *client, const struct hold *hold, const stru
 /* Upstream bytes. Where they begin beyond what is expected, the reply tells. */
 static bool session_put(struct client *client, const struct worker *worker, const struct relay_request *asked)
 {
-	static char bytes[PUT_SIZE];
+	char *bytes = body_bytes;
 	struct session *session = worker->hold.session;
 	double until = seconds_now() + STALL_TIME;
 	uint64_t at = asked->offset;
@@ -4488,7 +4506,7 @@ static bool session_put(struct client *client, const struct worker *worker, cons
 		return false;
 	client->expects = false;
 	while (client->body > 0) {
-		ssize_t got = client_receive(client, bytes, sizeof bytes);
+		ssize_t got = client_receive(client, bytes, READ_SIZE);
 
 		if (got <= 0)
 			return false;

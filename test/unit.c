@@ -1258,7 +1258,6 @@ static struct tried *session_fresh(const char *kept)
 {
 	static struct scoreboard board;
 	static struct tried tried;
-	struct iovec pieces[2];
 	int ends[2];
 
 	memset(&tried, 0, sizeof tried);
@@ -1273,10 +1272,10 @@ static struct tried *session_fresh(const char *kept)
 	tried.client.socket = ends[0];
 	tried.client_end = ends[1];
 	struct session *session = tried.worker.hold.session;
-	session->start = 100;
+	session->base = session->start = 100;
 	session->stop = 100 + strlen(kept);
-	session_pieces(session, 100, strlen(kept), pieces);
-	memcpy(pieces[0].iov_base, kept, strlen(kept));
+	if (pwrite(tried.worker.hold.memory, kept, strlen(kept), PAGE) != (ssize_t)strlen(kept))
+		exit(2);
 	session->taken = 42;
 	session->sequence = 5;
 	return &tried;
