@@ -1,7 +1,7 @@
 # Read by GNU make and by bmake. CC, CFLAGS, CPPFLAGS and LDFLAGS of the caller, from the environment or
 # the command line, stand behind our own.
 
-VERSION = 2.0.0
+VERSION = 2.1.0
 PREFIX = /usr/local
 MANDIR = $(PREFIX)/share/man
 DESTDIR =

@@ -2965,7 +2965,7 @@ struct request {
 /* To a client that sends the body of its request only then. */
 static const char proceed[] = "HTTP/1.1 100 Continue\r\n\r\n";
 
-#define RELAY_HEAD(type) "Tunnel-Relay: 1\r\nContent-Type: " type "\r\nCache-Control: no-store, no-transform\r\n"
+#define RELAY_HEAD(type) "Tunnel-Relay: 2\r\nContent-Type: " type "\r\nCache-Control: no-store, no-transform\r\n"
 #define STREAM_HEAD "HTTP/1.1 200 OK\r\n" RELAY_HEAD("application/octet-stream")
 
 /*
@@ -2975,7 +2975,7 @@ static const char proceed[] = "HTTP/1.1 100 Continue\r\n\r\n";
  */
 static size_t reply_compose(char reply[ANSWER_SIZE], int status, const char *words, bool keep, bool is_head)
 {
-	const char *reason = status == 200 ? "OK" : status == 201 ? "Created" : status == 204 ? "No Content" : words;
+	const char *reason = status == 200 ? "OK" : status == 201 ? "Created by a relay of 2.1, which wants a client of 2.1" : status == 204 ? "No Content" : words;
 	const char *field = status == 401 ? "WWW-Authenticate: Basic realm=\"proxytunnel\"\r\n" :
 	                    status == 405 ? "Allow: CONNECT\r\n" :
 	                    status == 407 ? "Proxy-Authenticate: Basic realm=\"proxytunnel\"\r\n" : "";
@@ -5176,7 +5176,7 @@ static void exchange_read_fields(struct exchange *exchange)
 	int length = (int)strcspn(reason, "\r\n");
 
 	snprintf(exchange->reason, sizeof exchange->reason, "%.*s", length, reason);
-	exchange->is_marked = field_lists(fields, "Tunnel-Relay", "1");
+	exchange->is_marked = field_lists(fields, "Tunnel-Relay", "2");
 	exchange->is_chunked = has_body && field_lists(fields, "Transfer-Encoding", "chunked");
 	exchange->left = 0;
 	if (has_body && !exchange->is_chunked &&
@@ -5810,6 +5810,8 @@ static _Noreturn void relay_refuse(const struct exchange *exchange)
 		snprintf(hint, sizeof hint, " (try relay_user and relay_passwd in -F)");
 	if (exchange->is_marked)
 		die(refusal_exit(status), "%s: %s refused by the relay: %s%s", at, to, exchange->reason, hint);
+	if (field_lists(head, "Tunnel-Relay", "1"))
+		die(EX_PROTOCOL, "%s: a relay of 2.0 or older, which wants a client of its age: %s", at, exchange->reason);
 	if (status / 100 == 2)
 		die(EX_PROTOCOL, "%s: what answers there is no relay: %s (is %.200s its path?)", at, exchange->reason, path);
 	if (status == 404)

@@ -688,8 +688,8 @@ asks_nobody() {
 
 # --- those of a relay ----------------------------------------------------------------------
 
-NOT_YOU='HTTP/1.1 401 Not you\r\nTunnel-Relay: 1\r\nWWW-Authenticate: Basic realm="a"\r\n\r\n'
-FORBIDDEN='HTTP/1.1 403 No\r\nTunnel-Relay: 1\r\n\r\n'
+NOT_YOU='HTTP/1.1 401 Not you\r\nTunnel-Relay: 2\r\nWWW-Authenticate: Basic realm="a"\r\n\r\n'
+FORBIDDEN='HTTP/1.1 403 No\r\nTunnel-Relay: 2\r\n\r\n'
 
 # What one request says to the relay is WANT, '' for nothing.
 given_relay() {
@@ -915,7 +915,7 @@ at_terminal_relay() {
 }
 
 @test "nobody is asked once the session stands: a 401 in its midst breaks the tunnel, 74" {
-	start_peer relay accept head 'expect host:22' 'send HTTP/1.1 201 Created\r\nTunnel-Relay: 1\r\nContent-Length: 0\r\n\r\n' \
+	start_peer relay accept head 'expect host:22' 'send HTTP/1.1 201 Created\r\nTunnel-Relay: 2\r\nContent-Length: 0\r\n\r\n' \
 		loop head "send $NOT_YOU" close
 	at_terminal_relay 'status 74' --
 	[ ! -s screen ]

@@ -11,7 +11,7 @@ NAMED=${NAMED:-$ROOT/test/bin/named}
 OK='HTTP/1.1 200 OK\r\n\r\n'	# to a CONNECT
 
 # What a relay says; offset N is its answer to a PUT.
-MARK='Tunnel-Relay: 1\r\n'
+MARK='Tunnel-Relay: 2\r\n'
 STANDS="HTTP/1.1 201 Created\r\n${MARK}Content-Length: 0\r\n\r\n"
 STREAM="HTTP/1.1 200 OK\r\n${MARK}Connection: close\r\n\r\nO\0\0\x010"
 END='E\0\0\0'
@@ -23,7 +23,7 @@ offset() {
 
 # says STATUS [FIELD...]: an answer of the relay; unmarked STATUS [FIELD...]: of something on the way. Each with a body.
 says() {
-	unmarked "$1" 'Tunnel-Relay: 1' "${@:2}"
+	unmarked "$1" 'Tunnel-Relay: 2' "${@:2}"
 }
 
 unmarked() {
@@ -147,8 +147,14 @@ fails() {
 	for status in '200 OK' '201 Created' '204 None' 200; do
 		fails 76 "what answers there is no relay: $status" "send $(unmarked "$status")" gone
 	done
-	fails 76 'what answers there is no relay: 200 OK' "send $(unmarked '200 OK' 'Tunnel-Relay: 2')" gone
-	fails 76 'what answers there is no relay: 200 OK' "send $(unmarked '200 OK' 'X-Tunnel-Relay: 1')" gone
+	fails 76 'what answers there is no relay: 200 OK' "send $(unmarked '200 OK' 'Tunnel-Relay: 3')" gone
+	fails 76 'what answers there is no relay: 200 OK' "send $(unmarked '200 OK' 'X-Tunnel-Relay: 2')" gone
+}
+
+@test "a relay of an older version is told from none, and one of this version tells it to an older client: 76" {
+	fails 76 'a relay of 2.0 or older, which wants a client of its age: 201 Created' "send $(unmarked '201 Created' 'Tunnel-Relay: 1')" gone
+	program -v "${ROUTE[@]}" -d "127.0.0.1:$SSHD" </dev/null
+	err_has '< HTTP/1.1 201 Created by a relay of 2.1, which wants a client of 2.1'
 }
 
 @test "what is no HTTP, a head that is cut, holds a NUL or is too large: 76" {

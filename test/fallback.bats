@@ -5,7 +5,7 @@ load helper
 load relay
 
 OK='HTTP/1.1 200 OK\r\n\r\n'
-MARK='Tunnel-Relay: 1\r\n'
+MARK='Tunnel-Relay: 2\r\n'
 STANDS="HTTP/1.1 201 Created\r\n${MARK}Content-Length: 0\r\n\r\n"
 STREAM="HTTP/1.1 200 OK\r\n${MARK}Connection: close\r\n\r\nO\0\0\x010"
 CLOSED="HTTP/1.1 204 No Content\r\n$MARK\r\n"

@@ -106,7 +106,7 @@ head_is() {
 	while IFS= read -r line && [ "$line" != $'\r' ]; do
 		HEAD+=$line$'\n'
 	done <reply
-	[[ $HEAD == "HTTP/1.1 $1 "* ]] && [ "$(field Tunnel-Relay)" = 1 ] && [[ $(field Cache-Control) == no-store* ]] &&
+	[[ $HEAD == "HTTP/1.1 $1 "* ]] && [ "$(field Tunnel-Relay)" = 2 ] && [[ $(field Cache-Control) == no-store* ]] &&
 		{ [ "$1" -ne 200 ] || { [ "$(field Content-Type)" = application/octet-stream ] && [[ $(field Cache-Control) == *no-transform ]]; }; }
 }
 
@@ -626,7 +626,7 @@ all_refused() {
 	done
 	ask "${steps[@]}" half-close
 	[ "$(grep -c "^HTTP/1.1 $1 " reply)" -eq $(($# - 1)) ]
-	[ "$(grep -c $'^Tunnel-Relay: 1\r$' reply)" -eq $(($# - 1)) ]
+	[ "$(grep -c $'^Tunnel-Relay: 2\r$' reply)" -eq $(($# - 1)) ]
 }
 
 @test "a stranger who knows the id but not the key is told 410 for everything, and a transfer under way goes on, exact" {

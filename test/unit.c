@@ -1224,7 +1224,7 @@ static void reply_check(int status, const char *words, bool keep, bool is_head)
 	snprintf(size, sizeof size, "%zu", strlen(body));
 	expect(length == strlen(reply) && length < ANSWER_SIZE, __LINE__, "%d: its length is %zu", status, length);
 	expect(http_status(reply) == status, __LINE__, "%d: the status is %d", status, http_status(reply));
-	expect(has_field(reply, "Tunnel-Relay", "1"), __LINE__, "%d: it is not marked", status);
+	expect(has_field(reply, "Tunnel-Relay", "2"), __LINE__, "%d: it is not marked", status);
 	expect(head > 0 && same(reply + head, is_head ? "" : body), __LINE__, "%d: the body is %s", status, reply + head);
 	expect(has_field(reply, "Content-Length", size) == (status != 204), __LINE__, "%d: the length in it is wrong", status);
 	expect(has_field(reply, "Connection", "close") == !keep, __LINE__, "%d: the connection", status);
@@ -1560,12 +1560,12 @@ static void answer_fields_group(void)
 		{ __LINE__, "HTTP/1.0 200 OK\r\nContent-Length: 1\r\nConnection: keep-alive\r\n\r\n", false, false },
 		{ __LINE__, OK_HEAD "Content-Length: 1\r\nConnection: close\r\n\r\n", false, false },
 		{ __LINE__, OK_HEAD "Content-Length: 1\r\nconnection: x, Close\r\n\r\n", false, false },
-		{ __LINE__, OK_HEAD "Content-Length: 1\r\nTunnel-Relay: 1\r\n\r\n", true, true },
-		{ __LINE__, "HTTP/1.1 204 \r\ntunnel-relay:1\n\n", true, true },
-		{ __LINE__, OK_HEAD "Content-Length: 1\r\nTunnel-Relay: 10\r\n\r\n", true, false },
+		{ __LINE__, OK_HEAD "Content-Length: 1\r\nTunnel-Relay: 2\r\n\r\n", true, true },
+		{ __LINE__, "HTTP/1.1 204 \r\ntunnel-relay:2\n\n", true, true },
+		{ __LINE__, OK_HEAD "Content-Length: 1\r\nTunnel-Relay: 20\r\n\r\n", true, false },
 		{ __LINE__, OK_HEAD "Content-Length: 1\r\nTunnel-Relay:\r\n\r\n", true, false },
-		{ __LINE__, OK_HEAD "Content-Length: 1\r\nX: Tunnel-Relay: 1\r\n\r\n", true, false },
-		{ __LINE__, OK_HEAD "Content-Length: 1\r\n\r\nTunnel-Relay: 1\r\n", true, false },
+		{ __LINE__, OK_HEAD "Content-Length: 1\r\nX: Tunnel-Relay: 2\r\n\r\n", true, false },
+		{ __LINE__, OK_HEAD "Content-Length: 1\r\n\r\nTunnel-Relay: 2\r\n", true, false },
 	};
 
 	for (size_t i = 0; i < COUNT(cases); i++) {

@@ -470,7 +470,7 @@ asks_relay() {
 	local want=$1
 
 	shift
-	start_peer relay accept 'log request' head 'expect host:22' 'send HTTP/1.1 403 No\r\nTunnel-Relay: 1\r\n\r\n' close
+	start_peer relay accept 'log request' head 'expect host:22' 'send HTTP/1.1 403 No\r\nTunnel-Relay: 2\r\n\r\n' close
 	program "${@//PORT/$PORT}" </dev/null
 	status_is 77
 	finished relay
