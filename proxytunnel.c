@@ -10,7 +10,7 @@
  * text         numbers, host:port, URLs, no_proxy: authority_parse, proxy_parse, no_proxy_names
  * http         heads, read to their last byte and no further: http_read_head, http_field
  * dial         reaching a host: net_dial, net_reach
- * net          being reached, and what sockets carry: net_listen, net_send, fd_send
+ * net          being reached, and what sockets carry: net_listen, net_send, fds_send
  * commands     programs behind a socket: command_start, command_reach
  * credentials  where they come from: credentials_add, passfile_read, credentials_ask
  * ntlm         NTLM and Negotiate, spoken by ntlm_auth(1): ntlm_start, ntlm_ask
@@ -1204,23 +1204,7 @@ static int net_reach(const struct authority *to)
 	return fd;
 }
 
-/* --- net: being reached, and what sockets carry: net_listen, net_send, fd_send -------------------------- */
-
-/* Splits [ADDR:]PORT in place; without an address it is loopback. NULL, for every address, where it is *. */
-static const char *listen_split(char *spec, const char **port)
-{
-	char *colon = strrchr(spec, ':');
-
-	if (!colon) {
-		*port = spec;
-		return opt.family == AF_INET6 ? "::1" : "127.0.0.1";
-	}
-	*colon = '\0';
-	*port = colon + 1;
-	if (*spec == '[' && colon > spec && colon[-1] == ']')
-		spec++, colon[-1] = '\0';
-	return strcmp(spec, "*") == 0 ? NULL : spec;
-}
+/* --- net: being reached, and what sockets carry: net_listen, net_send, fds_send ------------------------- */
 
 /* Says on which address and port a socket listens, -q or not: who asked for port 0 must know. */
 static void listen_announce(int fd)
@@ -1232,44 +1216,49 @@ static void listen_announce(int fd)
 		words_tell(line, (size_t)sprintf(line, "proxytunnel: listening on %s\n", text));
 }
 
-static bool net_has_ipv6(void)
+/* Finds where [ADDR:]PORT is, or ends the program. Without ADDR that is on loopback; NULL, for every address, is where it is *. */
+static struct addrinfo *listen_resolve(const char *spec, bool is_any)
 {
-	int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct addrinfo *found, hints = { .ai_family = opt.family, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV };
+	char *copied = copy(spec), *colon = strrchr(copied, ':');
+	const char *host = opt.family == AF_INET6 ? "::1" : "127.0.0.1", *port = colon ? colon + 1 : spec;
 
-	return fd != -1 && close(fd) == 0;
-}
-
-/* A non-blocking socket that listens on [ADDR:]PORT, or the end of the program. */
-static int net_listen(const char *spec)
-{
-	struct addrinfo *address, hints = {
-		.ai_family = opt.family,
-		.ai_socktype = SOCK_STREAM,
-		.ai_flags = AI_PASSIVE | AI_NUMERICSERV,
-	};
-	char *copied = copy(spec);
-	const char *port, *host = listen_split(copied, &port);
-	int on = 1, off = 0;
-
-	words_share();
 	if (number_parse(port, 0, 65535) == -1)
 		die(EX_USAGE, "-a %s: the port is not a number from 0 to 65535", spec);
-	if (!host && opt.family == AF_UNSPEC)
-		hints.ai_family = net_has_ipv6() ? AF_INET6 : AF_INET; /* the former takes IPv4 as well */
-	int code = getaddrinfo(host, port, &hints, &address);
+	if (colon) {
+		bool is_bracketed = *spec == '[' && colon[-1] == ']';
+
+		colon[-is_bracketed] = '\0';
+		host = is_any ? NULL : copied + is_bracketed;
+	}
+	if (is_any && opt.family == AF_UNSPEC) {
+		int probe = socket(AF_INET6, SOCK_STREAM, 0);
+
+		hints.ai_family = probe != -1 && close(probe) == 0 ? AF_INET6 : AF_INET; /* the former takes IPv4 as well */
+	}
+	int code = getaddrinfo(host, port, &hints, &found);
 	if (code != 0)
 		die(EX_NOHOST, "-a %s: %s", spec, gai_strerror(code));
-	int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	free(copied);
+	return found;
+}
+
+/* A socket that listens on [ADDR:]PORT, or the end of the program. It blocks, so that one client wakes one worker. */
+static int net_listen(const char *spec)
+{
+	bool is_any = strncmp(spec, "*:", 2) == 0;
+	struct addrinfo *address = listen_resolve(spec, is_any);
+	int on = 1, is_v6only = !is_any, fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
 	if (fd == -1)
 		die(EX_OSERR, "-a %s: %s", spec, strerror(errno));
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
 	if (address->ai_family == AF_INET6)
-		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, host ? &on : &off, sizeof on);
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &is_v6only, sizeof is_v6only);
 	if (bind(fd, address->ai_addr, address->ai_addrlen) == -1 || listen(fd, SOMAXCONN) == -1)
 		die(EX_OSERR, "-a %s: %s", spec, strerror(errno));
 	net_tune(fd); /* what it accepts inherits that */
 	freeaddrinfo(address);
-	free(copied);
 	return fd;
 }
 
@@ -1291,60 +1280,56 @@ static bool net_send(int socket, const char *bytes, size_t length)
 
 enum { FDS_MAX = 3 };
 
-/* Sends bytes over a Unix socket, and descriptors with them; false, with errno, if it cannot. The flags are those of sendmsg(2). */
+/* A message over a Unix socket, with room for descriptors. */
+struct parcel {
+	struct msghdr message;
+	struct iovec data;
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(FDS_MAX * sizeof(int))];
+};
+
+static struct msghdr *parcel_init(struct parcel *parcel, const void *bytes, size_t length, size_t fd_count)
+{
+	*parcel = (struct parcel){ .data = { .iov_base = (void *)bytes, .iov_len = length } };
+	parcel->message.msg_iov = &parcel->data;
+	parcel->message.msg_iovlen = 1;
+	parcel->message.msg_control = parcel->control;
+	parcel->message.msg_controllen = fd_count > 0 ? (socklen_t)CMSG_SPACE(fd_count * sizeof(int)) : 0;
+	return &parcel->message;
+}
+
+/* Sends bytes, and descriptors with them; false, with errno, if it cannot. The flags are those of sendmsg(2). */
 static bool fds_send(int over, const int *fds, size_t count, const void *bytes, size_t length, int flags)
 {
-	union {
-		struct cmsghdr header;
-		char space[CMSG_SPACE(FDS_MAX * sizeof *fds)];
-	} control = { .space = { 0 } };
-	struct iovec data = { .iov_base = (void *)bytes, .iov_len = length };
-	struct msghdr passed = { .msg_iov = &data, .msg_iovlen = 1 };
+	struct parcel parcel;
+	struct msghdr *message = parcel_init(&parcel, bytes, length, count);
+	struct cmsghdr *header = CMSG_FIRSTHDR(message);
 	ssize_t sent;
 
-	if (count > 0) {
-		passed.msg_control = control.space;
-		passed.msg_controllen = (socklen_t)CMSG_SPACE(count * sizeof *fds);
-		control.header.cmsg_level = SOL_SOCKET;
-		control.header.cmsg_type = SCM_RIGHTS;
-		control.header.cmsg_len = (socklen_t)CMSG_LEN(count * sizeof *fds);
-		memcpy(CMSG_DATA(&control.header), fds, count * sizeof *fds);
+	if (header) {
+		header->cmsg_level = SOL_SOCKET;
+		header->cmsg_type = SCM_RIGHTS;
+		header->cmsg_len = (socklen_t)CMSG_LEN(count * sizeof *fds);
+		memcpy(CMSG_DATA(header), fds, count * sizeof *fds);
 	}
-	while ((sent = sendmsg(over, &passed, MSG_NOSIGNAL | flags)) == -1 && errno == EINTR)
+	while ((sent = sendmsg(over, message, MSG_NOSIGNAL | flags)) == -1 && errno == EINTR)
 		continue;
 	return sent == (ssize_t)length;
 }
 
-static bool fd_send(int over, int fd, const void *bytes, size_t length)
-{
-	return fds_send(over, &fd, 1, bytes, length, 0);
-}
-
-/*
- * Takes bytes from a Unix socket, and the descriptors that came with them; those that lack are -1. Returns what
- * recvmsg(2) does; the flags are its.
- */
+/* Takes bytes, and the descriptors that came with them; those that lack are -1. Returns what recvmsg(2) does; the flags are its. */
 static ssize_t fds_receive(int over, int fds[FDS_MAX], void *bytes, size_t length, int flags)
 {
-	union {
-		struct cmsghdr header;
-		char space[CMSG_SPACE(FDS_MAX * sizeof *fds)];
-	} control = { .space = { 0 } };
-	struct iovec data = { .iov_base = bytes, .iov_len = length };
-	struct msghdr passed = {
-		.msg_iov = &data,
-		.msg_iovlen = 1,
-		.msg_control = control.space,
-		.msg_controllen = sizeof control.space,
-	};
+	struct parcel parcel;
+	struct msghdr *message = parcel_init(&parcel, bytes, length, FDS_MAX);
+	const struct cmsghdr *header;
 	ssize_t got;
 
 	for (int i = 0; i < FDS_MAX; i++)
 		fds[i] = -1;
-	while ((got = recvmsg(over, &passed, MSG_CMSG_CLOEXEC | flags)) == -1 && errno == EINTR)
+	while ((got = recvmsg(over, message, MSG_CMSG_CLOEXEC | flags)) == -1 && errno == EINTR)
 		continue;
-	if (got > 0 && passed.msg_controllen >= CMSG_LEN(sizeof *fds) && control.header.cmsg_type == SCM_RIGHTS)
-		memcpy(fds, CMSG_DATA(&control.header), control.header.cmsg_len - CMSG_LEN(0));
+	if (got > 0 && (header = CMSG_FIRSTHDR(message)) && header->cmsg_type == SCM_RIGHTS)
+		memcpy(fds, CMSG_DATA(header), header->cmsg_len - CMSG_LEN(0));
 	return got;
 }
 
@@ -1364,10 +1349,7 @@ static void net_linger(int socket)
 /* A pipe that children do not inherit; false, with errno, if there is none to be had. */
 static bool pipe_open(int ends[2])
 {
-	if (pipe2(ends, O_CLOEXEC) == 0)
-		return true;
-	return errno == ENOSYS && pipe(ends) == 0 && fcntl(ends[0], F_SETFD, FD_CLOEXEC) == 0 &&
-	       fcntl(ends[1], F_SETFD, FD_CLOEXEC) == 0;
+	return pipe(ends) == 0 && fcntl(ends[0], F_SETFD, FD_CLOEXEC) == 0 && fcntl(ends[1], F_SETFD, FD_CLOEXEC) == 0;
 }
 
 static mode_t fd_type(int fd)
@@ -4085,15 +4067,15 @@ static struct end end_client(int socket)
 {
 	static char name[AUTHORITY_SIZE];
 	union address address = { .any = { .sa_family = AF_UNSPEC } };
-	bool is_known = getpeername(socket, &address.any, &(socklen_t){ sizeof address }) == 0;
 
-	if (is_known && address.any.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&address.ipv6.sin6_addr)) {
+	getpeername(socket, &address.any, &(socklen_t){ sizeof address });
+	if (address.any.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&address.ipv6.sin6_addr)) {
 		struct sockaddr_in ipv4 = { .sin_family = AF_INET, .sin_port = address.ipv6.sin6_port };
 
 		memcpy(&ipv4.sin_addr, address.ipv6.sin6_addr.s6_addr + 12, sizeof ipv4.sin_addr);
 		address.ipv4 = ipv4;
 	}
-	if (!is_known || !address_text(name, &address))
+	if (!address_text(name, &address))
 		strcpy(name, "the client");
 	return (struct end){ .in = socket, .out = socket, .in_name = name, .out_name = name };
 }
@@ -6021,9 +6003,7 @@ static struct end near_open(struct worker *worker)
 	bool listens = opt.listen || (opt.inetd && socket_listens(STDIN_FILENO));
 	int listening = opt.listen ? net_listen(opt.listen) : STDIN_FILENO;
 
-	if (opt.listen)
-		fcntl(listening, F_SETFL, 0); /* so that one client wakes one worker */
-	else if (listens)
+	if (listens)
 		words_share();
 	if (opt.serve)
 		privileges_drop();
@@ -6069,7 +6049,7 @@ static int end_detach(const struct end *far)
 /* Hands the far end to the parent over stdout, with one byte, as ssh's ProxyUseFdpass wants it; returns the program's status. */
 static int fdpass(int fd)
 {
-	if (!fd_send(STDOUT_FILENO, fd, "", 1))
+	if (!fds_send(STDOUT_FILENO, &fd, 1, "", 1, 0))
 		die(EX_IOERR, "standard output: cannot hand over the connection: %s", strerror(errno));
 	return EX_OK;
 }
