@@ -1620,14 +1620,14 @@ static bool credentials_known(const struct credentials *known)
 /* Ends the program if credentials cannot be sent as Basic ones (RFC 7617 section 2); source names them, and says nothing secret. */
 static void credentials_check(const struct credentials *given, const char *source)
 {
-	if (given->user && strlen(given->user) > CREDENTIAL_MAX)
-		die(EX_USAGE, "%s: the user is over %d bytes", source, CREDENTIAL_MAX);
-	if (given->password && strlen(given->password) > CREDENTIAL_MAX)
-		die(EX_USAGE, "%s: the password is over %d bytes", source, CREDENTIAL_MAX);
-	if (given->user && has_control(given->user))
-		die(EX_USAGE, "%s: a control character in the user", source);
-	if (given->password && has_control(given->password))
-		die(EX_USAGE, "%s: a control character in the password", source);
+	const char *const parts[] = { given->user, given->password }, *const names[] = { "user", "password" };
+
+	for (int i = 0; i < 2; i++) {
+		if (parts[i] && strlen(parts[i]) > CREDENTIAL_MAX)
+			die(EX_USAGE, "%s: the %s is over %d bytes", source, names[i], CREDENTIAL_MAX);
+		if (parts[i] && has_control(parts[i]))
+			die(EX_USAGE, "%s: a control character in the %s", source, names[i]);
+	}
 	if (given->user && strchr(given->user, ':'))
 		die(EX_USAGE, "%s: a colon in the user, which Basic credentials cannot hold", source);
 }
@@ -2121,7 +2121,7 @@ static bool reason_is_plain(const char *head)
 	static const char *const plain[] = {
 		"Forbidden", "Internal Server Error", "Bad Gateway", "Proxy Error", "Service Unavailable", "Gateway Time",
 	};
-	const char *reason = head + strlen("HTTP/1.1 403 ");
+	const char *reason = http_reason(head) + strlen("403 ");
 	bool found = strcspn(reason, "\r\n") == 0 || strchr("\r\n", reason[-1]);
 
 	for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)

@@ -319,25 +319,6 @@ static void no_proxy_group(void)
 	}
 }
 
-static void escape_group(void)
-{
-	char text[BYTES], line[4 * BYTES + 1];
-
-	for (size_t i = 0; i < BYTES; i++) {
-		char want[5];
-
-		text[0] = (char)i;
-		line[escape(line, sizeof line, text, 1)] = '\0';
-		snprintf(want, sizeof want, i >= 0x20 && i < 0x7f ? "%c" : "\\x%02x", (unsigned char)i);
-		expect(same(line, want), __LINE__, "byte %zu is shown as %s", i, line);
-		text[0] = '\x1b';
-	}
-	memset(text, '\xff', sizeof text);
-	expect(escape(line, sizeof line, text, sizeof text) == 4 * sizeof text, __LINE__, "256 bytes take other than 1024");
-	expect(escape(line, sizeof line, text, 0) == 0, __LINE__, "nothing is shown as something");
-	expect(escape(line, 13, text, sizeof text) == 12, __LINE__, "more is shown than there is room for");
-}
-
 __attribute__((format(printf, 2, 3)))
 static size_t formatted(char *line, const char *format, ...)
 {
@@ -444,56 +425,6 @@ static void head_take_group(void)
 	pair_end(ends);
 }
 
-/* What comes of a stream that ends behind such bytes, or of what is no head. */
-static void head_cut_group(void)
-{
-	static const struct {
-		int line;
-		const char *bytes;
-		size_t length;
-		enum head_result want;
-	} cases[] = {
-		{ __LINE__, "", 0, HEAD_NONE },
-		{ __LINE__, "H", 1, HEAD_CUT },
-		{ __LINE__, "HTTP/1.1 200 OK\r\n\r", 18, HEAD_CUT },
-		{ __LINE__, "HTTP/1.1 200 OK\r\n\r\n", 19, HEAD_WHOLE },
-		{ __LINE__, "HTTP/2 200 OK\r\n\r\n", 17, HEAD_FOREIGN },
-		{ __LINE__, "S", 1, HEAD_FOREIGN },
-		{ __LINE__, "\r\nHTTP/1.1 200 OK\r\n\r\n", 21, HEAD_FOREIGN },
-		{ __LINE__, "HTTP/1.1 200 \0\r\n\r\n", 18, HEAD_FOREIGN },
-	};
-	static struct head head;
-
-	for (size_t i = 0; i < COUNT(cases); i++) {
-		enum head_result result;
-		int ends[2];
-
-		pair_make(ends);
-		send(ends[1], cases[i].bytes, cases[i].length, 0);
-		close(ends[1]);
-		head.start = head.length = 0;
-		while ((result = http_take_head(ends[0], &head, "HTTP/1.")) == HEAD_MORE)
-			continue;
-		expect(result == cases[i].want, cases[i].line, "it is %d", (int)result);
-		close(ends[0]);
-	}
-
-	static char large[1000];
-	enum head_result result;
-	size_t taken = 0;
-	int ends[2];
-
-	pair_make(ends);
-	head.start = head.length = 0;
-	memset(large, 'a', sizeof large);
-	do {
-		send(ends[1], large, sizeof large, 0);
-		taken = head.length;
-	} while ((result = http_take_head(ends[0], &head, "")) == HEAD_MORE);
-	expect(result == HEAD_TOO_LARGE && taken == HEAD_MAX, __LINE__, "it is %d after %zu bytes", (int)result, taken);
-	pair_end(ends);
-}
-
 /* --- credentials ------------------------------------------------------------------------------------ */
 
 /* --- net ------------------------------------------------------------------------------------------ */
@@ -586,37 +517,6 @@ static void host_plain_group(void)
 	}
 }
 
-static void target_group(void)
-{
-	static const struct {
-		int line;
-		const char *target, *text;	/* NULL: refused */
-	} cases[] = {
-		{ __LINE__, "Host.:022", "host:22" },
-		{ __LINE__, "0x7f.1:443", "127.0.0.1:443" },
-		{ __LINE__, "[0::1]:443", "[::1]:443" },
-		{ __LINE__, "[::ffff:127.0.0.1]:443", "127.0.0.1:443" },
-		{ __LINE__, "::1:443", NULL },
-		{ __LINE__, "[fe80::1%lo]:443", NULL },
-		{ __LINE__, "ho%73t:443", NULL },
-		{ __LINE__, "user@host:443", NULL },
-		{ __LINE__, "http://host:443", NULL },
-		{ __LINE__, "host", NULL },
-		{ __LINE__, "host:0", NULL },
-		{ __LINE__, "host:99999", NULL },
-		{ __LINE__, ":443", NULL },
-		{ __LINE__, "[host]:443", NULL },
-	};
-
-	for (size_t i = 0; i < COUNT(cases); i++) {
-		struct authority to = { .text = "-" };
-		const char *wrong = target_parse(&to, cases[i].target);
-
-		expect(!wrong == !!cases[i].text, cases[i].line, "%s is %s", cases[i].target, wrong ? wrong : "taken");
-		expect(same(to.text, cases[i].text ? cases[i].text : "-"), cases[i].line, "it is %s", to.text);
-	}
-}
-
 static void pattern_group(void)
 {
 	static const struct {
@@ -699,199 +599,6 @@ static void inside_group(void)
 		expect(is_inside(inside[i]), __LINE__, "%s is outside", inside[i]);
 	for (size_t i = 0; i < COUNT(outside); i++)
 		expect(!is_inside(outside[i]), __LINE__, "%s is inside", outside[i]);
-}
-
-/* Each beginning of a ClientHello may become one, and none with a byte changed to what no ClientHello has there. */
-static void hello_group(void)
-{
-	static const unsigned char hello[HELLO_SIZE] = { 22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3 };
-	static const struct {
-		size_t at;
-		unsigned char bad;
-	} cases[] = {
-		{ 0, 21 }, { 0, 23 }, { 0, 'S' }, { 0, 0 }, { 0, 0x80 }, { 1, 2 }, { 1, 4 }, { 2, 5 }, { 2, 255 },
-		{ 3, 66 }, { 3, 255 }, { 5, 0 }, { 5, 2 }, { 6, 2 }, { 9, 2 }, { 9, 4 }, { 10, 5 },
-	};
-
-	for (size_t length = 0; length <= sizeof hello; length++)
-		expect(is_hello(hello, length), __LINE__, "%zu bytes are none", length);
-	for (size_t i = 0; i < COUNT(cases); i++) {
-		unsigned char bytes[HELLO_SIZE];
-
-		memcpy(bytes, hello, sizeof bytes);
-		bytes[cases[i].at] = cases[i].bad;
-		expect(is_hello(bytes, cases[i].at), __LINE__, "%zu bytes are none", cases[i].at);
-		for (size_t length = cases[i].at + 1; length <= sizeof bytes; length++)
-			expect(!is_hello(bytes, length), __LINE__, "byte %zu may be %d", cases[i].at, cases[i].bad);
-	}
-}
-
-static void head_wrong_group(void)
-{
-	static const char *const right[] = {
-		"GET / HTTP/1.1\r\nX: y\tz\r\n\r\n", "\r\nGET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\nX: \xff\n\n", "\r\n\r\n",
-	};
-	static const char *const wrong[] = {
-		"GET /\r HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\r\n\r\n", "\rGET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nX: y\r\n z\r\n\r\n",
-		"GET / HTTP/1.1\r\n\tX: y\r\n\r\n", "GET / HTTP/1.1\nX: y\n z\n\n", "\r\n GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nX: \x01\r\n\r\n",
-		"GET / HTTP/1.1\r\nX: \x7f\r\n\r\n", "GET /\x1b HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nX: \x0b\r\n\r\n", "GET / HTTP/1.1\r\n\r\n\r",
-	};
-
-	for (size_t i = 0; i < COUNT(right); i++)
-		expect(!head_wrong(right[i]), __LINE__, "%s has %s", right[i], head_wrong(right[i]));
-	for (size_t i = 0; i < COUNT(wrong); i++)
-		expect(head_wrong(wrong[i]) != NULL, __LINE__, "%s has nothing", wrong[i]);
-}
-
-static void request_group(void)
-{
-	static const struct {
-		int line;
-		const char *head, *method, *target;	/* NULL: it is none */
-		bool is_http10;
-		const char *fields;
-	} cases[] = {
-		{ __LINE__, "CONNECT host:22 HTTP/1.1\r\nHost: host:22\r\n\r\n", "CONNECT", "host:22", false, "Host: host:22\r\n\r\n" },
-		{ __LINE__, "CONNECT host:22 HTTP/1.0\r\n\r\n", "CONNECT", "host:22", true, "\r\n" },
-		{ __LINE__, "GET / HTTP/1.1\n\n", "GET", "/", false, "\n" },
-		{ __LINE__, "\r\nGET / HTTP/1.1\r\n\r\n", "GET", "/", false, "\r\n" },
-		{ __LINE__, "\nGET / HTTP/1.1\r\n\r\n", "GET", "/", false, "\r\n" },
-		{ __LINE__, "a!#$%&'*+-.^_`|~9 * HTTP/1.1\r\n\r\n", "a!#$%&'*+-.^_`|~9", "*", false, "\r\n" },
-		{ __LINE__, "GET /\xff\" HTTP/1.1\r\n\r\n", "GET", "/\xff\"", false, "\r\n" },
-		{ __LINE__, "\r\n\r\n", NULL, NULL, false, NULL },
-		{ __LINE__, "\n\nGET / HTTP/1.1\r\n\r\n", NULL, NULL, false, NULL },
-		{ __LINE__, "GET\r\n\r\n", NULL, NULL, false, NULL },
-		{ __LINE__, "GET \r\n\r\n", NULL, NULL, false, NULL },
-		{ __LINE__, "GET /\r\n\r\n", NULL, NULL, false, NULL },
-		{ __LINE__, "GET / \r\n\r\n", NULL, NULL, false, NULL },
-		{ __LINE__, "GET HTTP/1.1\r\n\r\n", NULL, NULL, false, NULL },
-		{ __LINE__, "GET  HTTP/1.1\r\n\r\n", NULL, NULL, false, NULL },
-		{ __LINE__, " GET / HTTP/1.1\r\n\r\n", NULL, NULL, false, NULL },
-		{ __LINE__, "GET  / HTTP/1.1\r\n\r\n", NULL, NULL, false, NULL },
-		{ __LINE__, "GET /  HTTP/1.1\r\n\r\n", NULL, NULL, false, NULL },
-		{ __LINE__, "GET / HTTP/1.1 \r\n\r\n", NULL, NULL, false, NULL },
-		{ __LINE__, "GET / x HTTP/1.1\r\n\r\n", NULL, NULL, false, NULL },
-		{ __LINE__, "GET\t/\tHTTP/1.1\r\n\r\n", NULL, NULL, false, NULL },
-		{ __LINE__, "GET /\tx HTTP/1.1\r\n\r\n", NULL, NULL, false, NULL },
-		{ __LINE__, "GET / http/1.1\r\n\r\n", NULL, NULL, false, NULL },
-		{ __LINE__, "GET / HTTP/1.10\r\n\r\n", NULL, NULL, false, NULL },
-		{ __LINE__, "GET / HTTP/2.0\r\n\r\n", NULL, NULL, false, NULL },
-		{ __LINE__, "G(T / HTTP/1.1\r\n\r\n", NULL, NULL, false, NULL },
-		{ __LINE__, "G\xc3\x89T / HTTP/1.1\r\n\r\n", NULL, NULL, false, NULL },
-		{ __LINE__, "SSH-2.0-x\r\n\r\n", NULL, NULL, false, NULL },
-	};
-
-	for (size_t i = 0; i < COUNT(cases); i++) {
-		struct request got = { NULL, NULL, false };
-		const char *fields = request_split(writable(cases[i].head), &got);
-
-		expect(same(fields, cases[i].fields), cases[i].line, "behind it stands %s", fields ? fields : "nothing");
-		if (fields)
-			expect(same(got.method, cases[i].method) && same(got.target, cases[i].target) &&
-			       got.is_http10 == cases[i].is_http10, cases[i].line, "it is %s of %s", got.method, got.target);
-	}
-}
-
-/* Where part is NULL, they are right; else it is a part of what is wrong with them. */
-static void fields_group(void)
-{
-	static const struct {
-		int line;
-		const char *method, *fields, *part;
-		bool is_http10;
-	} cases[] = {
-		{ __LINE__, "CONNECT", "Host: a:1\r\n\r\n", NULL, false },
-		{ __LINE__, "CONNECT", "\r\n", NULL, true },
-		{ __LINE__, "CONNECT", "\r\n", "no Host", false },
-		{ __LINE__, "CONNECT", "Hosts: a\r\nXHost: a\r\n\r\n", "no Host", false },
-		{ __LINE__, "CONNECT", "Host:\r\n\r\n", NULL, false },
-		{ __LINE__, "CONNECT", "Host: [::1]:22 \t\r\n\r\n", NULL, false },
-		{ __LINE__, "CONNECT", "Host: a\r\nhost: a\r\n\r\n", "more than one Host", false },
-		{ __LINE__, "CONNECT", "Host: a\r\nhost: a\r\n\r\n", "more than one Host", true },
-		{ __LINE__, "CONNECT", "Host: a b\r\n\r\n", "Host", false },
-		{ __LINE__, "CONNECT", "Host: a,b\r\n\r\n", "Host", false },
-		{ __LINE__, "CONNECT", "Host: user@a\r\n\r\n", "Host", false },
-		{ __LINE__, "CONNECT", "Host: a/\r\n\r\n", "Host", true },
-		{ __LINE__, "CONNECT", "Host: a\r\nX\r\n\r\n", "Name: value", false },
-		{ __LINE__, "CONNECT", "Host: a\r\n: y\r\n\r\n", "Name: value", false },
-		{ __LINE__, "CONNECT", "Host : a\r\n\r\n", "Name: value", false },
-		{ __LINE__, "CONNECT", "Host: a\r\nX Y: z\r\n\r\n", "Name: value", false },
-		{ __LINE__, "CONNECT", "Host: a\r\nX\xff: z\r\n\r\n", "Name: value", false },
-		{ __LINE__, "CONNECT", "Host: a\r\nX:y\r\nZ:\r\n\r\n", NULL, false },
-		{ __LINE__, "CONNECT", "Host: a\r\nContent-Length: 0\r\n\r\n", NULL, false },
-		{ __LINE__, "CONNECT", "Host: a\r\nContent-Length: 000\r\n\r\n", NULL, false },
-		{ __LINE__, "CONNECT", "Host: a\r\nContent-Length: 1\r\n\r\n", "body", false },
-		{ __LINE__, "CONNECT", "Host: a\r\nContent-Length: 10\r\n\r\n", "body", false },
-		{ __LINE__, "POST", "Host: a\r\nContent-Length: 10\r\n\r\n", NULL, false },
-		{ __LINE__, "POST", "Host: a\r\nContent-Length:\r\n\r\n", "no number", false },
-		{ __LINE__, "POST", "Host: a\r\nContent-Length: -1\r\n\r\n", "no number", false },
-		{ __LINE__, "POST", "Host: a\r\nContent-Length: 1x\r\n\r\n", "no number", false },
-		{ __LINE__, "POST", "Host: a\r\nContent-Length: 1, 1\r\n\r\n", "no number", false },
-		{ __LINE__, "POST", "Host: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", "more than one", false },
-		{ __LINE__, "CONNECT", "Host: a\r\nTransfer-Encoding: chunked\r\n\r\n", "Transfer-Encoding", false },
-		{ __LINE__, "CONNECT", "Host: a\r\ntransfer-encoding: identity\r\n\r\n", "Transfer-Encoding", false },
-		{ __LINE__, "POST", "Host: a\r\nTransfer-Encoding: chunked\r\n\r\n", NULL, false },	/* see ask_fields */
-		{ __LINE__, "POST", "Host: a\r\nTransfer-Encoding: x\r\nContent-Length: 1\r\n\r\n", "both", false },
-		{ __LINE__, "POST", "Host: a\r\nContent-Length: x\r\nTransfer-Encoding: x\r\n\r\n", "both", false },
-	};
-
-	for (size_t i = 0; i < COUNT(cases); i++) {
-		const struct request request = { cases[i].method, "a:1", cases[i].is_http10 };
-		const char *wrong = fields_wrong(cases[i].fields, &request);
-
-		if (cases[i].part)
-			expect(wrong && strstr(wrong, cases[i].part), cases[i].line, "%s", wrong ? wrong : "they are right");
-		else
-			expect(!wrong, cases[i].line, "%s", wrong);
-	}
-}
-
-static bool is_let_in(const char *scheme, const char *plain, size_t length)
-{
-	char coded[BASE64_SIZE(256)], fields[512], user[USER_SHOWN + 1];
-
-	base64_encode(coded, plain, length);
-	snprintf(fields, sizeof fields, "Host: a\r\nProxy-Authorization: %s%s\r\n\r\n", scheme, coded);
-	return login_check(fields, "Proxy-Authorization", user) == LOGIN_RIGHT;
-}
-
-static void account_group(void)
-{
-	static char accounts[] = "joe:secret\0ann:\0:x\0zoe:a:b \xff\0";
-	static const struct {
-		int line;
-		const char *fields, *user;
-		enum login want;
-	} cases[] = {
-		{ __LINE__, "Host: a\r\n\r\n", "", LOGIN_NONE },
-		{ __LINE__, "Authorization: Basic am9lOnNlY3JldA==\r\n\r\n", "", LOGIN_NONE },
-		{ __LINE__, "Proxy-Authorization: Basic am9lOnNlY3JldA==\r\nProxy-Authorization: Basic am9lOnNlY3JldA==\r\n\r\n", "", LOGIN_NONE },
-		{ __LINE__, "Proxy-Authorization: Basic\r\n\r\n", "", LOGIN_NONE },
-		{ __LINE__, "Proxy-Authorization: Basic    \r\n\r\n", "", LOGIN_NONE },
-		{ __LINE__, "Proxy-Authorization: Basic am9lOnNlY3JldA\r\n\r\n", "", LOGIN_NONE },
-		{ __LINE__, "Proxy-Authorization: Basic am9lOnNlY3JldA==\r\n\r\n", "joe", LOGIN_RIGHT },
-		{ __LINE__, "Proxy-Authorization: Basic am9lOnNlY3JldHM=\r\n\r\n", "joe", LOGIN_WRONG },
-		{ __LINE__, "Proxy-Authorization: Basic am86c2VjcmV0\r\n\r\n", "", LOGIN_UNKNOWN },
-	};
-	static const char *const others[] = { "", ":", "joe", "joe:", "joe:secre", "joe:secrets", "Joe:secret", "ann:secret", "ann", "joe:secret\n" };
-
-	opt.accounts = accounts;
-	for (const char *account = accounts; *account; account += strlen(account) + 1) {
-		expect(is_let_in("Basic ", account, strlen(account)), __LINE__, "%s is not let in", account);
-		expect(is_let_in("bASIC   ", account, strlen(account)), __LINE__, "%s is not, in another case", account);
-		expect(!is_let_in("Basic ", account, strlen(account) + 1), __LINE__, "%s is, with a NUL behind", account);
-		expect(!is_let_in("Basic", account, strlen(account)), __LINE__, "%s is, without a space", account);
-		expect(!is_let_in("Digest ", account, strlen(account)), __LINE__, "%s is, by another scheme", account);
-	}
-	for (size_t i = 0; i < COUNT(others); i++)
-		expect(!is_let_in("Basic ", others[i], strlen(others[i])), __LINE__, "%s is let in", others[i]);
-	for (size_t i = 0; i < COUNT(cases); i++) {
-		char user[USER_SHOWN + 1];
-		enum login login = login_check(cases[i].fields, "Proxy-Authorization", user);
-
-		expect(login == cases[i].want && same(user, cases[i].user), cases[i].line, "it is %d, of \"%s\"", (int)login, user);
-	}
-	opt.accounts = NULL;
 }
 
 /* --- relay requests ----------------------------------------------------------------------------------- */
@@ -1827,22 +1534,14 @@ static const struct {
 	{ "authority", authority_group },
 	{ "proxy", proxy_group },
 	{ "no_proxy", no_proxy_group },
-	{ "escape", escape_group },
 	{ "message", message_group },
 	{ "field", field_group },
 	{ "socket", socket_group },
 	{ "host_plain", host_plain_group },
-	{ "target", target_group },
 	{ "pattern", pattern_group },
 	{ "allow", allow_group },
 	{ "inside", inside_group },
-	{ "hello", hello_group },
-	{ "head_wrong", head_wrong_group },
-	{ "request", request_group },
-	{ "fields", fields_group },
-	{ "account", account_group },
 	{ "head_take", head_take_group },
-	{ "head_cut", head_cut_group },
 	{ "offset", offset_group },
 	{ "lists", lists_group },
 	{ "relayed", relayed_group },
