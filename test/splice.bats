@@ -234,3 +234,22 @@ start_idle() {
 gone() {
 	! kill -0 "${PIDS[$1]}"
 }
+
+# --- between two sockets -------------------------------------------------------------------------
+
+@test "between two sockets, splice that is not there or is refused in the middle leaves all to the buffer, both ways exact" {
+	local far words
+
+	for words in error=ENOSYS error=EPERM error=EINVAL:when=2+ error=ENOSYS:when=7+ error=EAGAIN:when=3+2; do
+		echo "$words"
+		start_peer far accept 'pattern 8M 1 &' 'check 8M 2' join eof close
+		far=$PORT
+		start_listener server strace -f -D -qq -o calls -e trace=splice -e "inject=splice:$words" \
+			"$PROXYTUNNEL" --serve -a 127.0.0.1:0 --allow "127.0.0.1:$far"
+		"$PEER" -c "$PORT" "send CONNECT 127.0.0.1:$far HTTP/1.1\r\nHost: x\r\n\r\n" \
+			'expect HTTP/1.1 200 Connection established\r\n\r\n' 'pattern 8M 2 &' 'check 8M 1' join half-close eof
+		finished far
+		grep -q INJECTED calls
+		stop server
+	done
+}

@@ -576,3 +576,13 @@ asks_relay() {
 		refused "${pattern#*|}" --serve -a 0 --allow "${pattern%%|*}"
 	done
 }
+
+@test "a zone in a proxy's URL is written %25, as RFC 6874 has it, or as it is" {
+	local zone
+
+	for zone in %25lo %lo; do
+		program -w 5 -p "http://[fe80::1$zone]:3128" host:22 </dev/null
+		[ "$status" -ne 64 ]
+		err_has '[fe80::1%lo]:3128: '
+	done
+}
