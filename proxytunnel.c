@@ -3486,10 +3486,13 @@ static bool relay_request_parse(struct relay_request *relayed, const struct requ
 /*
  * The first page of a file without a name, which is in memory; behind it stands what the client has not acknowledged of
  * the downstream. The listener keeps that, and the target's socket, and hands both to a worker that serves a request of
- * the session. What changes is changed under the lock, which is held for calls that do not block.
+ * the session. What changes is changed under the lock of its direction, which is held for calls that do not block; so a
+ * PUT and a GET do not wait for each other.
  */
+enum direction { UP, DOWN };
+
 struct session {
-	pthread_mutex_t lock;
+	pthread_mutex_t locks[2];
 	char name[NAME_SIZE], to[AUTHORITY_SIZE];	/* who opened it, and where it leads */
 	double begun;
 	_Atomic double asked;		/* when a request last came, or bytes of one */
@@ -3504,7 +3507,8 @@ struct session {
 	_Atomic uint64_t gets;		/* how many came: only the last goes on */
 	_Atomic uint64_t sent;		/* every downstream byte before it has been sent once */
 	char refusal[ERROR_SIZE];	/* why the target takes nothing more, or empty; it may still send */
-	char error[ERROR_SIZE];		/* why the tunnel has broken, or empty */
+	atomic_bool is_broken;		/* the tunnel is, and somebody says why: */
+	char error[ERROR_SIZE];
 };
 
 _Static_assert(sizeof(struct session) <= PAGE, "the head of a session is one page");
@@ -3562,7 +3566,8 @@ static bool session_create(struct hold *hold, const struct client *client, int t
 		close(target);
 		return false;
 	}
-	lock_init(&session->lock);
+	lock_init(&session->locks[UP]);
+	lock_init(&session->locks[DOWN]);
 	strcpy(session->name, client->name);
 	strcpy(session->to, client->to.text);
 	session->is_hello = !opt.tls_only;
@@ -3578,21 +3583,21 @@ static bool session_create(struct hold *hold, const struct client *client, int t
 /* The tunnel breaks, and its client is told so. */
 static void session_break(const struct hold *hold, const char *error)
 {
-	if (!*hold->session->error)
+	if (!atomic_exchange(&hold->session->is_broken, true))
 		snprintf(hold->session->error, ERROR_SIZE, "%s", error);
 	shutdown(hold->target, SHUT_RDWR);
 }
 
-/* Takes the lock of a session. One whose last owner died with it is broken, as nobody knows what that has done. */
-static void session_lock(const struct hold *hold)
+/* Takes a lock of a session. One whose last owner died with it is broken, as nobody knows what that has done. */
+static void session_lock(const struct hold *hold, enum direction direction)
 {
-	if (!lock_take(&hold->session->lock))
+	if (!lock_take(&hold->session->locks[direction]))
 		session_break(hold, "a process of the relay was ended in the middle of its work");
 }
 
-static void session_unlock(const struct hold *hold)
+static void session_unlock(const struct hold *hold, enum direction direction)
 {
-	pthread_mutex_unlock(&hold->session->lock);
+	pthread_mutex_unlock(&hold->session->locks[direction]);
 }
 
 /* Takes every downstream byte before an offset for acknowledged. Memory is used anew once all is, and given back after a while. */
@@ -4232,7 +4237,7 @@ static bool get_read(struct get *get)
 	const struct hold *hold = get->hold;
 	const struct session *session = hold->session;
 
-	session_lock(hold);
+	session_lock(hold, DOWN);
 	bool is_last = get_is_last(get);
 	size_t got = is_last ? session_read(hold, get->bytes) : 0;
 	if (got > 0) {
@@ -4242,7 +4247,7 @@ static bool get_read(struct get *get)
 	get->stop = session->stop;
 	get->is_full = session->stop - session->base == KEPT_SIZE;
 	get->is_over = session->down_ended || *session->error;
-	session_unlock(hold);
+	session_unlock(hold, DOWN);
 	return is_last;
 }
 
@@ -4406,14 +4411,14 @@ static bool session_get(struct client *client, struct worker *worker, const stru
 	struct get get = { .worker = worker, .hold = &worker->hold, .socket = client->socket, .at = asked->offset,
 	                   .bytes = body_bytes };
 
-	session_lock(&worker->hold);
+	session_lock(&worker->hold, DOWN);
 	bool is_late = asked->sequence < session->sequence, is_there = asked->offset >= session->start && asked->offset <= session->stop;
 	if (!is_late && is_there) {
 		session->sequence = asked->sequence;
 		get.number = atomic_fetch_add(&session->gets, 1) + 1;
 		session_acknowledge(&worker->hold, asked->offset);
 	}
-	session_unlock(&worker->hold);
+	session_unlock(&worker->hold, DOWN);
 	if (is_late)
 		return client_reply(client, 409, "a later GET has come already", asked->keep);
 	if (!is_there)
@@ -4438,14 +4443,14 @@ static bool put_give(const struct worker *worker, const char *bytes, uint64_t at
 	ssize_t given = 0;
 
 	while (true) {
-		session_lock(hold);
+		session_lock(hold, UP);
 		uint64_t known = session->taken - at;
 		bool is_done = known >= length, is_refused = session_refusal(session) || session->is_closed;
 		if (!is_done && !is_refused) {
 			given = session_give(hold, bytes + known, length - (size_t)known);
 			session->taken += given > 0 ? (uint64_t)given : 0;
 		}
-		session_unlock(hold);
+		session_unlock(hold, UP);
 		if (session->is_hello && !was_hello)
 			worker_wake(worker);
 		if (is_done || is_refused)
@@ -4462,13 +4467,13 @@ static bool put_reply(struct client *client, const struct hold *hold, const stru
 	struct session *session = hold->session;
 	char offset[24];
 
-	session_lock(hold);
+	session_lock(hold, UP);
 	if (asked->end && asked->offset + asked->length == session->taken && !session_refusal(session) && !session->up_ended)
 		session_end_up(hold); /* also where the last bytes came by another PUT */
 	session_check_hello(hold);
 	const char *refusal = session_refusal(session);
 	snprintf(offset, sizeof offset, "%" PRIu64, session->taken);
-	session_unlock(hold);
+	session_unlock(hold, UP);
 	return client_reply(client, refusal ? 422 : 200, refusal ? refusal : offset, asked->keep);
 }
 
