@@ -10,7 +10,7 @@
  * text         numbers, host:port, URLs, no_proxy: authority_parse, proxy_parse, no_proxy_names
  * http         heads, read to their last byte and no further: http_read_head, http_field
  * dial         reaching a host: net_dial, net_reach
- * net          being reached, and what sockets carry: net_listen, net_send, fds_send
+ * net          being reached, and what sockets carry: net_listen, net_send, fds_pass
  * commands     programs behind a socket: command_start, command_reach
  * credentials  where they come from: credentials_add, passfile_read, credentials_ask
  * ntlm         NTLM and Negotiate, spoken by ntlm_auth(1): ntlm_start, ntlm_ask
@@ -536,67 +536,55 @@ static char *copy(const char *text)
 	return copied;
 }
 
-static bool is_control(char character)
-{
-	return (unsigned char)character < ' ' || character == 0x7f;
-}
-
 static bool has_control(const char *text)
 {
-	while (*text && !is_control(*text))
+	while (*text && !iscntrl((unsigned char)*text))
 		text++;
 	return *text;
 }
 
-/* The bytes of the IPv4 or IPv6 address that text is, a zone aside; returns its family, or AF_UNSPEC. */
-static int address_parse(unsigned char bytes[16], const char *text)
+/* The bytes of the address that a text of that length is, a zone aside; returns its family, or AF_UNSPEC. */
+static int address_parse(unsigned char bytes[16], const char *text, size_t length)
 {
 	char plain[INET6_ADDRSTRLEN];
-	size_t length = strcspn(text, "%");
+	const char *zone = memchr(text, '%', length);
 
-	if (inet_pton(AF_INET, text, bytes) == 1)
-		return AF_INET;
+	length = zone ? (size_t)(zone - text) : length;
 	if (length >= sizeof plain)
 		return AF_UNSPEC;
 	memcpy(plain, text, length);
 	plain[length] = '\0';
+	if (!zone && inet_pton(AF_INET, plain, bytes) == 1)
+		return AF_INET;
 	return inet_pton(AF_INET6, plain, bytes) == 1 ? AF_INET6 : AF_UNSPEC;
 }
 
 /* Sets an authority from its parts; returns NULL, or what is wrong with them. */
 static const char *authority_set(struct authority *to, const char *host, size_t length, const char *port)
 {
+	static char wrong[32];
 	bool bracketed = length >= 2 && host[0] == '[' && host[length - 1] == ']';
 	unsigned char address[16];
 	long number = number_parse(port, 1, 65535);
 
-	if (bracketed)
-		host++, length -= 2;
+	length -= bracketed ? 2 : 0;
 	if (length == 0)
 		return "no host";
 	if (length > HOST_MAX)
 		return "the host is over 255 bytes";
-	memcpy(to->host, host, length);
+	memcpy(to->host, host + bracketed, length);
 	to->host[length] = '\0';
-
-	for (const char *c = to->host; *c; c++) {
-		static char wrong[32];
-
-		if ((unsigned char)*c >= 0x80)
-			return "a name that is not ASCII is written xn--... (idn2 NAME says how)";
-		if (*c == '@')
-			return "a user cannot stand there, only HOST and PORT";
-		snprintf(wrong, sizeof wrong, "'%c' cannot stand in a host", *c);
-		if (!isalnum((unsigned char)*c) && !strchr("-._:%~", *c))
-			return wrong;
-	}
+	char bad = to->host[strspn(to->host, "-._:%~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")];
+	snprintf(wrong, sizeof wrong, "'%c' cannot stand in a host", bad);
+	if (bad)
+		return (unsigned char)bad >= 0x80 ? "a name that is not ASCII is written xn--... (idn2 NAME says how)" :
+		       bad == '@' ? "a user cannot stand there, only HOST and PORT" : wrong;
 	if (*to->host == '-')
 		return "no host begins with a dash";
-	if ((bracketed || strchr(to->host, ':')) && address_parse(address, to->host) != AF_INET6)
+	if ((bracketed || strchr(to->host, ':')) && address_parse(address, to->host, length) != AF_INET6)
 		return "the host is no IPv6 address";
 	if (number == -1)
 		return "the port is not a number from 1 to 65535";
-
 	snprintf(to->port, sizeof to->port, "%ld", number);
 	snprintf(to->text, sizeof to->text, strchr(to->host, ':') ? "[%s]:%s" : "%s:%s", to->host, to->port);
 	return NULL;
@@ -611,7 +599,7 @@ static const char *authority_parse(struct authority *to, const char *text, const
 	const char *colon = strrchr(text, ':');
 	unsigned char address[16];
 
-	if (default_port && address_parse(address, text) == AF_INET6) {
+	if (default_port && address_parse(address, text, strlen(text)) == AF_INET6) {
 		if (number_parse(colon + 1, 80, 65535) != -1)
 			return "is that a port behind an IPv6 address? Write [::1]:3128 with a port, [::1:3128] without";
 		colon = NULL;
@@ -625,29 +613,21 @@ static const char *authority_parse(struct authority *to, const char *text, const
 
 static int hex_value(char digit)
 {
-	static const char digits[] = "0123456789abcdef";
-	const char *at = memchr(digits, digit | 0x20, 16);
-
-	return at && digit > ' ' ? (int)(at - digits) : -1;
+	return digit >= '0' && digit <= '9' ? digit - '0' : isxdigit((unsigned char)digit) ? (digit | 0x20) - 'a' + 10 : -1;
 }
 
 /* Undoes the percent-encoding of text in place (RFC 3986 2.1); false if a % is not followed by two hex digits. */
 static bool percent_decode(char *text)
 {
-	char *to = text;
-
-	for (; *text; text++, to++) {
-		*to = *text;
+	for (char *to = text; (*to = *text); to++, text++) {
 		if (*text != '%')
 			continue;
 		int high = hex_value(text[1]), low = high == -1 ? -1 : hex_value(text[2]);
-
-		if (low == -1 || (high == 0 && low == 0))
+		if (low == -1 || (high | low) == 0)
 			return false;
 		*to = (char)(high << 4 | low);
 		text += 2;
 	}
-	*to = '\0';
 	return true;
 }
 
@@ -706,31 +686,13 @@ static const char *proxy_parse(struct hop *hop)
 	return authority_parse(&hop->at, host, hop->tls ? "443" : "80");
 }
 
-/* Whether the first bits of two addresses are the same. */
-static bool prefix_equal(const unsigned char *one, const unsigned char *other, unsigned bits)
-{
-	unsigned rest = bits % 8;
-
-	if (memcmp(one, other, bits / 8) != 0)
-		return false;
-	return rest == 0 || (one[bits / 8] ^ other[bits / 8]) >> (8 - rest) == 0;
-}
-
 /* Reads an address, or a range such as 10.0.0.0/8, IPv6 with brackets or without; returns its family, or AF_UNSPEC. */
 static int range_parse(const char *text, unsigned char base[16], unsigned *bits)
 {
-	char address[INET6_ADDRSTRLEN + 2], *start = address;
-	size_t length = strcspn(text, "/"), bracket = text[0] == '[';
-	const char *width = text[length] ? text + length + 1 : NULL;
-
-	if (length >= sizeof address)
-		return AF_UNSPEC;
-	memcpy(address, text, length);
-	address[length] = '\0';
-	if (bracket && length > 0 && address[length - 1] == ']')
-		address[length - 1] = '\0', start++;
-	int family = address_parse(base, start);
-	long most = family == AF_INET ? 32 : 128, number = width ? number_parse(width, 0, most) : most;
+	size_t length = strcspn(text, "/");
+	bool bracketed = length >= 2 && text[0] == '[' && text[length - 1] == ']';
+	int family = address_parse(base, text + bracketed, bracketed ? length - 2 : length);
+	long most = family == AF_INET ? 32 : 128, number = text[length] ? number_parse(text + length + 1, 0, most) : most;
 
 	*bits = (unsigned)number;
 	return number == -1 ? AF_UNSPEC : family;
@@ -740,19 +702,22 @@ static int range_parse(const char *text, unsigned char base[16], unsigned *bits)
 static bool range_holds(const char *entry, int family, const unsigned char address[16])
 {
 	unsigned char base[16];
-	unsigned bits;
+	unsigned bits, same = 0;
 
-	return range_parse(entry, base, &bits) == family && prefix_equal(base, address, bits);
+	if (range_parse(entry, base, &bits) != family)
+		return false;
+	while (same < bits && !((base[same / 8] ^ address[same / 8]) & (0x80 >> same % 8)))
+		same++;
+	return same == bits;
 }
 
-/* Whether host is the domain or lies in it; a dot or "*." before the domain, or a dot behind either of them, means nothing. */
+/* Whether host is the domain or lies in it; a dot or "*." before it, or a dot behind it, means nothing. */
 static bool domain_holds(const char *domain, const char *host)
 {
 	domain += strncmp(domain, "*.", 2) == 0 ? 2 : *domain == '.';
 	size_t domain_length = strlen(domain), host_length = strlen(host);
 
 	domain_length -= domain_length > 0 && domain[domain_length - 1] == '.';
-	host_length -= host_length > 0 && host[host_length - 1] == '.';
 	if (domain_length == 0 || domain_length > host_length)
 		return false;
 	const char *tail = host + host_length - domain_length;
@@ -763,24 +728,23 @@ static bool domain_holds(const char *domain, const char *host)
 static bool no_proxy_names(const char *list, const char *host)
 {
 	unsigned char address[16];
-	int family = address_parse(address, host);
+	int family = address_parse(address, host, strlen(host));
 
 	if (strcmp(list, "*") == 0)
 		return true;
-	while (*list) {
+	for (size_t length; *list; list += length + strspn(list + length, ", \t\r\n")) {
 		char entry[HOST_MAX + 2];
-		size_t length = strcspn(list, ", \t\r\n");
 
+		length = strcspn(list, ", \t\r\n");
 		snprintf(entry, sizeof entry, "%.*s", (int)length, list);
-		if (length < sizeof entry && (family == AF_UNSPEC ? domain_holds(entry, host) : range_holds(entry, family, address)))
+		bool is_named = family == AF_UNSPEC ? domain_holds(entry, host) : range_holds(entry, family, address);
+		if (is_named && length < sizeof entry)
 			return true;
-		list += length;
-		list += strspn(list, ", \t\r\n");
 	}
 	return false;
 }
 
-/* Drops, in place, what an editor or another system has left: UTF-8's mark at the start, and blanks and line ends at both ends. */
+/* Drops, in place, what an editor may leave: UTF-8's mark at the start, and blanks and line ends at both ends. */
 static char *text_trim(char *text)
 {
 	text += strncmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
@@ -798,21 +762,6 @@ static const char *variable_get(const char *name)
 	return value ? text_trim(value) : NULL;
 }
 
-/* Takes the next line off *rest, in place, without its end; NULL if there is none. */
-static char *line_take(char **rest)
-{
-	char *line = *rest;
-	size_t length = strcspn(line, "\n");
-
-	if (!*line)
-		return NULL;
-	*rest = line + length + (line[length] == '\n');
-	line[length] = '\0';
-	if (length > 0 && line[length - 1] == '\r')
-		line[length - 1] = '\0';
-	return line;
-}
-
 /* --- http: heads, read to their last byte and no further: http_read_head, http_field -------------------- */
 
 /* Of which methods and the names of fields consist (RFC 9110 5.6.2). */
@@ -824,23 +773,17 @@ static bool is_nothing(ssize_t result)
 	return result == -1 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
 }
 
-/* Waits until a descriptor is ready, as one that was inherited may be non-blocking. */
-static void fd_wait(int fd, short events)
+/* Waits until a descriptor is ready, or for so many seconds; false after these. A handled signal ends it too. */
+static bool fd_wait(int fd, short events, double seconds)
 {
 	struct pollfd waited = { .fd = fd, .events = events };
 
-	poll(&waited, 1, -1);
+	return poll(&waited, 1, milliseconds_until(seconds_now() + seconds)) != 0;
 }
 
-/* A head under construction. */
-struct text {
-	size_t length;
-	char bytes[HEAD_MAX + 1];
-};
-
-/* What was read of heads: several, as 1xx may come before the one that counts. */
+/* A head to be sent, or what was read of heads: several, as 1xx may come before the one that counts. */
 struct head {
-	size_t start;			/* of the last head */
+	size_t start;			/* of the last */
 	size_t length;
 	char bytes[HEAD_MAX + 1];	/* NUL-terminated, and without a NUL before */
 };
@@ -856,20 +799,20 @@ enum head_result {
 };
 
 __attribute__((format(printf, 2, 3)))
-static void text_add(struct text *text, const char *format, ...)
+static void head_add(struct head *head, const char *format, ...)
 {
-	size_t room = sizeof text->bytes - text->length;
+	size_t room = sizeof head->bytes - head->length;
 	va_list words;
 
 	va_start(words, format);
-	int length = vsnprintf(text->bytes + text->length, room, format, words);
+	int length = vsnprintf(head->bytes + head->length, room, format, words);
 	va_end(words);
 	if ((size_t)length >= room)
 		die(EX_USAGE, "the request is over %d bytes: too many or too long headers", HEAD_MAX);
-	text->length += (size_t)length;
+	head->length += (size_t)length;
 }
 
-/* The offset behind the first blank line at or after from, 0 if there is none; RFC 9112 2.2: a bare LF ends a line too. */
+/* The offset behind the first blank line from there on, 0 if there is none; RFC 9112 2.2: a bare LF ends a line too. */
 static size_t http_head_end(const char *bytes, size_t from, size_t length)
 {
 	const char *end = bytes + length, *line = bytes + from;
@@ -885,9 +828,8 @@ static size_t http_head_end(const char *bytes, size_t from, size_t length)
 }
 
 /*
- * Reads on in the next head from the socket, and not a byte behind it: it looks with MSG_PEEK, then takes up to
- * the blank line, or all there is if that has not come yet, as what stays queued would make every later
- * peek return at once. beginning is how the head must begin, so that what is not HTTP is known at once.
+ * Reads on in the next head, and not a byte behind it: it peeks, then takes up to the blank line, or all there is if that
+ * has not come yet, as what stays queued would make every later peek return at once. It must begin so, or is foreign.
  */
 static enum head_result http_take_head(int socket, struct head *head, const char *beginning)
 {
@@ -924,7 +866,7 @@ static enum head_result http_read_head(int socket, struct head *head, const char
 
 	head->start = head->length;
 	while ((result = http_take_head(socket, head, beginning)) == HEAD_MORE)
-		fd_wait(socket, POLLIN);
+		fd_wait(socket, POLLIN, NEVER);
 	return result;
 }
 
@@ -954,22 +896,35 @@ static const char *http_line(const char **cursor, int *length)
 	return line;
 }
 
-/* The value of the next field of that name from *cursor on, its length in *length; moves on behind it. NULL: no more. */
+/* Takes the next line off *rest, in place, without its end; NULL if there is none. */
+static char *line_take(char **rest)
+{
+	const char *cursor = *rest;
+	char *line = *rest;
+	int length;
+
+	if (!http_line(&cursor, &length))
+		return NULL;
+	*rest += cursor - line;
+	line[length] = '\0';
+	return line;
+}
+
+/* The value of the next field of that name from *cursor on, of *length; moves on behind it. NULL: no more. */
 static const char *http_field(const char **cursor, const char *name, int *length)
 {
 	size_t name_length = strlen(name);
 	const char *line;
 
 	while ((line = http_line(cursor, length)) && *length > 0) {
-		if ((size_t)*length <= name_length || line[name_length] != ':' ||
-		    strncasecmp(line, name, name_length) != 0)
+		if ((size_t)*length <= name_length || line[name_length] != ':' || strncasecmp(line, name, name_length) != 0)
 			continue;
 		const char *value = line + name_length + 1, *end = line + *length;
-
-		value += strspn(value, " \t");
+		while (value < end && (*value == ' ' || *value == '\t'))
+			value++;
 		while (end > value && (end[-1] == ' ' || end[-1] == '\t'))
 			end--;
-		*length = value < end ? (int)(end - value) : 0;
+		*length = (int)(end - value);
 		return value;
 	}
 	return NULL;
@@ -981,11 +936,8 @@ static int field_count(const char *head, const char *name, const char **value, i
 	const char *found;
 	int count = 0, found_length;
 
-	while ((found = http_field(&head, name, &found_length))) {
-		*value = found;
-		*length = found_length;
-		count++;
-	}
+	for (; (found = http_field(&head, name, &found_length)); count++)
+		*value = found, *length = found_length;
 	return count;
 }
 
@@ -1017,11 +969,10 @@ static int http_status(const char *line)
 {
 	const char *code = http_reason(line);
 
-	if (strncmp(line, "HTTP/1.", 7) != 0 || strspn(line + 7, "0123456789") != 1 || code == line + 8)
+	if (strncmp(line, "HTTP/1.", 7) != 0 || strspn(line + 7, "0123456789") != 1 || code == line + 8 ||
+	    strspn(code, "0123456789") != 3 || !strchr(" \t\r\n", code[3]))
 		return -1;
-	if (strspn(code, "0123456789") != 3 || !strchr(" \t\r\n", code[3]))
-		return -1;
-	return (code[0] - '0') * 100 + (code[1] - '0') * 10 + (code[2] - '0');
+	return (int)strtol(code, NULL, 10);
 }
 
 /* --- dial: reaching a host: net_dial, net_reach --------------------------------------------------------- */
@@ -1055,7 +1006,8 @@ static bool address_text(char *text, const union address *address)
 	char host[NI_MAXHOST], port[NI_MAXSERV];
 
 	if ((address->any.sa_family != AF_INET && address->any.sa_family != AF_INET6) ||
-	    getnameinfo(&address->any, address_size(address), host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+	    getnameinfo(&address->any, address_size(address), host, sizeof host, port, sizeof port,
+	                NI_NUMERICHOST | NI_NUMERICSERV) != 0)
 		return false;
 	snprintf(text, AUTHORITY_SIZE, strchr(host, ':') ? "[%.*s]:%s" : "%.*s:%s", HOST_MAX, host, port);
 	return true;
@@ -1067,7 +1019,9 @@ static bool address_text(char *text, const union address *address)
  */
 static int net_resolve(const struct authority *to, struct addresses *found)
 {
-	struct addrinfo *list, hints = { .ai_family = opt.family, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | AI_NUMERICHOST };
+	struct addrinfo *list, hints = { .ai_family = opt.family, .ai_socktype = SOCK_STREAM };
+
+	hints.ai_flags = AI_NUMERICSERV | AI_NUMERICHOST;
 	int code = getaddrinfo(to->host, to->port, &hints, &list);
 
 	hints.ai_flags = AI_NUMERICSERV;
@@ -1087,7 +1041,7 @@ static int net_resolve(const struct authority *to, struct addresses *found)
 	return 0;
 }
 
-/* Why nothing can be written to a descriptor any more that poll(2) found so: 0 for a socket that is connected, or was closed in order. */
+/* The errno that a descriptor has failed by; 0 for a socket that is connected, or was closed in order. */
 static int fd_error(int fd)
 {
 	int error = 0;
@@ -1099,41 +1053,32 @@ static int fd_error(int fd)
 /* What every TCP connection of ours gets. */
 static void net_tune(int socket)
 {
-	int on = 1;
-
-	setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-	setsockopt(socket, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-	setsockopt(socket, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on); /* an urgent byte is a byte of the tunnel */
-#ifdef TCP_KEEPIDLE
-	const int idle = 60, interval = 15, probes = 4; /* no NAT forgets an idle tunnel, and two minutes show who has gone */
-
-	setsockopt(socket, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
-	setsockopt(socket, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
-	setsockopt(socket, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+	static const struct {
+		int level, name, value;
+	} options[] = {
+		{ IPPROTO_TCP, TCP_NODELAY, 1 },
+		{ SOL_SOCKET, SO_KEEPALIVE, 1 },
+		{ SOL_SOCKET, SO_OOBINLINE, 1 },	/* an urgent byte is a byte of the tunnel */
+#ifdef TCP_KEEPIDLE	/* no NAT forgets an idle tunnel, and two minutes show who has gone */
+		{ IPPROTO_TCP, TCP_KEEPIDLE, 60 }, { IPPROTO_TCP, TCP_KEEPINTVL, 15 }, { IPPROTO_TCP, TCP_KEEPCNT, 4 },
 #endif
+	};
+
+	for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+		setsockopt(socket, options[i].level, options[i].name, &options[i].value, sizeof options[i].value);
 }
 
-/* Starts a connection; returns its socket, or -1 with errno. */
-static int dial_start(const union address *address)
-{
-	int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-	if (fd == -1 || connect(fd, &address->any, address_size(address)) == 0 || errno == EINPROGRESS)
-		return fd;
-	int error = errno;
-	close(fd);
-	errno = error;
-	return -1;
-}
-
-/* Notes how a connection went that was started then, an errno or 0, which it returns. */
-static int dial_note(const union address *address, double started, int error)
+/* Notes, under -v, how a connection went that was started then; returns its socket, or -1 where there is an error. */
+static int dial_outcome(const union address *address, double started, int fd, int error)
 {
 	char text[AUTHORITY_SIZE];
 
 	if (opt.verbosity > 0 && address_text(text, address))
 		note("%s: %s after %.1f ms", text, error ? strerror(error) : "connected", (seconds_now() - started) * 1e3);
-	return error;
+	if (error == 0)
+		return fd;
+	close(fd);
+	return -1;
 }
 
 /*
@@ -1149,40 +1094,38 @@ static int net_dial(const struct addresses *to)
 
 	while (fd == -1 && (next < to->count || pending > 0)) {
 		if (next < to->count) {
+			const union address *address = &to->at[next];
+			int try = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
 			started[next] = seconds_now();
-			tries[next] = (struct pollfd){ .fd = dial_start(&to->at[next]), .events = POLLOUT };
-			if (tries[next].fd == -1)
-				error = dial_note(&to->at[next], started[next], errno);
-			pending += tries[next++].fd != -1;
+			error = try != -1 && connect(try, &address->any, address_size(address)) == 0 ? 0 : errno;
+			bool is_pending = try != -1 && error == EINPROGRESS;
+			fd = is_pending ? -1 : dial_outcome(address, started[next], try, error);
+			tries[next++] = (struct pollfd){ .fd = is_pending ? try : -1, .events = POLLOUT };
+			pending += is_pending;
 		}
-		if (pending == 0 || poll(tries, next, next < to->count ? DIAL_DELAY : -1) <= 0)
+		if (fd != -1 || pending == 0 || poll(tries, next, next < to->count ? DIAL_DELAY : -1) <= 0)
 			continue;
-		for (size_t i = next; fd == -1 && i-- > 0;) {
-			if (!tries[i].revents)
-				continue;
-			error = dial_note(&to->at[i], started[i], fd_error(tries[i].fd));
-			if (error == 0)
-				fd = tries[i].fd;
-			else
-				close(tries[i].fd);
-			tries[i].fd = -1;
-			pending--;
-		}
+		for (size_t i = next; fd == -1 && i-- > 0;)
+			if (tries[i].revents) {
+				error = fd_error(tries[i].fd);
+				fd = dial_outcome(&to->at[i], started[i], tries[i].fd, error);
+				tries[i].fd = -1;
+				pending--;
+			}
 	}
 	while (next-- > 0)
 		close(tries[next].fd);
+	fcntl(fd, F_SETFL, 0);
+	net_tune(fd);
 	errno = error;
-	if (fd != -1) {
-		fcntl(fd, F_SETFL, 0);
-		net_tune(fd);
-	}
 	return fd;
 }
 
 /* The address that answered last, if any, which children of this process inherit. */
 static struct addresses net_known;
 
-/* A connected socket to a host, which is the same each time, or the end of the program; the known address is tried first. */
+/* A connected socket to a host, the same each time, or the end of the program; the known address is tried first. */
 static int net_reach(const struct authority *to)
 {
 	struct addresses found;
@@ -1204,7 +1147,7 @@ static int net_reach(const struct authority *to)
 	return fd;
 }
 
-/* --- net: being reached, and what sockets carry: net_listen, net_send, fds_send ------------------------- */
+/* --- net: being reached, and what sockets carry: net_listen, net_send, fds_pass ------------------------- */
 
 /* Says on which address and port a socket listens, -q or not: who asked for port 0 must know. */
 static void listen_announce(int fd)
@@ -1216,49 +1159,40 @@ static void listen_announce(int fd)
 		words_tell(line, (size_t)sprintf(line, "proxytunnel: listening on %s\n", text));
 }
 
-/* Finds where [ADDR:]PORT is, or ends the program. Without ADDR that is on loopback; NULL, for every address, is where it is *. */
-static struct addrinfo *listen_resolve(const char *spec, bool is_any)
-{
-	struct addrinfo *found, hints = { .ai_family = opt.family, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV };
-	char *copied = copy(spec), *colon = strrchr(copied, ':');
-	const char *host = opt.family == AF_INET6 ? "::1" : "127.0.0.1", *port = colon ? colon + 1 : spec;
-
-	if (number_parse(port, 0, 65535) == -1)
-		die(EX_USAGE, "-a %s: the port is not a number from 0 to 65535", spec);
-	if (colon) {
-		bool is_bracketed = *spec == '[' && colon[-1] == ']';
-
-		colon[-is_bracketed] = '\0';
-		host = is_any ? NULL : copied + is_bracketed;
-	}
-	if (is_any && opt.family == AF_UNSPEC) {
-		int probe = socket(AF_INET6, SOCK_STREAM, 0);
-
-		hints.ai_family = probe != -1 && close(probe) == 0 ? AF_INET6 : AF_INET; /* the former takes IPv4 as well */
-	}
-	int code = getaddrinfo(host, port, &hints, &found);
-	if (code != 0)
-		die(EX_NOHOST, "-a %s: %s", spec, gai_strerror(code));
-	free(copied);
-	return found;
-}
-
-/* A socket that listens on [ADDR:]PORT, or the end of the program. It blocks, so that one client wakes one worker. */
+/*
+ * A socket that listens on [ADDR:]PORT, or the end of the program. Without ADDR it is loopback; * is every address, of IPv4
+ * too where there is IPv6. It blocks, so that one client wakes one worker.
+ */
 static int net_listen(const char *spec)
 {
+	const char *colon = strrchr(spec, ':'), *host = colon ? spec : opt.family == AF_INET6 ? "::1" : "127.0.0.1";
 	bool is_any = strncmp(spec, "*:", 2) == 0;
-	struct addrinfo *address = listen_resolve(spec, is_any);
-	int on = 1, is_v6only = !is_any, fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int on = 1, is_v6only = !is_any;
+	long port = number_parse(colon ? colon + 1 : spec, 0, 65535);
+	struct authority at;
+	struct addresses found;
+	union address *address = found.at;
 
+	host = is_any ? opt.family == AF_INET ? "0.0.0.0" : "::" : host;
+	const char *wrong = authority_set(&at, host, host == spec ? (size_t)(colon - spec) : strlen(host), "1");
+	if (wrong || port == -1)
+		die(EX_USAGE, "-a %s: %s", spec, port == -1 ? "the port is not a number from 0 to 65535" : wrong);
+	snprintf(at.port, sizeof at.port, "%ld", port);
+	int code = net_resolve(&at, &found);
+	if (code != 0)
+		die(EX_NOHOST, "-a %s: %s", spec, gai_strerror(code));
+	int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd == -1 && is_any && opt.family == AF_UNSPEC) { /* there is no IPv6 here */
+		address->ipv4 = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons((in_port_t)port) };
+		fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	}
 	if (fd == -1)
 		die(EX_OSERR, "-a %s: %s", spec, strerror(errno));
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-	if (address->ai_family == AF_INET6)
-		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &is_v6only, sizeof is_v6only);
-	if (bind(fd, address->ai_addr, address->ai_addrlen) == -1 || listen(fd, SOMAXCONN) == -1)
+	setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &is_v6only, sizeof is_v6only);
+	if (bind(fd, &address->any, address_size(address)) == -1 || listen(fd, SOMAXCONN) == -1)
 		die(EX_OSERR, "-a %s: %s", spec, strerror(errno));
 	net_tune(fd); /* what it accepts inherits that */
-	freeaddrinfo(address);
 	return fd;
 }
 
@@ -1271,7 +1205,7 @@ static bool net_send(int socket, const char *bytes, size_t length)
 		if (sent == -1 && !is_nothing(sent))
 			return false;
 		if (sent == -1)
-			fd_wait(socket, POLLOUT);
+			fd_wait(socket, POLLOUT, NEVER);
 		else
 			bytes += sent, length -= (size_t)sent;
 	}
@@ -1280,60 +1214,37 @@ static bool net_send(int socket, const char *bytes, size_t length)
 
 enum { FDS_MAX = 3 };
 
-/* A message over a Unix socket, with room for descriptors. */
-struct parcel {
-	struct msghdr message;
-	struct iovec data;
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(FDS_MAX * sizeof(int))];
-};
-
-static struct msghdr *parcel_init(struct parcel *parcel, const void *bytes, size_t length, size_t fd_count)
+/*
+ * Sends bytes over a Unix socket, and up to FDS_MAX descriptors with them; or takes both, where descriptors that lack
+ * are -1. Returns what sendmsg(2) or recvmsg(2) does; the flags are theirs.
+ */
+static ssize_t fds_pass(bool takes, int over, int *fds, size_t count, void *bytes, size_t length, int flags)
 {
-	*parcel = (struct parcel){ .data = { .iov_base = (void *)bytes, .iov_len = length } };
-	parcel->message.msg_iov = &parcel->data;
-	parcel->message.msg_iovlen = 1;
-	parcel->message.msg_control = parcel->control;
-	parcel->message.msg_controllen = fd_count > 0 ? (socklen_t)CMSG_SPACE(fd_count * sizeof(int)) : 0;
-	return &parcel->message;
-}
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(FDS_MAX * sizeof *fds)] = { 0 };
+	size_t size = count * sizeof *fds;
+	struct iovec data = { .iov_base = bytes, .iov_len = length };
+	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control };
+	ssize_t done;
 
-/* Sends bytes, and descriptors with them; false, with errno, if it cannot. The flags are those of sendmsg(2). */
-static bool fds_send(int over, const int *fds, size_t count, const void *bytes, size_t length, int flags)
-{
-	struct parcel parcel;
-	struct msghdr *message = parcel_init(&parcel, bytes, length, count);
-	struct cmsghdr *header = CMSG_FIRSTHDR(message);
-	ssize_t sent;
-
-	if (header) {
+	message.msg_controllen = size > 0 ? (socklen_t)CMSG_SPACE(size) : 0;
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	if (header && !takes) {
 		header->cmsg_level = SOL_SOCKET;
 		header->cmsg_type = SCM_RIGHTS;
-		header->cmsg_len = (socklen_t)CMSG_LEN(count * sizeof *fds);
-		memcpy(CMSG_DATA(header), fds, count * sizeof *fds);
+		header->cmsg_len = (socklen_t)CMSG_LEN(size);
+		memcpy(CMSG_DATA(header), fds, size);
 	}
-	while ((sent = sendmsg(over, message, MSG_NOSIGNAL | flags)) == -1 && errno == EINTR)
-		continue;
-	return sent == (ssize_t)length;
-}
-
-/* Takes bytes, and the descriptors that came with them; those that lack are -1. Returns what recvmsg(2) does; the flags are its. */
-static ssize_t fds_receive(int over, int fds[FDS_MAX], void *bytes, size_t length, int flags)
-{
-	struct parcel parcel;
-	struct msghdr *message = parcel_init(&parcel, bytes, length, FDS_MAX);
-	const struct cmsghdr *header;
-	ssize_t got;
-
-	for (int i = 0; i < FDS_MAX; i++)
+	do
+		done = takes ? recvmsg(over, &message, flags | MSG_CMSG_CLOEXEC) : sendmsg(over, &message, flags | MSG_NOSIGNAL);
+	while (done == -1 && errno == EINTR);
+	for (size_t i = 0; takes && i < count; i++)
 		fds[i] = -1;
-	while ((got = recvmsg(over, message, MSG_CMSG_CLOEXEC | flags)) == -1 && errno == EINTR)
-		continue;
-	if (got > 0 && (header = CMSG_FIRSTHDR(message)) && header->cmsg_type == SCM_RIGHTS)
+	if (takes && done > 0 && (header = CMSG_FIRSTHDR(&message)) && header->cmsg_type == SCM_RIGHTS)
 		memcpy(fds, CMSG_DATA(header), header->cmsg_len - CMSG_LEN(0));
-	return got;
+	return done;
 }
 
-/* Ends a socket, and for a second reads and drops what still comes: a close with bytes unread would reset the last words away. */
+/* Ends a socket, and for a second drops what still comes: a close with that unread would reset the last words away. */
 static void net_linger(int socket)
 {
 	struct pollfd readable = { .fd = socket, .events = POLLIN };
@@ -1933,32 +1844,32 @@ static bool header_given(const struct hop *hop, const char *name)
 }
 
 /* Adds what a hop is told beyond the rest: credentials in the field of that name, unless the user gave that, and the user's headers. */
-static void fields_add_hop(struct text *fields, const char *name, const struct hop *hop)
+static void fields_add_hop(struct head *fields, const char *name, const struct hop *hop)
 {
 	const struct credentials *known = &hop->credentials;
 	char plain[2 * CREDENTIAL_MAX + 2], coded[BASE64_SIZE(sizeof plain)];
 
 	if (hop->token) {
-		text_add(fields, "%s: %s %s\r\n", name, hop->scheme, hop->token);
+		head_add(fields, "%s: %s %s\r\n", name, hop->scheme, hop->token);
 	} else if (credentials_known(known) && !header_given(hop, name)) {
 		int length = snprintf(plain, sizeof plain, "%s:%s", known->user, known->password);
 
 		base64_encode(coded, plain, (size_t)length);
-		text_add(fields, "%s: Basic %s\r\n", name, coded);
+		head_add(fields, "%s: Basic %s\r\n", name, coded);
 	}
 	for (const struct header *header = hop->headers; header; header = header->next)
-		text_add(fields, "%s\r\n", header->line);
+		head_add(fields, "%s\r\n", header->line);
 }
 
 /* Composes the request; what the user gave replaces the header of that name. */
-static void connect_compose(struct text *request, const struct hop *hop, const struct authority *to)
+static void connect_compose(struct head *request, const struct hop *hop, const struct authority *to)
 {
 	request->length = 0;
-	text_add(request, "CONNECT %s HTTP/1.1\r\n", to->text);
+	head_add(request, "CONNECT %s HTTP/1.1\r\n", to->text);
 	if (!header_given(hop, "Host"))
-		text_add(request, "Host: %s\r\n", hop->host ? hop->host : to->text);
+		head_add(request, "Host: %s\r\n", hop->host ? hop->host : to->text);
 	fields_add_hop(request, "Proxy-Authorization", hop);
-	text_add(request, "\r\n");
+	head_add(request, "\r\n");
 }
 
 /* Shows a head under -v, line by line; of a request's fields nothing but Host has its value shown, as any may hold a secret. */
@@ -2271,7 +2182,7 @@ static bool ntlm_continue(struct hop *hop, int socket, int status, const char *h
  */
 static bool connect_through(int socket, struct hop *hop, const struct authority *to)
 {
-	static struct text request;
+	static struct head request;
 	static struct head reply;
 	const char *head;
 	int status;
@@ -2651,7 +2562,7 @@ static bool is_folder(const char *path)
 static pid_t tls_command(const struct authority *peer, int complaints, int *fd)
 {
 	unsigned char address[16];
-	bool is_name = address_parse(address, peer->host) == AF_UNSPEC;
+	bool is_name = address_parse(address, peer->host, strlen(peer->host)) == AF_UNSPEC;
 	const struct {
 		bool wanted;
 		const char *option, *value;
@@ -2973,14 +2884,6 @@ static size_t reply_compose(char reply[ANSWER_SIZE], int status, const char *wor
 	                        keep ? "" : "Connection: close\r\n", is_head ? "" : words, is_head ? "" : end);
 }
 
-/* Waits until a socket is ready, or for so many seconds; false after these. A signal that is handled ends it too. */
-static bool socket_wait(int socket, short events, double seconds)
-{
-	struct pollfd waited = { .fd = socket, .events = events };
-
-	return poll(&waited, 1, seconds > 0 ? (int)(seconds * 1e3) + 1 : 0) != 0;
-}
-
 /* Starts the clock for a stage of a request, and says how the client is answered, and what is logged, when it runs out. 0: no answer. */
 static void client_stage(const struct client *client, int status, const char *reason)
 {
@@ -3007,7 +2910,7 @@ static ssize_t client_receive(struct client *client, char *bytes, size_t size)
 	ssize_t got;
 
 	while (is_nothing(got = recv(client->socket, bytes, wanted, MSG_DONTWAIT)))
-		if (!socket_wait(client->socket, POLLIN, IDLE_TIME))
+		if (!fd_wait(client->socket, POLLIN, IDLE_TIME))
 			return -1;
 	client->body -= got > 0 ? (uint64_t)got : 0;
 	return got;
@@ -3061,7 +2964,7 @@ static const char *head_wrong(const char *head)
 	for (const char *c = head; *c; c++) {
 		if (*c == '\r' && c[1] != '\n')
 			return "a bare CR in the head";
-		if (is_control(*c) && !strchr("\t\r\n", *c))
+		if (iscntrl((unsigned char)*c) && !strchr("\t\r\n", *c))
 			return "a control character in the head";
 		if (c > head && c[-1] == '\n' && (*c == ' ' || *c == '\t'))
 			return "a folded line in the head";
@@ -3248,7 +3151,7 @@ static enum fit pattern_fit(const char *pattern, const char *host, const char *p
 	memcpy(name, pattern, length);
 	name[length] = '\0';
 	unsigned char address[16];
-	int family = address_parse(address, host);
+	int family = address_parse(address, host, strlen(host));
 	bool is_range = strchr(name, '/');
 	if (is_range ? family == AF_UNSPEC || !range_holds(name, family, address) : fnmatch(name, host, 0) != 0)
 		return FIT_NOT;
@@ -3274,7 +3177,7 @@ static const char *allow_host_wrong(const char *host)
 	for (const char *open = strchr(host, '['); open; open = strchr(open + 1, '['))
 		if (!strchr(open, ']'))
 			return "a [ without its ]";
-	if (strchr(host, ':') && !strpbrk(host, "*?[") && address_parse(base, host) != AF_INET6)
+	if (strchr(host, ':') && !strpbrk(host, "*?[") && address_parse(base, host, strlen(host)) != AF_INET6)
 		return "the host is no IPv6 address";
 	return NULL;
 }
@@ -3845,14 +3748,14 @@ static bool question_take(struct listener *listener)
 {
 	struct question question;
 	int fds[FDS_MAX];
-	ssize_t got = fds_receive(listener->questions[0], fds, &question, sizeof question, MSG_DONTWAIT);
+	ssize_t got = fds_pass(true, listener->questions[0], fds, FDS_MAX, &question, sizeof question, MSG_DONTWAIT);
 
 	if (got == sizeof question && fds[0] != -1) {
 		struct answer answer = question_answer(listener, &question, fds);
 		const struct kept *kept = listener->kept + answer.number;
-		const int given[2] = { kept->memory, kept->target };
+		int given[2] = { kept->memory, kept->target };
 
-		fds_send(fds[0], given, answer.status == 200 ? 2 : 0, &answer, sizeof answer, MSG_DONTWAIT);
+		fds_pass(false, fds[0], given, answer.status == 200 ? 2 : 0, &answer, sizeof answer, MSG_DONTWAIT);
 	}
 	for (int i = 0; i < FDS_MAX; i++)
 		if (fds[i] != -1)
@@ -3965,7 +3868,7 @@ static bool listener_serve(struct listener *listener, struct worker *worker)
 		return false;
 	if (waiting == 1)
 		return board_count(board, STAGE_FREE) + opt.clients_max > atomic_load(&board->used) && worker_start(listener, worker);
-	if (!socket_wait(listener->listening, POLLIN, 0))
+	if (!fd_wait(listener->listening, POLLIN, 0))
 		return false;
 	if (worker_has_room(board))
 		return worker_start(listener, worker);
@@ -4095,7 +3998,7 @@ static int worker_wait(const struct worker *worker)
 		if (is_shortage(errno))
 			board_shortage(worker->board, "cannot accept a connection");
 		if (getppid() != worker->board->listener ||
-		    (is_nothing(fd) && !socket_wait(worker->listening, POLLIN, WAITING_TIME)))
+		    (is_nothing(fd) && !fd_wait(worker->listening, POLLIN, WAITING_TIME)))
 			exit(EX_OK);
 	}
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
@@ -4156,9 +4059,9 @@ static int worker_ask(struct worker *worker, enum query what, struct hold *added
 	setsockopt(worker->answers[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
 	memcpy(question.id, hold->id, sizeof question.id);
 	memcpy(question.key, hold->key, sizeof question.key);
-	const int given[FDS_MAX] = { worker->answers[1], added ? added->memory : -1, added ? added->target : -1 };
-	if (!fds_send(worker->questions, given, added ? 3 : 1, &question, sizeof question, 0) ||
-	    fds_receive(worker->answers[0], fds, &answer, sizeof answer, 0) != sizeof answer) {
+	int given[FDS_MAX] = { worker->answers[1], added ? added->memory : -1, added ? added->target : -1 };
+	if (fds_pass(false, worker->questions, given, added ? 3 : 1, &question, sizeof question, 0) != sizeof question ||
+	    fds_pass(true, worker->answers[0], fds, FDS_MAX, &answer, sizeof answer, 0) != sizeof answer) {
 		close(worker->answers[0]); /* what comes too late must not be taken for the answer to another question */
 		close(worker->answers[1]);
 		worker->answers[0] = -1;
@@ -4456,7 +4359,7 @@ static bool put_give(const struct worker *worker, const char *bytes, uint64_t at
 		if (is_done || is_refused)
 			return is_done;
 		double now = seconds_now();
-		if (given <= 0 && (now >= until || !socket_wait(hold->target, POLLOUT, until - now)))
+		if (given <= 0 && (now >= until || !fd_wait(hold->target, POLLOUT, until - now)))
 			return false;
 	}
 }
@@ -4570,7 +4473,7 @@ static bool client_hear(struct client *client, bool is_first)
 	strcpy(client->to.text, "-");
 	client->body = 0;
 	client->is_head = client->is_relayed = client->expects = false;
-	if (!is_first && !socket_wait(client->socket, POLLIN, IDLE_TIME))
+	if (!is_first && !fd_wait(client->socket, POLLIN, IDLE_TIME))
 		return false;
 	client_stage(client, 408, "no request");
 	enum head_result result = http_read_head(client->socket, head, "");
@@ -4641,7 +4544,7 @@ static size_t client_require_hello(const struct client *client, int far)
 
 	client_stage(client, 0, "no TLS ClientHello");
 	while (length < sizeof bytes && is_hello(bytes, length)) {
-		fd_wait(client->socket, POLLIN);
+		fd_wait(client->socket, POLLIN, NEVER);
 		ssize_t got = recv(client->socket, bytes + length, sizeof bytes - length, 0);
 
 		if (got == 0 || (got == -1 && !is_nothing(got)))
@@ -4974,7 +4877,7 @@ struct tunnel {
 	int caller;			/* a pipe that ends with the program whose tunnel it is; -1: that leaves first */
 	pid_t parent;			/* of the carriers */
 	char id[SESSION_WORD + 1], key[SESSION_WORD + 1];
-	struct text fields;		/* that all requests bear */
+	struct head fields;		/* that all requests bear */
 	struct carrier sender, receiver;
 	/* The parent's. */
 	bool is_gone;			/* the caller has left */
@@ -5043,7 +4946,7 @@ static void downstream_send(struct tunnel *tunnel, const char *bytes, size_t len
 		if (sent > 0)
 			bytes += sent, length -= (size_t)sent;
 		else if (is_nothing(sent))
-			fd_wait(tunnel->fd, POLLOUT);
+			fd_wait(tunnel->fd, POLLOUT, NEVER);
 		else if (error == EPIPE || error == ECONNRESET)
 			exit(EX_OK); /* the caller has left */
 		else
@@ -5063,7 +4966,7 @@ struct exchange {
 	double moved;			/* when it last sent or received */
 	double patience;		/* s of silence after which it is given up */
 	bool is_silent;			/* it was */
-	struct text request;
+	struct head request;
 	struct head answer;
 	int status;
 	char reason[REASON_SHOWN + 1];	/* the status line, from the status on */
@@ -5121,7 +5024,7 @@ static short exchange_wait(struct exchange *exchange, short events)
 /* Sends the request, and so many upstream bytes behind it. An answer may come before all is sent. */
 static bool exchange_send(struct exchange *exchange, size_t body)
 {
-	const struct text *request = &exchange->request;
+	const struct head *request = &exchange->request;
 	size_t sent = 0, all = request->length + body;
 	bool has_failed = false;
 	short ready = 0;
@@ -5344,8 +5247,8 @@ static void fields_compose(struct tunnel *tunnel)
 
 	tunnel->fields.length = 0;
 	if (!header_given(opt.relay, "Host") && !(proxy && header_given(proxy, "Host")))
-		text_add(&tunnel->fields, "Host: %s\r\n", proxy && proxy->host ? proxy->host : relay_host());
-	text_add(&tunnel->fields, "Tunnel-Key: %s\r\n", tunnel->key);
+		head_add(&tunnel->fields, "Host: %s\r\n", proxy && proxy->host ? proxy->host : relay_host());
+	head_add(&tunnel->fields, "Tunnel-Key: %s\r\n", tunnel->key);
 	fields_add_hop(&tunnel->fields, "Authorization", opt.relay);
 	if (proxy)
 		fields_add_hop(&tunnel->fields, "Proxy-Authorization", proxy);
@@ -5356,15 +5259,15 @@ static void request_compose(const struct tunnel *tunnel, struct exchange *exchan
                             long long length)
 {
 	const struct hop *proxy = relay_proxy();
-	struct text *request = &exchange->request;
+	struct head *request = &exchange->request;
 
 	exchange->method = method;
 	request->length = 0;
-	text_add(request, "%s %s%s%s/%s%s HTTP/1.1\r\n%s", method, proxy ? "http://" : "", proxy ? relay_host() : "",
+	head_add(request, "%s %s%s%s/%s%s HTTP/1.1\r\n%s", method, proxy ? "http://" : "", proxy ? relay_host() : "",
 	         opt.relay->path, tunnel->id, suffix, tunnel->fields.bytes);
 	if (length >= 0)
-		text_add(request, "Content-Length: %lld\r\n", length);
-	text_add(request, "\r\n");
+		head_add(request, "Content-Length: %lld\r\n", length);
+	head_add(request, "\r\n");
 }
 
 /* Ends the process because of an answer: for good, if it says that the tunnel cannot go on, or else for a new try. */
@@ -5838,7 +5741,7 @@ static bool session_ask(struct tunnel *tunnel, struct exchange *exchange)
 
 	fields_compose(tunnel);
 	request_compose(tunnel, exchange, "POST", "", (long long)strlen(opt.destination.text));
-	text_add(&exchange->request, "%s", opt.destination.text);
+	head_add(&exchange->request, "%s", opt.destination.text);
 	exchange->fd = route_open(&openssl);
 	deadline_stage("%s: no answer to POST for %s within %u s (-w)", opt.relay->at.text, opt.destination.text, opt.timeout);
 	if (exchange_send(exchange, 0) && exchange_read_head(exchange))
@@ -6054,7 +5957,7 @@ static int end_detach(const struct end *far)
 /* Hands the far end to the parent over stdout, with one byte, as ssh's ProxyUseFdpass wants it; returns the program's status. */
 static int fdpass(int fd)
 {
-	if (!fds_send(STDOUT_FILENO, &fd, 1, "", 1, 0))
+	if (fds_pass(false, STDOUT_FILENO, &fd, 1, "", 1, 0) != 1)
 		die(EX_IOERR, "standard output: cannot hand over the connection: %s", strerror(errno));
 	return EX_OK;
 }
@@ -6313,9 +6216,9 @@ static _Noreturn void print_and_exit(const char *first, const char *second)
 
 static _Noreturn void help_print(void)
 {
-	static struct text help;
+	static struct head help;
 
-	text_add(&help, "\nCarries stdin and stdout to HOST:PORT through an HTTP proxy that allows CONNECT,\n"
+	head_add(&help, "\nCarries stdin and stdout to HOST:PORT through an HTTP proxy that allows CONNECT,\n"
 	         "as in ssh_config: ProxyCommand proxytunnel -p proxy.corp:8080 %%h %%p\n\n");
 	for (const struct option *option = known_options; option < known_options + OPTIONS_KNOWN; option++) {
 		char names[64] = "", letter[] = { '-', (char)option->letter, ',', '\0' };
@@ -6325,7 +6228,7 @@ static _Noreturn void help_print(void)
 		if (option->name)
 			snprintf(names, sizeof names, "  %-3s --%s%s", isgraph(letter[1]) ? letter : "", option->name,
 			         strlen(option->name) > 19 ? "\n" : "");
-		text_add(&help, strchr(names, '\n') ? "%s%28s%s\n" : option->name ? "%-28s%s%s\n" : "%s%s%s\n", names, "", option->said);
+		head_add(&help, strchr(names, '\n') ? "%s%28s%s\n" : option->name ? "%-28s%s%s\n" : "%s%s%s\n", names, "", option->said);
 	}
 	print_and_exit(usage, help.bytes);
 }
@@ -6682,7 +6585,7 @@ static void options_check(const struct words *words, int operand_count)
 /* Reads the command line into opt, and fills what it leaves open from files and the environment; or ends the program. */
 static void options(int argc, char **argv)
 {
-	static struct text request;
+	static struct head request;
 	struct words words = { .last = NULL };
 	const char *wrong;
 
