@@ -613,7 +613,9 @@ static const char *authority_parse(struct authority *to, const char *text, const
 
 static int hex_value(char digit)
 {
-	return digit >= '0' && digit <= '9' ? digit - '0' : isxdigit((unsigned char)digit) ? (digit | 0x20) - 'a' + 10 : -1;
+	if (!isxdigit((unsigned char)digit))
+		return -1;
+	return digit <= '9' ? digit - '0' : (digit | 0x20) - 'a' + 10;
 }
 
 /* Undoes the percent-encoding of text in place (RFC 3986 2.1); false if a % is not followed by two hex digits. */
@@ -692,7 +694,8 @@ static int range_parse(const char *text, unsigned char base[16], unsigned *bits)
 	size_t length = strcspn(text, "/");
 	bool bracketed = length >= 2 && text[0] == '[' && text[length - 1] == ']';
 	int family = address_parse(base, text + bracketed, bracketed ? length - 2 : length);
-	long most = family == AF_INET ? 32 : 128, number = text[length] ? number_parse(text + length + 1, 0, most) : most;
+	long most = family == AF_INET ? 32 : 128;
+	long number = text[length] ? number_parse(text + length + 1, 0, most) : most;
 
 	*bits = (unsigned)number;
 	return number == -1 ? AF_UNSPEC : family;
@@ -828,8 +831,8 @@ static size_t http_head_end(const char *bytes, size_t from, size_t length)
 }
 
 /*
- * Reads on in the next head, and not a byte behind it: it peeks, then takes up to the blank line, or all there is if that
- * has not come yet, as what stays queued would make every later peek return at once. It must begin so, or is foreign.
+ * Reads on in the next head, and not a byte behind it: it peeks, then takes up to the blank line, or all if that has not
+ * come yet, as what stays queued would make every later peek return at once. It must begin so, or is foreign.
  */
 static enum head_result http_take_head(int socket, struct head *head, const char *beginning)
 {
@@ -913,13 +916,13 @@ static char *line_take(char **rest)
 /* The value of the next field of that name from *cursor on, of *length; moves on behind it. NULL: no more. */
 static const char *http_field(const char **cursor, const char *name, int *length)
 {
-	size_t name_length = strlen(name);
+	size_t size = strlen(name);
 	const char *line;
 
 	while ((line = http_line(cursor, length)) && *length > 0) {
-		if ((size_t)*length <= name_length || line[name_length] != ':' || strncasecmp(line, name, name_length) != 0)
+		if ((size_t)*length <= size || line[size] != ':' || strncasecmp(line, name, size) != 0)
 			continue;
-		const char *value = line + name_length + 1, *end = line + *length;
+		const char *value = line + size + 1, *end = line + *length;
 		while (value < end && (*value == ' ' || *value == '\t'))
 			value++;
 		while (end > value && (end[-1] == ' ' || end[-1] == '\t'))
@@ -1160,8 +1163,8 @@ static void listen_announce(int fd)
 }
 
 /*
- * A socket that listens on [ADDR:]PORT, or the end of the program. Without ADDR it is loopback; * is every address, of IPv4
- * too where there is IPv6. It blocks, so that one client wakes one worker.
+ * A socket that listens on [ADDR:]PORT, or the end of the program. Without ADDR it is loopback; * is every address, of
+ * both families without -4 or -6. It blocks, so that one client wakes one worker.
  */
 static int net_listen(const char *spec)
 {
@@ -1235,7 +1238,8 @@ static ssize_t fds_pass(bool takes, int over, int *fds, size_t count, void *byte
 		memcpy(CMSG_DATA(header), fds, size);
 	}
 	do
-		done = takes ? recvmsg(over, &message, flags | MSG_CMSG_CLOEXEC) : sendmsg(over, &message, flags | MSG_NOSIGNAL);
+		done = takes ? recvmsg(over, &message, flags | MSG_CMSG_CLOEXEC)
+		             : sendmsg(over, &message, flags | MSG_NOSIGNAL);
 	while (done == -1 && errno == EINTR);
 	for (size_t i = 0; takes && i < count; i++)
 		fds[i] = -1;
@@ -2254,10 +2258,7 @@ static bool lane_holds(const struct lane *lane)
 	return lane->lacks_room || lane->start < lane->stop || lane->piped > 0;
 }
 
-/*
- * Says what the lane waits for: bytes, or room for those it holds. Where no room is wanted, out stays in the
- * set all the same, as that is how one learns that its reader has gone.
- */
+/* Says what the lane waits for: bytes, or room for those it holds. Out is always in the set, to learn that its reader left. */
 static void lane_want(const struct lane *lane, struct pollfd set[2])
 {
 	bool holds = lane_holds(lane);
@@ -2273,7 +2274,7 @@ static void lane_fail(struct lane *lane, int error, const char *name)
 	lane->failed = name;
 }
 
-/* Nothing more can be written, by that errno: what is held is lost. An end of the other side that had not come shows in lane_cut. */
+/* Nothing more can be written, by that errno: what is held is lost. */
 static void lane_break(struct lane *lane, int error)
 {
 	if (error != 0)
@@ -2292,9 +2293,9 @@ static bool lane_cut(const struct lane *lane)
 /* Reads into the buffer. MSG_DONTWAIT, as the socket may be inherited and its flags shared with the caller. */
 static void lane_read(struct lane *lane)
 {
-	ssize_t got = lane->piped > 0 ? read(lane->pipe[0], lane->buffer, BUFFER_SIZE)
-	            : lane->in_type == S_IFSOCK ? recv(lane->in, lane->buffer, BUFFER_SIZE, MSG_DONTWAIT)
-	                                        : read(lane->in, lane->buffer, BUFFER_SIZE);
+	bool is_socket = lane->piped == 0 && lane->in_type == S_IFSOCK;
+	ssize_t got = is_socket ? recv(lane->in, lane->buffer, BUFFER_SIZE, MSG_DONTWAIT)
+	                        : read(lane->piped > 0 ? lane->pipe[0] : lane->in, lane->buffer, BUFFER_SIZE);
 
 	if (is_nothing(got))
 		return;
@@ -2307,7 +2308,7 @@ static void lane_read(struct lane *lane)
 	lane->piped -= lane->piped > 0 ? lane->stop : 0;
 }
 
-/* Writes from the buffer. A pipe, or a terminal, that polls writable takes PIPE_BUF bytes without blocking, and maybe not one more. */
+/* Writes from the buffer. A pipe or terminal that polls writable takes PIPE_BUF bytes without blocking, maybe no more. */
 static void lane_write(struct lane *lane)
 {
 	const char *bytes = lane->buffer + lane->start;
@@ -2331,15 +2332,9 @@ static void lane_begin_splice(struct lane *lane)
 	lane->may_splice = false;
 }
 
-static void lane_splice(struct lane *lane)
-{
-	(void)lane;
-}
+#define lane_splice(lane) ((void)(lane))
 #else
-/*
- * Goes over to splice(2). A larger pipe takes a third off the CPU time, as there are fewer wake-ups; one that is smaller
- * than the buffer, as a user may have only so many pages for pipes, is not used.
- */
+/* Goes over to splice(2), by a large pipe for fewer wake-ups; not by one below the buffer, all that pipe(7) may allow. */
 static void lane_begin_splice(struct lane *lane)
 {
 	bool from_pipe = lane->in_type == S_IFIFO, to_pipe = lane->out_type == S_IFIFO;
@@ -2352,15 +2347,14 @@ static void lane_begin_splice(struct lane *lane)
 }
 
 /*
- * Moves bytes past user space, by the pipe if the lane has one. EAGAIN does not say which side refused: it waits for the
- * one, then for the other. If both refuse in turn, as at the mark of TCP's urgent data, or splice(2) cannot serve, it
- * leaves the lane to its buffer.
+ * Moves bytes past user space. EAGAIN does not say which side refused: it waits for the one, then for the other. If both
+ * refuse, as at the mark of TCP's urgent data, or splice(2) cannot serve, it leaves the lane to its buffer.
  */
 static void lane_splice(struct lane *lane)
 {
 	bool fills = lane->pipe[1] != -1 && lane->piped == 0;
-	ssize_t moved = splice(lane->piped > 0 ? lane->pipe[0] : lane->in, NULL, fills ? lane->pipe[1] : lane->out, NULL,
-	                       SPLICE_MAX, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+	int in = lane->piped > 0 ? lane->pipe[0] : lane->in, out = fills ? lane->pipe[1] : lane->out;
+	ssize_t moved = splice(in, NULL, out, NULL, SPLICE_MAX, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 
 	if (moved == -1 && errno == EINTR)
 		return;
@@ -2437,9 +2431,8 @@ static void signal_die(int signal_number)
 }
 
 /*
- * Carries bytes both ways until both directions are over, or a signal has come (in handlers.caught); the lanes tell
- * how it went. Upstream moves first, so that what a caller wrote before it left still goes out. What breaks upstream
- * leaves a second to what still comes down.
+ * Carries bytes both ways until both directions are over, or a signal has come (in handlers.caught). Upstream moves
+ * first, as a caller may have left; what breaks it leaves a second to what still comes down.
  */
 static void shuttle(const struct end *near, const struct end *far, struct lane *up, struct lane *down)
 {
@@ -2479,10 +2472,8 @@ static void shuttle(const struct end *near, const struct end *far, struct lane *
 		if (down->error || (lane_cut(down) && up->in_type != S_IFSOCK))
 			lane_break(up, 0);
 	}
-	for (int i = 0; i < 2; i++) {
-		close(up->pipe[i]);
-		close(down->pipe[i]);
-	}
+	for (int i = 0; i < 2; i++)
+		close(up->pipe[i]), close(down->pipe[i]);
 }
 
 /* Carries bytes between two sockets in this process, which is there for nothing else, and ends it. */
