@@ -127,7 +127,7 @@ listens_on() {
 @test "a bad address or port, and a limit that is none, are named: 64; a name that does not resolve: 68; a port taken: 71" {
 	local word
 
-	for word in x 65536 127.0.0.1:x 127.0.0.1: '' 1.5; do
+	for word in x 65536 127.0.0.1:x 127.0.0.1: '' 1.5 :0 '[*]:0' a:b:0 user@host:0; do
 		program -a "$word" -p 127.0.0.1:1 -d host:22 </dev/null
 		status_is 64
 		err_one_line
