@@ -15,13 +15,13 @@
  * LATE_READER	a near end that reads nothing before all that it wrote was taken
  * OPENING	POST and DELETE, repeated and late
  *
- * With FAULT, ECHO has one, and fewer bytes. SAME_SEQ_REFUSED and HIGHEST_COUNTS are other ways to do it. Every
- * further name after #ifdef breaks one rule, and spin must object.
+ * With FAULT, ECHO has one, and fewer bytes. HIGHEST_COUNTS is another way to do it. Every further name after #ifdef
+ * breaks one rule, and spin must object.
  *
  * How it is modelled:
  *
- * - A byte's value is its place in the stream, so that a lost, doubled or moved one shows at once. The rings
- *   are real: what is freed too early is overwritten.
+ * - A byte's value is its place in the stream, so that a lost, doubled or moved one shows at once. The ring and the
+ *   relay's memory are real: what is freed too early is overwritten.
  * - Each request has a connection of its own. The one at which the client waits is live. The one fault is that
  *   the client gives up there, as no answer came, or a part of it. From then on the request is late: it reaches
  *   the relay at any time, behind newer ones too, or never, or cut behind any byte, and nobody hears its answer.
@@ -33,8 +33,8 @@
  *   for an error. And once nothing can step, all must be done: see Judge.
  * - A step is atomic: above all, the relay compares a byte's offset with the one expected, gives the byte to the
  *   target and counts it, in one.
- * - Left out: time (waits, heartbeats, the 120 s), X, and what proxies refuse. B and the end of the answer to a
- *   poll are one: a stream that the relay ends behind any byte.
+ * - Left out: time (waits, heartbeats, the 120 s), empty PUTs, X, and what proxies refuse. The end of the answer to a
+ *   poll is a stream that the relay ends behind any byte; B is one that it ends where its memory is full and all is sent.
  */
 
 /* --- sizes ------------------------------------------------------------------------------ */
@@ -96,12 +96,6 @@
 #define WINDOW		2	/* bytes that the relay keeps until they were acknowledged */
 #endif
 
-#ifdef RARE_ACKS
-#define ACK_EVERY	(WINDOW + 1)
-#else
-#define ACK_EVERY	1
-#endif
-
 /* --- the state -------------------------------------------------------------------------- */
 
 mtype = { NONE, TRAVELLING, SERVED, ANSWERED, REFUSED, ENDED };	/* a request */
@@ -113,7 +107,6 @@ typedef Put {
 	byte offset;
 	byte length;
 	bool end;		/* ?end */
-	byte ack;		/* Tunnel-Ack */
 	byte answer;
 	byte body[BODY_MAX];	/* of a late one: the live one's is in the ring, whatever becomes of that meanwhile */
 #ifdef SKIP_ONCE
@@ -127,9 +120,8 @@ typedef Get {
 	byte seq;
 }
 
-#define LIVE	0		/* the PUT with a body, and the GET, at which the client waits */
-#define ACK	1		/* the empty PUT at which it waits */
-#define PUTS	(2 + FAULTS)	/* the others are late */
+#define LIVE	0		/* the PUT, and the GET, at which the client waits */
+#define PUTS	(1 + FAULTS)	/* the others are late */
 #define GETS	(1 + FAULTS)
 #define NOBODY	255
 
@@ -153,7 +145,6 @@ byte base;			/* those before were taken, as far as it knows */
 byte up_ring[UP_RING];
 bool up_done = UP_OVER;
 byte got;			/* downstream bytes that arrived */
-byte acked_known;		/* those before were acknowledged, as far as it knows */
 byte last_seq;
 bool down_done = DOWN_OVER;
 
@@ -168,8 +159,9 @@ byte connections = 1;
 byte expected;			/* the upstream offset expected next */
 bool end_taken = UP_OVER;
 byte read;			/* bytes read from the target */
-byte acked;			/* those before are not kept any more */
-byte down_ring[WINDOW];
+byte acked;			/* those before were acknowledged */
+byte origin;			/* the memory begins with this one */
+byte memory[WINDOW];
 byte served = NOBODY;		/* the GET whose stream is being written */
 byte position;			/* the offset of that stream's next byte */
 byte highest_seq;
@@ -190,7 +182,6 @@ inline put_clear(slot)
 	put[slot].offset = 0;
 	put[slot].length = 0;
 	put[slot].end = false;
-	put[slot].ack = 0;
 	put[slot].answer = 0;
 	put[slot].body[0] = 0;
 	put[slot].body[1] = 0;
@@ -222,7 +213,7 @@ inline get_clear(slot)
 /* The client waits at this PUT no more. */
 inline put_leave(slot)
 {
-	late = ACK + 1;
+	late = LIVE + 1;
 	do
 	:: put[late].state != NONE -> late++
 	:: else -> break
@@ -231,7 +222,6 @@ inline put_leave(slot)
 	put[late].offset = put[slot].offset;
 	put[late].length = put[slot].length;
 	put[late].end = put[slot].end;
-	put[late].ack = put[slot].ack;
 	put[late].body[0] = (put[slot].length > 0 -> up_ring[put[slot].offset % UP_RING] : 0);
 	put[late].body[1] = (put[slot].length > 1 -> up_ring[(put[slot].offset + 1) % UP_RING] : 0);
 #ifdef SKIP_ONCE
@@ -270,7 +260,6 @@ active proctype Network()
 {
 end:	do
 	:: d_step { faults > 0 && put[LIVE].state == TRAVELLING -> faults--; put_leave(LIVE) }
-	:: d_step { faults > 0 && put[ACK].state == TRAVELLING -> faults--; put_leave(ACK) }
 	:: d_step { faults > 0 && (get[LIVE].state == TRAVELLING || get[LIVE].state == SERVED) -> faults--; get_leave() }
 	:: d_step { faults > 0 && get[LIVE].state == TRAVELLING -> faults--; get_repeat() }
 	:: d_step { faults > 0 && opening == TRAVELLING -> faults--; late_openings++; opening = NONE }
@@ -296,12 +285,11 @@ inline put_send(slot, count)
 	put[slot].state = TRAVELLING;
 	put[slot].offset = base;
 	put[slot].length = count;
-	put[slot].end = (slot == LIVE && near_ended && base + count == given);
-	put[slot].ack = got
+	put[slot].end = (near_ended && base + count == given)
 }
 
 /* The relay has said which offset it expects. The client goes by the answers to PUTs with a body alone, in which that is
-   never less than before: O, or the answer to an ack, may have been said long ago. */
+   never less than before: O may have been said long ago. */
 inline base_move(expects)
 {
 	assert(expects <= given);
@@ -316,7 +304,7 @@ inline base_move(expects)
 #endif
 }
 
-/* The same, in O or in the answer to an ack. */
+/* The same, in O. */
 inline base_move_by(expects)
 {
 #ifdef HIGHEST_COUNTS
@@ -326,13 +314,7 @@ inline base_move_by(expects)
 #endif
 }
 
-inline acked_move(n)
-{
-	acked_known = (n > acked_known -> n : acked_known)
-}
-
 #define may_put		(opening == ANSWERED && put[LIVE].state == NONE && !up_done)
-#define may_ack		(opening == ANSWERED && put[ACK].state == NONE && !down_done && got >= acked_known + ACK_EVERY)
 
 active proctype ClientUp()
 {
@@ -352,23 +334,7 @@ end:	do
 		up_done = up_done || (put[LIVE].end && put[LIVE].answer == put[LIVE].offset + put[LIVE].length);
 		base_move(put[LIVE].answer);
 #endif
-		acked_move(put[LIVE].ack);
 		put_clear(LIVE)
-	}
-	od
-}
-
-/* "An empty PUT, which only acknowledges, goes beside it on a connection of its own." */
-active proctype ClientAck()
-{
-end:	do
-#ifndef ACKS_RIDE
-	:: d_step { may_ack -> put_send(ACK, 0) }
-#endif
-	:: d_step { put[ACK].state == ANSWERED ->
-		base_move_by(put[ACK].answer);
-		acked_move(put[ACK].ack);
-		put_clear(ACK)
 	}
 	od
 }
@@ -447,15 +413,15 @@ inline target_take_end()
 	end_taken = true
 }
 
-/* "The relay keeps at most 4 MiB that were not acknowledged": it reads no further. */
-#define room	(read - acked < WINDOW)
+/* "The relay keeps up to 8 MiB that were not acknowledged": it reads no further. */
+#define room	(read - origin < WINDOW)
 
 active proctype Target()
 {
 end:	do
 #ifdef ECHO
 	:: d_step { echo_full && room ->
-		down_ring[read % WINDOW] = echo_byte;
+		memory[read - origin] = echo_byte;
 		read++;
 		echo_byte = 0;
 		echo_full = false
@@ -463,7 +429,7 @@ end:	do
 	:: d_step { end_taken && !echo_full && !target_ended -> target_ended = true }
 #else
 	:: d_step { read < DOWN_TOTAL && room ->
-		down_ring[read % WINDOW] = read;
+		memory[read - origin] = read;
 		read++
 	}
 	:: d_step { read == DOWN_TOTAL && !target_ended -> target_ended = true }
@@ -472,30 +438,6 @@ end:	do
 }
 
 /* --- the relay: PUT ------------------------------------------------------------------------- */
-
-/* "Every downstream byte before N has arrived": it is kept no more. A lower N than the last is old news. */
-inline relay_ack(n)
-{
-	assert(n <= read);
-#if defined(ACK_GOES_BACK)
-	acked = n;
-#elif !defined(RING_BY_SENT)
-	acked = (n > acked -> n : acked);
-#endif
-#ifndef SERVED_BEHIND
-	/* A stream that stands before N goes to a GET that a proxy repeated: the client got those bytes from its twin.
-	   What this stream would go on with is not kept any more. */
-	if
-	:: served != NOBODY && position < n ->
-		assert(served != LIVE);
-		get_clear(served);
-		served = NOBODY;
-		position = 0
-	:: else
-	fi;
-#endif
-	skip
-}
 
 #define here		(put[slot].state == TRAVELLING && session == STANDS)
 #define body_end	(put[slot].offset + put[slot].length)
@@ -516,13 +458,12 @@ inline relay_ack(n)
    the rest of this one was dropped. The client takes the answer for it. */
 inline put_answer(stalled)
 {
-	relay_ack(put[slot].ack);
 	if
 	:: end_reached && !end_taken -> target_take_end()
 	:: else
 	fi;
 	if
-	:: slot > ACK -> put_clear(slot)
+	:: slot > LIVE -> put_clear(slot)
 	:: else ->
 		put[slot].state = ANSWERED;
 		put[slot].answer = expected
@@ -542,9 +483,7 @@ inline put_byte(offset_taken)
 proctype RelayPut(byte slot)
 {
 end:	do
-	:: d_step { here && put[slot].ack > acked && expected < body_end -> relay_ack(put[slot].ack) }
 	:: d_step { here && put[slot].offset <= expected && byte_left && target_takes ->
-		relay_ack(put[slot].ack);
 #ifdef SKIP_ONCE
 		put[slot].next = (put[slot].next == 0 -> expected : put[slot].next);
 		put_byte(put[slot].next);
@@ -567,7 +506,7 @@ end:	do
 		put_answer(false)
 	}
 	/* A late one is lost, or the rest of it. */
-	:: d_step { slot > ACK && put[slot].state == TRAVELLING ->
+	:: d_step { slot > LIVE && put[slot].state == TRAVELLING ->
 #ifdef END_OF_CUT_BODY
 		if
 		:: put[slot].end && !end_taken -> target_take_end()
@@ -578,7 +517,7 @@ end:	do
 	}
 	/* "410: no such session, final." */
 	:: d_step { session == CLOSED && put[slot].state == TRAVELLING ->
-		assert(slot > ACK || (up_done && down_done));
+		assert(slot > LIVE || (up_done && down_done));
 		put_clear(slot)
 	}
 	od
@@ -586,13 +525,22 @@ end:	do
 
 /* --- the relay: GET ------------------------------------------------------------------------- */
 
-#if defined(LOWER_SEQ)
+#ifdef LOWER_SEQ
 #define too_old		false
-#elif defined(SAME_SEQ_REFUSED)
-#define too_old		(get[slot].seq <= highest_seq)
 #else
 #define too_old		(get[slot].seq < highest_seq)
 #endif
+
+/* "Every downstream byte before OFFSET has arrived": once all that was read has, the memory begins anew. */
+inline relay_ack(n)
+{
+	acked = n;
+#ifdef BEGINS_EARLY
+	origin = n
+#else
+	origin = (n == read -> n : origin)
+#endif
+}
 
 #define not_there	(get[slot].offset < acked || get[slot].offset > read)
 
@@ -620,6 +568,7 @@ end:	do
 			highest_seq = get[slot].seq;
 			served = slot;
 			position = get[slot].offset;
+			relay_ack(position);
 			get[slot].offset = 0;
 			if
 			:: slot == LIVE -> stream!O,expected	/* "first and at once" */
@@ -647,12 +596,12 @@ inline stream_write()
 	assert(position >= acked);	/* what is sent is still kept */
 	if
 	:: served == LIVE ->
-		stream!D,down_ring[position % WINDOW];
+		stream!D,memory[position - origin];
 		position++
 	:: else -> position = read	/* nobody will read it: all at once, then */
 	fi;
-#ifdef RING_BY_SENT
-	acked = position;
+#ifdef KEPT_UNTIL_SENT
+	relay_ack(position);
 #endif
 	skip
 }
@@ -673,7 +622,10 @@ active proctype RelayStream()
 {
 end:	do
 	:: d_step { can_write && position < read -> stream_write() }
-	:: d_step { can_write && position < read -> stream_write(); stream_end() }	/* B, or the end of a poll */
+	:: d_step { can_write && position < read -> stream_write(); stream_end() }	/* the end of a poll, or a while later B */
+#ifndef NO_B
+	:: d_step { can_write && position == read && !room -> stream_end() }		/* B: only the next GET acknowledges */
+#endif
 	:: d_step { can_write && position == read && target_ended ->
 		if
 		:: served == LIVE -> stream!E,0
