@@ -1146,7 +1146,8 @@ static int net_reach(const struct authority *to)
 	fd = net_dial(&found);
 	if (fd == -1)
 		die(is_shortage(errno) ? EX_OSERR : EX_UNAVAILABLE, "%s: cannot connect: %s", to->text, strerror(errno));
-	net_known.count = getpeername(fd, &net_known.at[0].any, &(socklen_t){ sizeof net_known.at[0] }) == 0;
+	socklen_t size = sizeof net_known.at[0];
+	net_known.count = getpeername(fd, &net_known.at[0].any, &size) == 0;
 	return fd;
 }
 
@@ -3413,8 +3414,8 @@ static int memory_open(void)
 #ifndef PORTABLE
 	int fd = memfd_create("session", MFD_CLOEXEC);
 
-	if (fd != -1 || errno != ENOSYS)
-		return fd;
+	if (fd != -1)
+		return fd; /* else it may be forbidden, or not there */
 #endif
 	const char *folder = getenv("TMPDIR");
 	char path[PATH_MAX];
