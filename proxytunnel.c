@@ -100,6 +100,7 @@ enum {
 	ADDRESSES_MAX = 64,		/* of a host, that are tried */
 	DIAL_DELAY = 250,		/* ms; RFC 8305 section 5 */
 	LINGER = 1000,			/* ms that more may come after the other side's end */
+	IDLE_TIME = 60,			/* s without progress after which a connection is let go */
 	BUFFER_SIZE = 65536,		/* of a lane */
 	SPLICE_MAX = 1 << 20,		/* bytes at a time */
 	PIPE_SIZE = 256 * 1024,		/* more would use up a user's pages for pipes */
@@ -1200,18 +1201,16 @@ static int net_listen(const char *spec)
 	return fd;
 }
 
-/* Sends all of it; returns false, with errno, when the other side is gone. */
+/* Sends all of it; returns false, with errno, when the other side is gone, or takes nothing for a minute. */
 static bool net_send(int socket, const char *bytes, size_t length)
 {
 	while (length > 0) {
-		ssize_t sent = send(socket, bytes, length, MSG_NOSIGNAL);
+		ssize_t sent = send(socket, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
 
-		if (sent == -1 && !is_nothing(sent))
+		if (sent == -1 && (!is_nothing(sent) || !fd_wait(socket, POLLOUT, IDLE_TIME)))
 			return false;
-		if (sent == -1)
-			fd_wait(socket, POLLOUT, NEVER);
-		else
-			bytes += sent, length -= (size_t)sent;
+		bytes += sent > 0 ? sent : 0;
+		length -= sent > 0 ? (size_t)sent : 0;
 	}
 	return true;
 }
@@ -2402,6 +2401,15 @@ static void lane_move(struct lane *lane, const struct pollfd set[2])
 
 /* --- shuttle: bytes both ways until both ends are done: shuttle, bridge_run ----------------------------- */
 
+/* Lets signals in, as ppoll(2) does not while there is always something. */
+static void signals_admit(const sigset_t *waiting)
+{
+	sigset_t blocked;
+
+	if (sigprocmask(SIG_SETMASK, waiting, &blocked) == 0)
+		sigprocmask(SIG_SETMASK, &blocked, NULL);
+}
+
 /* Lets signals end the shuttle while it waits, with the set that it returns. */
 static sigset_t shuttle_signals(const struct lane *up)
 {
@@ -2443,7 +2451,7 @@ static void shuttle(const struct end *near, const struct end *far, struct lane *
 
 	lane_init(up, near, far, buffers[0]);
 	lane_init(down, far, near, buffers[1]);
-	sigset_t waiting = shuttle_signals(up), blocked;
+	sigset_t waiting = shuttle_signals(up);
 
 	for (unsigned turn = 1; ready != 0 && !handlers.caught && (up->out != -1 || down->out != -1); turn++) {
 		bool is_lingering = down->out == -1 && !(far->patient && lane_holds(up));
@@ -2459,8 +2467,8 @@ static void shuttle(const struct end *near, const struct end *far, struct lane *
 		struct timespec linger = time_span(left);
 
 		ready = left <= 0 ? 0 : ppoll(set, 4, is_lingering || up->error ? &linger : NULL, &waiting);
-		if (turn % 64 == 0 && sigprocmask(SIG_SETMASK, &waiting, &blocked) == 0)
-			sigprocmask(SIG_SETMASK, &blocked, NULL); /* ppoll(2) lets no signal in while there is always something */
+		if (turn % 64 == 0)
+			signals_admit(&waiting);
 		if (ready == -1 && errno != EINTR)
 			die(EX_OSERR, "cannot wait for the tunnel: %s", strerror(errno));
 		if (ready == 0 && lane_holds(up) && !up->error)
@@ -2656,7 +2664,6 @@ enum {
 	HELLO_SIZE = 11,		/* what tells a TLS ClientHello */
 	NAME_SIZE = AUTHORITY_SIZE + 128,	/* of a client, with its user and its session */
 	USER_SHOWN = 64,		/* of a user's name */
-	IDLE_TIME = 60,			/* s without progress after which a connection is let go */
 	POLL_MAX = 60,			/* s that a GET may wait */
 	WAITING_MAX = 16,		/* workers of a server without a client */
 	WAITING_TIME = 5,		/* s that they wait for one, in accept(2) and in poll(2) */
@@ -2716,7 +2723,7 @@ struct worker {
 	struct scoreboard *board;	/* NULL: this process has no listener */
 	int place;
 	int listening;			/* the socket that its clients come by */
-	int questions;			/* to the listener, or that something is to be done */
+	int questions;			/* to the listener */
 	int answers[2];			/* they come at the first; -1: not made yet */
 	sigset_t deadly;		/* signals that end it while it has no tunnel */
 	sigset_t waiting;		/* those that are let in while it waits */
@@ -3540,8 +3547,10 @@ static ssize_t session_give(const struct hold *hold, const char *bytes, size_t l
 	if (!session->is_hello)
 		return session_take_hello(hold, bytes, length);
 	ssize_t given = send(hold->target, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (given == -1 && !is_nothing(given))
+	if (given == -1 && (errno == EPIPE || errno == ECONNRESET))
 		snprintf(session->refusal, ERROR_SIZE, "%s", strerror(errno));
+	else if (given == -1 && !is_nothing(given))
+		session_break(hold, strerror(errno)); /* else it would wait for the end of a target that waits for more */
 	return given;
 }
 
@@ -3596,7 +3605,7 @@ static size_t session_read(const struct hold *hold, char bytes[READ_SIZE])
 
 enum query { QUERY_FIND, QUERY_ADD, QUERY_END };
 
-/* What a worker asks the listener. Anything shorter only wakes it. */
+/* What a worker asks the listener. */
 struct question {
 	enum query what;
 	char id[SESSION_WORD + 1], key[SESSION_WORD + 1];
@@ -3954,8 +3963,10 @@ static void listener_run(int listening, struct worker *worker)
 				continue;
 			is_worker = set[1].revents && listener_serve(&listener, worker);
 		}
-		if (!is_worker)
+		if (!is_worker) {
 			sessions_expire(&listener);
+			signals_admit(&waiting);
+		}
 	}
 	if (!is_worker)
 		listener_end(&listener);
@@ -4021,7 +4032,7 @@ static struct end worker_accept(struct worker *worker)
 	if (!opt.serve)
 		worker_enter(worker, STAGE_TUNNEL);
 	if (board_count(worker->board, STAGE_WAITING) == 0)
-		send(worker->questions, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+		kill(worker->board->listener, SIGCHLD); /* the next client needs another worker */
 	return client;
 }
 
@@ -5305,8 +5316,10 @@ static void sender_accept(struct tunnel *tunnel, uint64_t expected, size_t lengt
 		die(EX_IOERR, "the far end, itself at its end, takes no more");
 	if (taken == 0 && length > 0 && lasted < GOOD_TIME)
 		die(EX_TEMPFAIL, "the relay takes nothing");
+	atomic_store(&tunnel->sender.is_moving, true);
 	tunnel->start += taken;
 	tunnel->up = expected;
+	atomic_store(&tunnel->sender.is_moving, false);
 	tunnel->sender.heard = tunnel->sender.useful = true;
 	if (taken == length && length == tunnel->body_max && lasted < GOOD_TIME)
 		tunnel->body_max = 2 * length < tunnel->body_limit ? 2 * length : tunnel->body_limit;
@@ -5541,6 +5554,7 @@ static void carrier_start(struct tunnel *tunnel, struct carrier *carrier, struct
 		carrier->child = child;
 		return;
 	}
+	signal(SIGTERM, SIG_DFL); /* by which the parent ends it, ignored or not before */
 	child_bind(tunnel->parent);
 	last_words = carrier->words;
 	exchange->carrier = carrier;
@@ -5610,7 +5624,7 @@ static void tunnel_wait(struct tunnel *tunnel, const sigset_t *waiting)
 	struct pollfd caller[] = { { .fd = tunnel->down_done ? -1 : tunnel->fd }, { .fd = tunnel->caller } };
 	double left = tunnel->moved + GONE_TIME - seconds_now();
 	struct timespec patience = time_span(left > 0 ? left : 0);
-	int ready = ppoll(caller, tunnel->is_gone ? 0 : 2, tunnel->is_gone ? &patience : NULL, waiting);
+	int ready = ppoll(caller, tunnel->is_gone ? 0 : 2, tunnel->is_gone && tunnel->closing == 0 ? &patience : NULL, waiting);
 
 	if (ready > 0 && (caller[1].revents || !tunnel->down_done)) {
 		tunnel->is_gone = true;
