@@ -3409,7 +3409,7 @@ struct session {
 	_Atomic uint64_t gets;		/* how many came: only the last goes on */
 	_Atomic uint64_t sent;		/* every downstream byte before it has been sent once */
 	char refusal[ERROR_SIZE];	/* why the target takes nothing more, or empty; it may still send */
-	atomic_bool is_broken;		/* the tunnel is, and somebody says why: */
+	atomic_bool is_broken;		/* the tunnel is, and why: */
 	char error[ERROR_SIZE];
 };
 
@@ -3485,8 +3485,9 @@ static bool session_create(struct hold *hold, const struct client *client, int t
 /* The tunnel breaks, and its client is told so. */
 static void session_break(const struct hold *hold, const char *error)
 {
-	if (!atomic_exchange(&hold->session->is_broken, true))
+	if (!hold->session->is_broken)
 		snprintf(hold->session->error, ERROR_SIZE, "%s", error);
+	hold->session->is_broken = true; /* before the shutdown, which looks like the end of the downstream */
 	shutdown(hold->target, SHUT_RDWR);
 }
 
@@ -3519,7 +3520,7 @@ static void session_acknowledge(const struct hold *hold, uint64_t offset)
 /* Why the target takes no upstream bytes, or NULL. */
 static const char *session_refusal(const struct session *session)
 {
-	return *session->error ? session->error : *session->refusal ? session->refusal : NULL;
+	return session->is_broken ? session->error : *session->refusal ? session->refusal : NULL;
 }
 
 /* Takes upstream bytes up to a ClientHello's length, which reach the target once they are known as one (--tls-only). */
@@ -3582,7 +3583,7 @@ static size_t session_read(const struct hold *hold, char bytes[READ_SIZE])
 	size_t kept = (size_t)(session->stop - session->base), room = KEPT_SIZE - kept;
 
 	session_check_hello(hold);
-	if (room == 0 || !session->is_hello || session->down_ended || *session->error)
+	if (room == 0 || !session->is_hello || session->down_ended || session->is_broken)
 		return 0;
 	ssize_t got = recv(hold->target, bytes, room < READ_SIZE ? room : READ_SIZE, MSG_DONTWAIT);
 	if (is_nothing(got))
@@ -3642,7 +3643,7 @@ static void kept_end(struct listener *listener, struct kept *kept, const char *o
 {
 	struct session *session = kept->session;
 	unsigned i = listener->ended_count++ % ENDED_MAX;
-	bool is_broken = !outcome && *session->error;
+	bool is_broken = !outcome && session->is_broken;
 
 	atomic_store(&session->is_closed, true);
 	shutdown(kept->target, SHUT_RDWR);
@@ -4152,7 +4153,7 @@ static bool get_read(struct get *get)
 	}
 	get->stop = session->stop;
 	get->is_full = session->stop - session->base == KEPT_SIZE;
-	get->is_over = session->down_ended || *session->error;
+	get->is_over = session->down_ended || session->is_broken;
 	session_unlock(hold, DOWN);
 	return is_last;
 }
@@ -4237,7 +4238,7 @@ static void frame_add_expected(const struct session *session, char *text, size_t
 /* The last frame, where there is nothing behind what has been read. */
 static void frame_add_end(const struct session *session, char *text, size_t *length)
 {
-	if (*session->error)
+	if (session->is_broken)
 		frame_add_text(text, length, 'X', session->error);
 	else
 		frame_add(text, length, 'E', 0);

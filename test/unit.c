@@ -1044,6 +1044,7 @@ static void get_group(void)
 
 		session->down_ended = cases[i].ended;
 		strcpy(session->error, cases[i].error);
+		session->is_broken = *session->error;
 		bool keeps = session_get(&tried->client, &tried->worker, &asked);
 		const char *reply = shown_of(tried->client_end), *body = reply + http_head_end(reply, 0, strlen(reply));
 		expect(http_status(reply) == cases[i].status, cases[i].line, "the status is %d", http_status(reply));
