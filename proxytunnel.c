@@ -3845,6 +3845,7 @@ static bool worker_start(struct listener *listener, struct worker *worker)
 	if (child != 0)
 		return false;
 	atomic_store(&board->places[place].worker, getpid());
+	child_bind(board->listener); /* else it would keep the port from the next listener */
 	close(listener->questions[0]);
 	for (struct kept *kept = listener->kept; kept < listener->kept + listener->kept_used; kept++)
 		if (kept->session) {

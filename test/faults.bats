@@ -152,3 +152,17 @@ all_ended() {
 	}
 	finished relay
 }
+
+@test "a listener is killed while a tunnel stands: its workers end too, and another listens there at once" {
+	local all
+
+	relay_start
+	target accept 'expect up' gone
+	start tunnel "$PEER" -c "$RELAY" "send CONNECT 127.0.0.1:$TARGET HTTP/1.1\r\nHost: x\r\n\r\n" head 'send up' 'touch stands' eof
+	await test -e stands
+	all=($(children relay))
+	kill -KILL "${PIDS[relay]}"
+	await all_ended "${all[@]}"
+	finished tunnel
+	start_listener again "$PROXYTUNNEL" --serve -a "$RELAY" --allow '*:22'
+}
