@@ -1017,6 +1017,72 @@ child_waits() {
 	done
 }
 
+# kills COUNT: so many workers, at random moments.
+kills() {
+	local n=0 pids
+
+	while [ "$n" -lt "$1" ]; do
+		mapfile -t pids < <(children server)
+		if [ "${#pids[@]}" -gt 0 ] && kill -KILL "${pids[RANDOM % ${#pids[@]}]}" 2>/dev/null; then
+			n=$((n + 1))
+		fi
+		sleep "0.0$((RANDOM % 3))"
+	done
+}
+
+@test "of 60 workers that are killed while tunnels and sessions come, none leaves its place taken" {
+	local n clients=()
+
+	start_far -b 64 -t 300 loop 'echo 64K' close
+	serve --max-clients 10 --allow "127.0.0.1:$FAR"
+	for n in 1 2 3; do
+		start "tunnels$n" sh -c 'until [ -e enough ]; do head -c 20000 /dev/zero | "$@"; done' sh "$PROXYTUNNEL" -q -p "127.0.0.1:$SERVER" -d "127.0.0.1:$FAR"
+		start "sessions$n" sh -c 'until [ -e enough ]; do head -c 20000 /dev/zero | "$@"; done' sh "$PROXYTUNNEL" -q --relay "http://127.0.0.1:$SERVER/t" -d "127.0.0.1:$FAR"
+		clients+=("tunnels$n" "sessions$n")
+	done
+	kills 60
+	touch enough
+	for n in "${clients[@]}"; do
+		wait "${PIDS[$n]}" || true
+		unset "PIDS[$n]"
+	done
+	[ "$(grep -c 'was ended by signal 9' server.err)" -eq 60 ]
+	"$PEER" -c "$SERVER" -t 50 'crowd 10' "$(connects "127.0.0.1:$FAR")" "$GRANTED" 'meet standing' 'pattern 1M &' 'check 1M' join half-close eof
+	start crowd "$PEER" -c "$SERVER" -t 50 'crowd 10' "$(connects "127.0.0.1:$FAR")" "$GRANTED" 'meet again' 'await refused' half-close eof
+	await test -e again
+	ask
+	answered 503
+	touch refused
+	finished crowd
+}
+
+# held: the descriptors of the server and its workers, and their memory in KiB.
+held() {
+	local pid
+
+	for pid in "${PIDS[server]}" $(children server); do
+		echo "$(ls "/proc/$pid/fd" | wc -l) descriptors $(awk '/^RssAnon:/ { print $2 }' "/proc/$pid/status") KiB"
+	done | sort -u
+}
+
+@test "300 tunnels by name, through a worker or two, leave it neither memory nor a descriptor" {
+	local n before after
+
+	start_far
+	serve --max-clients 2 --allow "localhost:$FAR"
+	for n in {1..10}; do reaches "localhost:$FAR"; done
+	await clients_are 0
+	before=$(held)
+	for n in {1..300}; do reaches "localhost:$FAR"; done
+	await clients_are 0
+	after=$(held)
+	echo "$before, then $after"
+	[ "$(wc -l <<<"$after")" -le 3 ]
+	[ "$(awk '{ print $1 }' <<<"$after" | sort -u)" = "$(awk '{ print $1 }' <<<"$before" | sort -u)" ]
+	[ -n "$SANITIZED" ] || [ "$(sort -n -k 3 <<<"$after" | awk '{ most = $3 > most ? $3 : most } END { print most }')" -le \
+		$(($(awk '{ most = $3 > most ? $3 : most } END { print most }' <<<"$before") + 16)) ]
+}
+
 # A connection that nobody has accepted waits with what its client sent.
 asks_wait() {
 	awk -v port="$(printf ':%04X' "$SERVER")" 'substr($2, length($2) - 4) == port && $4 == "01" && $5 !~ /:0+$/ { found = 1 } END { exit !found }' /proc/net/tcp

@@ -1092,6 +1092,43 @@ upstream() {
 	carries_both 4M
 }
 
+# The workers that serve a session at the moment.
+holders() {
+	grep -ls /memfd:session $(children relay | sed 's|.*|/proc/&/maps|') | tr -dc '0-9\n'
+}
+
+# killed_within CALL: a worker is killed as it enters that call while 1 MiB goes there and back. It is all exact, or the client says why not.
+killed_within() {
+	target loop 'echo 64K' close
+	rm -f stands traced
+	start_client client 'send up' 'expect up' 'touch stands' 'await traced' 'pattern 1M &' 'check 1M' join half-close eof 'status 0'
+	await test -e stands
+	start trace strace -f -o calls $(holders | sed 's/^/-p /') -e trace="$1" -e "inject=$1:signal=KILL:when=2"
+	await grep -q attached trace.err
+	touch traced
+	wait "${PIDS[client]}" || grep -q 'a process of the relay was ended in the middle of its work' client.err
+	unset "PIDS[client]"
+	stop trace
+	stop target
+	grep -q 'killed by SIGKILL' calls || echo "$1 was not met"
+}
+
+@test "a worker that is killed within any call of a PUT or a GET leaves its session exact, or broken with words, and no other notices" {
+	local call offset=0
+
+	start_far loop 'echo 64K'
+	relays
+	stands
+	for call in recvfrom sendto sendmsg pwrite64 poll ppoll alarm; do
+		echo "$call"
+		killed_within "$call"
+		puts "$offset" "$call" $((offset + ${#call}))
+		gets "$offset" "$(frame O $((offset + ${#call})))" "$(frame D "$call")"
+		offset=$((offset + ${#call}))
+	done
+	[ "$(grep -c 'was ended by signal 9' relay.err)" -ge 4 ]
+}
+
 @test "a client whose relay was killed, and started again, says that its session is gone: 74" {
 	relays
 	target accept 'expect up' 'send far' gone
