@@ -17,7 +17,6 @@
  * connect      the CONNECT exchange: connect_through
  * lanes        one direction of a tunnel, past user space where that can be: lane_want, lane_move
  * shuttle      bytes both ways until both ends are done: shuttle, bridge_run
- * memory       in pages of its own: memory_map, memory_share
  * tls          openssl(1) on a stream that stands already: tls_start
  * scoreboard   what a listener and its workers share: worker_enter, worker_stand
  * requests     what a client of a server asks for, and how it is answered: request_split, client_refuse
@@ -95,6 +94,7 @@ enum {
 	CREDENTIAL_MAX = 4096,		/* a user, and a password */
 	HEAD_MAX = 65536,		/* all heads of a reply together, or of a request */
 	REASON_SHOWN = 200,		/* of what a peer says, in a message */
+	SCHEMES_SIZE = 128,		/* of the schemes that a 407 offers, in a message */
 	BODY_SHOWN = 2048,		/* of a refusal, under -v */
 	PASSFILE_MAX = 65536,
 	ADDRESSES_MAX = 64,		/* of a host, that are tried */
@@ -233,14 +233,9 @@ static size_t message_format(char *line, size_t size, const char *format, va_lis
 {
 	char text[MESSAGE_MAX];
 	int length = vsnprintf(text, sizeof text, format, words);
-	size_t start = (size_t)sprintf(line, "proxytunnel: ");
+	size_t start = (size_t)sprintf(line, "proxytunnel: "), end = start + escape(line + start, size - start, text, strlen(text));
 
-	if (length >= (int)sizeof text) {
-		length = sizeof text - 1;
-		memcpy(text + length - 3, "...", 3);
-	}
-	size_t end = start + escape(line + start, size - start, text, (size_t)length);
-	if (end + sizeof "\\xNN" > size)
+	if (length >= (int)sizeof text || end + sizeof "\\xNN" > size)
 		memcpy(line + end - 3, "...", 3);
 	line[end++] = '\n';
 	return end;
@@ -276,19 +271,6 @@ static bool words_tell(const char *line, size_t length)
 	memcpy(last_words, line + prefix, length - 1);
 	last_words[length - 1] = '\0';
 	return true;
-}
-
-/* A listener does not wait: it opens a pipe or terminal anew, as O_NONBLOCK is not to show on what it was given. */
-static void words_share(void)
-{
-	struct stat status;
-	bool is_slow = fstat(STDERR_FILENO, &status) == 0 && (S_ISFIFO(status.st_mode) || S_ISCHR(status.st_mode));
-	int fd = is_slow ? open("/dev/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
-	void *shared = mmap(NULL, sizeof *words_lost, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-	words_to = fd != -1 ? fd : words_to;
-	words_lost = shared != MAP_FAILED ? shared : words_lost;
-	words_patience = 0;
 }
 
 static void message(bool tell(const char *, size_t), const char *format, va_list words)
@@ -338,6 +320,28 @@ static _Noreturn void die(int status, const char *format, ...)
 	exit(status);
 }
 
+/* Zeros that take no memory before they are written to; sharing as mmap(2) has it. Each page table counts in a server's thousand children. */
+static void *memory_map(size_t size, int sharing)
+{
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, sharing | MAP_ANONYMOUS, -1, 0);
+
+	if (memory == MAP_FAILED)
+		die(EX_OSERR, "out of memory");
+	return memory;
+}
+
+/* A listener does not wait: it opens a pipe or terminal anew, as O_NONBLOCK is not to show on what it was given. */
+static void words_share(void)
+{
+	struct stat status;
+	bool is_slow = fstat(STDERR_FILENO, &status) == 0 && (S_ISFIFO(status.st_mode) || S_ISCHR(status.st_mode));
+	int fd = is_slow ? open("/dev/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
+
+	words_to = fd != -1 ? fd : words_to;
+	words_lost = memory_map(sizeof *words_lost, MAP_SHARED);
+	words_patience = 0;
+}
+
 /* --- deadline: the time limit of everything before the tunnel stands: deadline_start, deadline_stage ---- */
 
 /*
@@ -354,7 +358,7 @@ static struct {
 	volatile sig_atomic_t caught;	/* the signal that ends the shuttle, or the listener */
 	pid_t children[CHILDREN_MAX + 1];	/* that end with this process */
 	volatile sig_atomic_t child_count;
-	char meeting[MEETING_SIZE];	/* the path of a Unix socket in a folder of its own, while it exists */
+	char folder[MEETING_SIZE], meeting[MEETING_SIZE];	/* the path of a Unix socket, and of a folder of its own; "": none */
 	int terminal;			/* where a prompt waits, with the echo off */
 	struct termios loud, silent;
 } handlers = { .terminal = -1 };	/* not zero: in one page with opt, as each page counts in a server's thousand children */
@@ -375,18 +379,12 @@ static void deadline_stage(const char *format, ...)
 
 static void meeting_remove(void)
 {
-	char path[MEETING_SIZE];
-
-	if (!*handlers.meeting)
-		return;
-	strcpy(path, handlers.meeting);
-	unlink(path);
-	*strrchr(path, '/') = '\0';
-	rmdir(path);
-	*handlers.meeting = '\0'; /* only now, as a signal that comes before does it all again */
+	unlink(handlers.meeting);
+	rmdir(handlers.folder);
+	*handlers.meeting = *handlers.folder = '\0'; /* only now, as a signal that comes before does it all again */
 }
 
-/* Ends the processes that stand behind a tunnel, and removes what was made for them. A proxy command, the first, must not meet a broken pipe before. */
+/* Ends the processes behind a tunnel, and removes what was made for them: a proxy command first, lest it meet a broken pipe. */
 static void children_end(void)
 {
 	for (int i = 0; i < handlers.child_count; i++)
@@ -395,10 +393,7 @@ static void children_end(void)
 	meeting_remove();
 }
 
-/*
- * Sends a client its answer without waiting for it, and drops what it has sent up to now, as a close with that unread
- * would reset the answer away. Async-signal-safe.
- */
+/* Sends a client its answer without a wait, and drops what it has sent, which unread would reset the answer away. Async-signal-safe. */
 static void answer_send(int client, const char *answer, size_t length)
 {
 	char dropped[1024];
@@ -409,10 +404,7 @@ static void answer_send(int client, const char *answer, size_t length)
 		i++;
 }
 
-/*
- * Ends the process by a signal, or as the time is up, once what stands behind it has been ended. A prompt that is only
- * stopped goes on behind that.
- */
+/* Ends the children, and the process by a signal, or as the time is up. A prompt that is only stopped goes on behind that. */
 static void signal_end(int signal_number)
 {
 	bool prompts = handlers.terminal != -1;
@@ -462,18 +454,14 @@ static void signal_await(int signal_number, sigset_t *awaited)
 		sigaddset(awaited, signal_number);
 }
 
-/*
- * Starts the clock. alarm(2), because the name service of libc blocks and takes no limit; a parent may
- * have left SIGALRM blocked.
- */
+/* Starts the clock: alarm(2), as the name service of libc blocks and takes no limit. A parent may have left SIGALRM blocked. */
 static void deadline_start(void)
 {
-	struct sigaction action = { .sa_handler = signal_end };
 	sigset_t alarms;
 
 	if (opt.timeout == 0)
 		return;
-	sigaction(SIGALRM, &action, NULL);
+	signal(SIGALRM, signal_end);
 	sigemptyset(&alarms);
 	sigaddset(&alarms, SIGALRM);
 	sigprocmask(SIG_UNBLOCK, &alarms, NULL);
@@ -1343,10 +1331,7 @@ static void child_bind(pid_t parent)
 #endif
 }
 
-/*
- * Starts a command with a socket for its stdin and stdout, and complaints (-1: ours) for its stderr; returns its pid,
- * and the socket's other end in *fd. It ends with this process.
- */
+/* Starts a command, with a socket, whose other end is in *fd, for stdin and stdout, and complaints (-1: ours) for stderr; returns its pid. */
 static pid_t command_start(const char *const argv[], int complaints, int *fd)
 {
 	int ends[2];
@@ -1365,7 +1350,8 @@ static pid_t command_start(const char *const argv[], int complaints, int *fd)
 		if (complaints != -1)
 			dup2(complaints, STDERR_FILENO);
 		execvp(argv[0], (char *const *)argv);
-		dprintf(STDERR_FILENO, "%s: %s\n", argv[0], strerror(errno));
+		if (complaints != -1 || opt.verbosity >= 0)
+			dprintf(STDERR_FILENO, "proxytunnel: %s: %s\n", argv[0], strerror(errno));
 		_exit(127);
 	}
 	close(ends[1]);
@@ -1395,34 +1381,29 @@ static bool openssl_hear(const struct command *openssl)
 	return got > 0 || (got == -1 && errno == EINTR);
 }
 
-/* Whether the handshake has been done: it then sums up the connection, and whatever else it says is of errors. */
-static bool openssl_stands(const struct command *openssl)
-{
-	return strstr(openssl->said, "\nProtocol version: ");
-}
-
-static const char *behind_colons(const char *text, int count)
-{
-	while (count-- > 0 && strchr(text, ':'))
-		text = strchr(text, ':') + 1;
-	return text;
-}
-
-/* Why openssl failed, in its words. Under -z it is not what it says of the certificate. */
+/* Why openssl failed, in its words. Under -z it is not what it says of the certificate, the first. */
 static const char *openssl_reason(const char *said, int *length)
 {
-	const char *verify = opt.tls_unverified ? NULL : strstr(said, "verify error:num="), *file = strstr(said, "Could not ");
-	const char *error = strstr(said, ":error:"), *number = strstr(said, "errno="), *reason = said;
+	static const struct {
+		const char *mark, *end;
+		int colons;
+	} marks[] = {
+		{ "verify error:num=", "\n", 2 },
+		{ "Could not ", "\n", 0 },
+		{ ":error:", ":\n", 5 },	/* :error:CODE:LIBRARY:FUNCTION:REASON:FILE:LINE: */
+		{ "errno=", ":\n", 0 },
+		{ "", ":\n", 0 },
+	};
+	size_t i = opt.tls_unverified;
 
-	if (verify)
-		reason = behind_colons(verify, 2);
-	else if (file)
-		reason = file;
-	else if (error)
-		reason = behind_colons(error, 5); /* :error:CODE:LIBRARY:FUNCTION:REASON:FILE:LINE: */
-	else if (number)
-		reason = strerror((int)strtol(number + strlen("errno="), NULL, 10));
-	*length = (int)strcspn(reason, verify || file ? "\n" : ":\n");
+	while (!strstr(said, marks[i].mark))
+		i++;
+	const char *reason = strstr(said, marks[i].mark);
+	for (int n = 0; n < marks[i].colons && strchr(reason, ':'); n++)
+		reason = strchr(reason, ':') + 1;
+	if (strncmp(reason, "errno=", 6) == 0)
+		reason = strerror((int)strtol(reason + 6, NULL, 10));
+	*length = (int)strcspn(reason, marks[i].end);
 	return reason;
 }
 
@@ -1432,8 +1413,7 @@ static const char *openssl_hint(const char *reason)
 	static const struct {
 		const char *reason, *hint;
 	} hints[] = {
-		{ "self-signed certificate", " (-C FILE trusts an authority that is not known here, -z trusts any)" },
-		{ "self signed certificate", " (-C FILE trusts an authority that is not known here, -z trusts any)" },
+		{ "self", " (-C FILE trusts an authority that is not known here, -z trusts any)" }, /* -signed, or signed, certificate */
 		{ "unable to ", " (-C FILE trusts an authority that is not known here, -z trusts any)" },
 		{ "hostname mismatch", " (its certificate is for another name: write that one, or -z)" },
 		{ "IP address mismatch", " (its certificate is not for that address: write its name, or -z)" },
@@ -1462,6 +1442,9 @@ static void openssl_check(const struct command *openssl, int status)
 		return;
 	while (openssl_hear(openssl))
 		continue;
+	if (strncmp(openssl->said, "proxytunnel: openssl: ", 22) == 0)
+		die(EX_OSERR, "%s: TLS needs openssl(1), which cannot be run (its package is called openssl): %.*s",
+		    openssl->peer, (int)strcspn(openssl->said + 22, "\n"), openssl->said + 22);
 	while ((line = http_line(&cursor, &length)))
 		note("openssl: %.*s", length, line);
 	reason = openssl_reason(openssl->said, &length);
@@ -1478,20 +1461,16 @@ static char *command_expand(const char *command, const struct authority *to)
 		die(EX_OSERR, "out of memory");
 	memcpy(expanded, "exec ", length);
 	for (; *command; command++) {
-		const char *part = command;
-		size_t part_length = 1;
-
-		if (*command == '%') {
-			command++;
-			if (!*command || !strchr("hp%", *command))
-				die(EX_USAGE, "--proxy-command: after a %% only h, p and %% can follow");
-			part = *command == 'h' ? to->host : *command == 'p' ? to->port : "%";
-			part_length = strlen(part);
-			if (part_length == 0)
-				die(EX_USAGE, "--proxy-command: %%%c needs a proxy, named by -p", *command);
+		if (*command != '%') {
+			expanded[length++] = *command;
+			continue;
 		}
-		memcpy(expanded + length, part, part_length);
-		length += part_length;
+		if (!*++command || !strchr("hp%", *command))
+			die(EX_USAGE, "--proxy-command: after a %% only h, p and %% can follow");
+		const char *part = *command == 'h' ? to->host : *command == 'p' ? to->port : "%";
+		if (!*part)
+			die(EX_USAGE, "--proxy-command: %%%c needs a proxy, named by -p", *command);
+		length += (size_t)sprintf(expanded + length, "%s", part);
 	}
 	expanded[length] = '\0';
 	return expanded;
@@ -1560,11 +1539,10 @@ static char *passfile_load(const char *path)
 		die(EX_NOINPUT, "%s: %s", path, strerror(errno));
 	if (S_ISREG(status.st_mode) && status.st_mode & (S_IRGRP | S_IROTH))
 		warn("%s: others can read it (cure: chmod 600 %s)", path, path);
-	while (length <= PASSFILE_MAX && (got = read(fd, content + length, PASSFILE_MAX + 1 - length)) != 0) {
-		if (got == -1 && errno != EINTR)
-			die(EX_NOINPUT, "%s: %s", path, strerror(errno));
-		length += got > 0 ? (size_t)got : 0;
-	}
+	while ((got = read(fd, content + length, PASSFILE_MAX + 1 - length)) > 0)
+		length += (size_t)got;
+	if (got == -1)
+		die(EX_NOINPUT, "%s: %s", path, strerror(errno));
 	close(fd);
 	if (length > PASSFILE_MAX)
 		die(EX_NOINPUT, "%s: over %d bytes", path, PASSFILE_MAX);
@@ -1586,20 +1564,13 @@ static char *wgetrc_value(char *line, const char *key)
 	return line + strspn(line, " \t");
 }
 
-/* What a passfile names credentials for. */
-struct passfile {
-	struct credentials of[3];	/* the first proxy, the last -r, the relay */
-	bool single;			/* a line user:password, which is the first's */
-};
-
 /*
- * Reads a passfile: lines of a wgetrc, or a single line user:password for the first proxy. An empty line, or one
- * that begins with #, counts for nothing. Ends the program if there is nothing to be had from it.
+ * Reads what a passfile has for the first proxy, the last -r and the relay, in lines of a wgetrc, or ends the program.
+ * True if it is a single line user:password, which is the first's. An empty line, or one that begins with #, is none.
  */
-static struct passfile passfile_read(const char *path)
+static bool passfile_read(struct credentials found[3], const char *path)
 {
 	static const char *const names[] = { "proxy_", "remproxy_", "relay_" };
-	struct passfile found = { .single = false };
 	char *rest = passfile_load(path), *line, *single = NULL, *unknown = NULL;
 	int lines = 0, values = 0;
 
@@ -1615,9 +1586,9 @@ static struct passfile passfile_read(const char *path)
 			if (strncasecmp(line, names[i], strlen(names[i])) != 0)
 				continue;
 			if ((value = wgetrc_value(key, "user")))
-				found.of[i].user = value, values++;
+				found[i].user = value, values++;
 			else if ((value = wgetrc_value(key, "passwd")) || (value = wgetrc_value(key, "password")))
-				found.of[i].password = value, values++;
+				found[i].password = value, values++;
 			else
 				unknown = line;
 		}
@@ -1625,12 +1596,12 @@ static struct passfile passfile_read(const char *path)
 	if (unknown && values > 0)
 		warn("%s: not known: %.*s (it is _user and _password behind proxy, remproxy or relay)", path,
 		     (int)strcspn(unknown, " \t="), unknown);
-	found.single = values == 0 && lines == 1 && strchr(single, ':');
-	if (found.single)
-		found.of[0] = credentials_split(single);
-	else if (values == 0)
+	if (values > 0)
+		return false;
+	if (lines != 1 || !strchr(single, ':'))
 		die(EX_NOINPUT, "%s: neither proxy_user and proxy_passwd nor a single line user:password in it", path);
-	return found;
+	found[0] = credentials_split(single);
+	return true;
 }
 
 /* Reads a line from the terminal, with the echo off if it is hidden, into answer; false at its end or if it is too long. */
@@ -1663,44 +1634,20 @@ static bool prompt_read(int terminal, const char *question, bool hidden, char *a
 	return true;
 }
 
-/* The controlling terminal, open; -1 if there is none, or if it belongs to another process group at the moment. */
-static int prompt_terminal(void)
-{
-	int terminal = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
-
-	if (terminal != -1 && tcgetpgrp(terminal) != getpgrp()) {
-		close(terminal);
-		return -1;
-	}
-	return terminal;
-}
-
 /* Has a program ask, as ssh does: it prints the answer. False if it could not, or the user would not. */
 static bool askpass_read(const char *program, const char *question, char *answer, size_t size)
 {
+	const char *const argv[] = { program, question, NULL };
 	size_t length = 0;
 	ssize_t got;
-	int ends[2];
+	int fd;
+	pid_t child = command_start(argv, -1, &fd);
 
-	if (!pipe_open(ends))
-		return false;
-	pid_t parent = getpid(), child = child_fork();
-	if (child == 0) {
-		child_bind(parent);
-		signal(SIGPIPE, SIG_DFL);
-		signal(SIGTERM, SIG_DFL);
-		fd_leave(STDIN_FILENO); /* it holds the tunnel's bytes */
-		dup2(ends[1], STDOUT_FILENO);
-		execlp(program, program, question, (char *)NULL);
-		warn("%s: %s", program, strerror(errno));
-		_exit(EX_OSERR);
-	}
-	close(ends[1]);
-	while (length < size && (got = read(ends[0], answer + length, size - length)) != 0)
+	shutdown(fd, SHUT_WR); /* there is nothing to read for it */
+	while (length < size && (got = read(fd, answer + length, size - length)) != 0)
 		length += got > 0 ? (size_t)got : 0;
-	close(ends[0]);
-	int status = child_wait(child);
-	if (status != 0 || length == size)
+	close(fd);
+	if (child_wait(child) != 0 || length == size)
 		return false;
 	answer[length] = '\0';
 	answer[strcspn(answer, "\r\n")] = '\0';
@@ -1712,15 +1659,10 @@ static const char *askpass_program(bool has_terminal)
 {
 	const char *require = getenv("SSH_ASKPASS_REQUIRE"), *program = getenv("SSH_ASKPASS");
 	const char *x11 = getenv("DISPLAY"), *wayland = getenv("WAYLAND_DISPLAY");
-	bool display = (x11 && *x11) || (wayland && *wayland), instead = false;
+	bool display = (x11 && *x11) || (wayland && *wayland), is_forced = require && strcasecmp(require, "force") == 0;
+	bool instead = is_forced || (require && strcasecmp(require, "prefer") == 0);
 
-	if (require && strcasecmp(require, "never") == 0)
-		return NULL;
-	if (require && strcasecmp(require, "force") == 0)
-		display = instead = true;
-	if (require && strcasecmp(require, "prefer") == 0)
-		instead = display;
-	if (!display || (has_terminal && !instead))
+	if ((!display && !is_forced) || (has_terminal && !instead) || (require && strcasecmp(require, "never") == 0))
 		return NULL;
 	return program && *program ? program : "ssh-askpass";
 }
@@ -1729,7 +1671,12 @@ static const char *askpass_program(bool has_terminal)
 static char *prompt_ask(const char *question, bool hidden)
 {
 	static char answer[CREDENTIAL_MAX + 2];
-	int terminal = prompt_terminal();
+	int terminal = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+	if (terminal != -1 && tcgetpgrp(terminal) != getpgrp()) { /* it belongs to another process group at the moment */
+		close(terminal);
+		terminal = -1;
+	}
 	const char *program = askpass_program(terminal != -1);
 	unsigned left = alarm(0);
 	bool answered = false;
@@ -1767,7 +1714,10 @@ static bool credentials_ask(struct hop *hop)
 
 /* --- ntlm: NTLM and Negotiate, spoken by ntlm_auth(1): ntlm_start, ntlm_ask ----------------------------- */
 
+enum { SCHEME_BASIC = 1, SCHEME_NTLM = 2, SCHEME_NEGOTIATE = 4 };
+
 static const char ntlm_scheme[] = "NTLM", negotiate_scheme[] = "Negotiate";
+static const char *const scheme_names[] = { "Basic", ntlm_scheme, negotiate_scheme };
 
 /* Ends the program: a handshake cannot be finished. */
 static _Noreturn void ntlm_fail(const struct hop *hop, const char *who, const char *what)
@@ -1895,42 +1845,29 @@ static void head_note(const char *direction, const char *head)
 /* Shows under -v the beginning of a refusal's body, if it comes within a second: most proxies say there what they object to. */
 static void body_note(int socket)
 {
-	char body[BODY_SHOWN + 1];
-	size_t length = 0;
-	struct pollfd readable = { .fd = socket, .events = POLLIN };
-	double end = seconds_now() + 1;
+	const struct timeval patience = { .tv_sec = 1 }; /* for all of it together */
+	char body[BODY_SHOWN + 1] = "";
 	const char *cursor = body, *line;
-	int line_length;
+	int length;
 
-	while (opt.verbosity > 0 && length < BODY_SHOWN) {
-		double left = end - seconds_now();
-		bool ready = left > 0 && poll(&readable, 1, (int)(left * 1e3)) == 1;
-		ssize_t got = ready ? recv(socket, body + length, BODY_SHOWN - length, 0) : 0;
-
-		if (got <= 0)
-			break;
-		length += (size_t)got;
-	}
-	for (size_t i = 0; i < length; i++)
+	setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+	ssize_t got = opt.verbosity > 0 ? recv(socket, body, BODY_SHOWN, MSG_WAITALL) : 0;
+	for (ssize_t i = 0; i < got; i++)
 		body[i] = body[i] ? body[i] : ' ';
-	body[length] = '\0';
-	while ((line = http_line(&cursor, &line_length)))
-		note("| %.*s", line_length, line);
+	while ((line = http_line(&cursor, &length)))
+		note("| %.*s", length, line);
 }
 
 /* Ends the program if it is the command that leads to a hop which failed. */
-static void connect_fail_command(const struct command *command, const struct hop *hop, const struct authority *to)
+static void connect_fail_command(const struct hop *hop, const struct authority *to)
 {
-	if (command->complaints != -1) {
-		openssl_check(command, EX_PROTOCOL);
+	if (hop->command.complaints != -1) {
+		openssl_check(&hop->command, EX_PROTOCOL);
 		return;
 	}
-	int status = child_wait(command->pid);
-	if (WIFEXITED(status))
-		die(EX_UNAVAILABLE, "%s: the proxy command ended with status %d before an answer to CONNECT %s",
-		    hop->at.text, WEXITSTATUS(status), to->text);
-	die(EX_UNAVAILABLE, "%s: the proxy command was ended by signal %d before an answer to CONNECT %s",
-	    hop->at.text, WTERMSIG(status), to->text);
+	int status = child_wait(hop->command.pid);
+	die(EX_UNAVAILABLE, "%s: the proxy command %s %d before an answer to CONNECT %s", hop->at.text, WIFEXITED(status) ?
+	    "ended with status" : "was ended by signal", WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status), to->text);
 }
 
 /* Ends the program: no head could be read. */
@@ -1942,7 +1879,7 @@ static _Noreturn void connect_fail(enum head_result result, const struct head *h
 	int error = errno, shown = (int)strcspn(said, "\r\n");
 
 	if (hop->command.pid && (result == HEAD_NONE || result == HEAD_FAILED))
-		connect_fail_command(&hop->command, hop, to);
+		connect_fail_command(hop, to);
 	switch (result) {
 	case HEAD_NONE:
 		die(EX_UNAVAILABLE, "%s: closed the connection without an answer to CONNECT %s%s", hop->at.text, to->text, doubt);
@@ -1966,15 +1903,12 @@ static int connect_reply(int socket, struct head *head, const struct hop *hop, c
 {
 	int status;
 
-	head->length = 0;
 	do {
 		enum head_result result = http_read_head(socket, head, "HTTP/1.");
 
-		if (result != HEAD_WHOLE)
-			connect_fail(result, head, hop, to);
-		status = http_status(head->bytes + head->start);
+		status = result == HEAD_WHOLE ? http_status(head->bytes + head->start) : -1;
 		if (status == -1)
-			connect_fail(HEAD_FOREIGN, head, hop, to);
+			connect_fail(result == HEAD_WHOLE ? HEAD_FOREIGN : result, head, hop, to);
 		head_note("<", head->bytes + head->start);
 	} while (status / 100 == 1);
 	return status;
@@ -1995,11 +1929,12 @@ static const char *element_end(const char *at, const char *end)
 }
 
 /*
- * Lists the schemes that a 407 offers, ", " between them, as far as they fit. Commas divide challenges and
- * also the parameters within one, but a parameter has an = behind its name (RFC 9110 11.6.1).
+ * Lists the schemes that a 407 offers, ", " between them, as far as they fit; returns those that are spoken here. Commas
+ * divide challenges and also the parameters within one, but a parameter has an = behind its name (RFC 9110 11.6.1).
  */
-static void schemes_list(char *list, size_t size, const char *head)
+static unsigned schemes_list(char list[SCHEMES_SIZE], const char *head)
 {
+	unsigned spoken = 0;
 	const char *value;
 	size_t written = 0;
 	int length;
@@ -2012,22 +1947,16 @@ static void schemes_list(char *list, size_t size, const char *head)
 			value += strspn(value, " \t");
 			size_t name = strcspn(value, " \t=,\r\n");
 
-			if (name == 0 || value[name + strspn(value + name, " \t")] == '=' || written + name + 3 > size)
+			if (name == 0 || value[name + strspn(value + name, " \t")] == '=')
 				continue;
-			written += (size_t)sprintf(list + written, "%s%.*s", written ? ", " : "", (int)name, value);
+			for (int i = 0; i < 3; i++)
+				if (strlen(scheme_names[i]) == name && strncasecmp(value, scheme_names[i], name) == 0)
+					spoken |= 1u << i;
+			if (written + name + 3 <= SCHEMES_SIZE)
+				written += (size_t)sprintf(list + written, "%s%.*s", written ? ", " : "", (int)name, value);
 		}
 	}
-}
-
-/* Whether a list as of schemes_list has a scheme in it. */
-static bool schemes_offer(const char *list, const char *scheme)
-{
-	size_t length = strlen(scheme);
-
-	for (; *list; list += strcspn(list, " "), list += *list == ' ')
-		if (strncasecmp(list, scheme, length) == 0 && strchr(",", list[length]))
-			return true;
-	return false;
+	return spoken;
 }
 
 /* Whether the reason behind a status is the one that everybody gives, or none. */
@@ -2050,24 +1979,22 @@ static void refusal_hint(char *hint, size_t size, int status, const char *head, 
 {
 	bool is_plain = opt.relay && !opt.relay->tls && to == &opt.relay->at; /* what was refused is a request for its pages */
 	const char *cursor = head, *location;
-	char schemes[128];
+	char schemes[SCHEMES_SIZE];
+	unsigned spoken = schemes_list(schemes, head) & (is_plain ? SCHEME_BASIC : ~0u);
 	int length;
 
-	schemes_list(schemes, sizeof schemes, head);
-	bool can_negotiate = !is_plain && schemes_offer(schemes, negotiate_scheme);
-	bool is_spoken = can_negotiate || schemes_offer(schemes, "Basic") || (!is_plain && schemes_offer(schemes, ntlm_scheme));
 	if (status == 407 && !*schemes)
 		snprintf(hint, size, " (it offers no way to authenticate)");
-	else if (status == 407 && !is_spoken)
+	else if (status == 407 && !spoken)
 		snprintf(hint, size, " (it offers %s, not Basic; a local authenticating proxy such as cntlm or px can be the "
 		         "first hop)", schemes);
 	else if (status == 407 && header_given(hop, "Proxy-Authorization"))
 		snprintf(hint, size, " (it does not take the Proxy-Authorization of -H; it offers %s)", schemes);
 	else if (status == 407 && credentials_known(&hop->credentials))
 		snprintf(hint, size, " (it does not take these credentials of %.64s; it offers %s%s)",
-		         hop->credentials.user, schemes, can_negotiate ? "; Kerberos needs a ticket, by kinit" : "");
+		         hop->credentials.user, schemes, spoken & SCHEME_NEGOTIATE ? "; Kerberos needs a ticket, by kinit" : "");
 	else if (status == 407)
-		snprintf(hint, size, " (try %s-%c or -F; it offers %s)", can_negotiate ? "kinit, or " : "",
+		snprintf(hint, size, " (try %s-%c or -F; it offers %s)", spoken & SCHEME_NEGOTIATE ? "kinit, or " : "",
 		         hop->remote ? 'R' : 'P', schemes);
 	else if (status == 401 && credentials_known(&hop->credentials))
 		snprintf(hint, size, " (it does not take these credentials of %.64s)", hop->credentials.user);
@@ -2088,12 +2015,9 @@ static void refusal_hint(char *hint, size_t size, int status, const char *head, 
 /* The status of this program for a refusal. */
 static int refusal_exit(int status)
 {
-	switch (status) {
-	case 401: case 403: case 405: case 407: case 501:
-		return EX_NOPERM;
-	default:
-		return EX_UNAVAILABLE;
-	}
+	bool is_final = status == 401 || status == 403 || status == 405 || status == 407 || status == 501;
+
+	return is_final ? EX_NOPERM : EX_UNAVAILABLE;
 }
 
 /* Ends the program: the proxy said no. */
@@ -2114,10 +2038,9 @@ static _Noreturn void connect_refuse(int socket, int status, const char *head, c
 /* Whether the user has just given the credentials that a proxy's answer asks for. */
 static bool refusal_ask(struct hop *hop, int status, const char *head)
 {
-	char schemes[128];
+	char schemes[SCHEMES_SIZE];
 
-	schemes_list(schemes, sizeof schemes, head);
-	return status == 407 && schemes_offer(schemes, "Basic") && !hop->credentials.user &&
+	return status == 407 && schemes_list(schemes, head) & SCHEME_BASIC && !hop->credentials.user &&
 	       !header_given(hop, "Proxy-Authorization") && credentials_ask(hop);
 }
 
@@ -2125,14 +2048,14 @@ static bool refusal_ask(struct hop *hop, int status, const char *head)
 static bool refusal_switch(struct hop *hop, int status, const char *head)
 {
 	const char *before = hop->scheme;
-	char schemes[128];
+	char schemes[SCHEMES_SIZE];
+	unsigned spoken = schemes_list(schemes, head);
+	bool is_known = credentials_known(&hop->credentials), has_basic = spoken & SCHEME_BASIC;
 
 	if (status != 407 || hop->switched || header_given(hop, "Proxy-Authorization"))
 		return false;
-	schemes_list(schemes, sizeof schemes, head);
-	bool is_known = credentials_known(&hop->credentials), has_basic = schemes_offer(schemes, "Basic");
-	hop->scheme = is_known && schemes_offer(schemes, ntlm_scheme) ? ntlm_scheme :
-	              (is_known || !has_basic) && schemes_offer(schemes, negotiate_scheme) ? negotiate_scheme : NULL;
+	hop->scheme = is_known && spoken & SCHEME_NTLM ? ntlm_scheme :
+	              (is_known || !has_basic) && spoken & SCHEME_NEGOTIATE ? negotiate_scheme : NULL;
 	hop->basic_refused = !before && has_basic;
 	hop->switched = true;
 	return hop->scheme != before && (hop->scheme || (is_known && has_basic));
@@ -2197,10 +2120,9 @@ static bool connect_through(int socket, struct hop *hop, const struct authority 
 		deadline_stage("%s: no answer to CONNECT %s within %u s (-w)", hop->at.text, to->text, opt.timeout);
 		connect_compose(&request, hop, to);
 		head_note(">", request.bytes);
-		if (!net_send(socket, request.bytes, request.length)) {
-			reply.length = reply.start = 0;
+		reply.length = reply.start = 0;
+		if (!net_send(socket, request.bytes, request.length))
 			connect_fail(HEAD_FAILED, &reply, hop, to);
-		}
 		status = connect_reply(socket, &reply, hop, to);
 		head = reply.bytes + reply.start;
 	} while (ntlm_continue(hop, socket, status, head));
@@ -2498,54 +2420,23 @@ static _Noreturn void bridge_run(int one, int other)
 	_exit(EX_OK);
 }
 
-/* --- memory: in pages of its own: memory_map, memory_share ----------------------------------------------- */
-
-/* Memory of that size, all zeros, which takes none before it is written to; mapped, as each page table counts in a server's thousand children. */
-static void *memory_map(size_t size)
-{
-	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (memory == MAP_FAILED)
-		die(EX_OSERR, "out of memory");
-	return memory;
-}
-
-/* The same, to be shared with the children. */
-static void *memory_share(size_t size)
-{
-	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-	if (memory == MAP_FAILED)
-		die(EX_OSERR, "out of memory");
-	return memory;
-}
-
 /* --- tls: openssl(1) on a stream that stands already: tls_start ----------------------------------------- */
 
 /* A Unix socket that listens in a folder of its own, where nobody else can reach it; its path is in handlers.meeting. */
 static int meeting_open(void)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	const char *folder = getenv("TMPDIR");
+	const char *variable = getenv("TMPDIR"), *above = variable && *variable ? variable : "/tmp";
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	children_guard();
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	int length = snprintf(address.sun_path, sizeof address.sun_path, "%s/proxytunnel.XXXXXX",
-	                      folder && *folder ? folder : "/tmp");
-
-	if ((size_t)length + sizeof "/tls" > sizeof address.sun_path)
-		die(EX_OSERR, "%s: too long a name for the folder of a Unix socket (set TMPDIR)", folder);
-	sigset_t all, before;
-	sigfillset(&all);
-	sigprocmask(SIG_BLOCK, &all, &before); /* a folder that exists is known to the handlers */
-	bool made = fd != -1 && mkdtemp(address.sun_path);
-	if (made) {
-		strcat(address.sun_path, "/tls");
-		memcpy(handlers.meeting, address.sun_path, sizeof address.sun_path);
-	}
-	sigprocmask(SIG_SETMASK, &before, NULL);
-	if (!made)
-		die(EX_OSERR, "%s: %s", address.sun_path, strerror(errno));
+	if (strlen(above) + sizeof "/proxytunnel.XXXXXX/tls" > sizeof address.sun_path)
+		die(EX_OSERR, "%s: too long a name for the folder of a Unix socket (set TMPDIR)", above);
+	sprintf(handlers.folder, "%s/proxytunnel.XXXXXX", above);
+	if (fd == -1 || !mkdtemp(handlers.folder)) /* whose name is there, for the handlers, before it is */
+		die(EX_OSERR, "%s: %s", above, strerror(errno));
+	strcat(strcpy(handlers.meeting, handlers.folder), "/tls");
+	strcpy(address.sun_path, handlers.meeting);
 	if (bind(fd, (struct sockaddr *)&address, sizeof address) == -1 || listen(fd, 1) == -1)
 		die(EX_OSERR, "%s: %s", address.sun_path, strerror(errno));
 	return fd;
@@ -2589,18 +2480,6 @@ static pid_t tls_command(const struct authority *peer, int complaints, int *fd)
 	return command_start(argv, complaints, fd);
 }
 
-/* Ends the program: openssl gave up before the handshake was done. */
-static _Noreturn void tls_fail(const struct command *openssl)
-{
-	const char *said = openssl->said;
-
-	if (strncmp(said, "openssl: ", 9) == 0)
-		die(EX_OSERR, "%s: TLS needs openssl(1), which cannot be run (its package is called openssl): %.*s",
-		    openssl->peer, (int)strcspn(said + 9, "\n"), said + 9);
-	openssl_check(openssl, EX_PROTOCOL);
-	die(EX_PROTOCOL, "%s: TLS failed: openssl ended before its handshake", openssl->peer);
-}
-
 /*
  * Wraps a connected socket, which it takes, in TLS with that peer; returns the socket with the plain bytes, once the
  * handshake has been done. openssl reaches the stream through a Unix socket, and a process that bridges the two.
@@ -2611,7 +2490,7 @@ static int tls_start(int stream, const struct authority *peer, struct command *o
 	const char *line;
 
 	openssl->peer = peer->text;
-	openssl->said = memory_map(COMPLAINT_MAX + 1);
+	openssl->said = memory_map(COMPLAINT_MAX + 1, MAP_PRIVATE);
 	deadline_stage("%s: no TLS handshake within %u s (-w)", peer->text, opt.timeout);
 	pid_t bridge = child_fork();
 	if (bridge == 0) {
@@ -2631,9 +2510,11 @@ static int tls_start(int stream, const struct authority *peer, struct command *o
 	openssl->pid = tls_command(peer, complaints[1], &plain);
 	openssl->complaints = complaints[0]; /* stays open: openssl must not die of writing to it */
 	close(complaints[1]);
-	while (!openssl_stands(openssl))
-		if (!openssl_hear(openssl))
-			tls_fail(openssl);
+	while (!strstr(openssl->said, "\nProtocol version: ")) /* with which it sums up; what it says later is of errors */
+		if (!openssl_hear(openssl)) {
+			openssl_check(openssl, EX_PROTOCOL);
+			die(EX_PROTOCOL, "%s: TLS failed: openssl ended before its handshake", peer->text);
+		}
 	for (const char *cursor = openssl->said; (line = http_line(&cursor, &length));)
 		note("%s: %.*s", peer->text, length, line);
 	openssl->bridge = bridge;
@@ -2756,9 +2637,9 @@ static bool lock_take(pthread_mutex_t *lock)
 static struct scoreboard *board_create(void)
 {
 	int size = (int)opt.clients_max * (opt.serve ? 2 : 1) + WAITING_MAX;
-	struct scoreboard *board = memory_share(sizeof *board + (size_t)size * sizeof *board->stages);
+	struct scoreboard *board = memory_map(sizeof *board + (size_t)size * sizeof *board->stages, MAP_SHARED);
 
-	board->places = memory_share((size_t)size * sizeof *board->places);
+	board->places = memory_map((size_t)size * sizeof *board->places, MAP_SHARED);
 	board->size = size;
 	board->listener = getpid();
 	lock_init(&board->lock);
@@ -3921,7 +3802,7 @@ static void listener_begin(struct listener *listener, int listening)
 	}
 	listener->listening = listening;
 	listener->board = board_create();
-	listener->kept = memory_map((size_t)opt.clients_max * sizeof *listener->kept);
+	listener->kept = memory_map((size_t)opt.clients_max * sizeof *listener->kept, MAP_PRIVATE);
 	listener->due = NEVER;
 	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, listener->questions) == -1)
 		die(EX_OSERR, "cannot prepare to listen: %s", strerror(errno));
@@ -5790,7 +5671,7 @@ static void session_open(struct tunnel *tunnel, struct exchange *exchange)
 static int relay_open(const struct end *near, pid_t *child)
 {
 	static struct exchange exchange = { .fd = -1, .patience = NEVER };
-	struct tunnel *tunnel = memory_share(sizeof *tunnel);
+	struct tunnel *tunnel = memory_map(sizeof *tunnel, MAP_SHARED);
 	int ends[2], caller[2] = { -1, -1 };
 
 	tunnel->sender.method = "PUT";
@@ -6510,13 +6391,13 @@ static void credentials_gather(struct hop *hop, const struct credentials *file, 
 /* The first proxy has its sources of credentials, the last -r and the relay have theirs, and those between have their URLs. */
 static void credentials_complete(const char *path)
 {
-	struct passfile file = path ? passfile_read(path) : (struct passfile){ .single = false };
-	struct credentials in_file[4] = { file.of[0], file.of[1], file.of[2] }, environment[4] = { { NULL, NULL } };
+	struct credentials in_file[4] = { { NULL, NULL } }, environment[4] = { { NULL, NULL } };
+	bool is_single = path && passfile_read(in_file, path);
 
-	if (file.single && opt.relay && opt.hop_count > 0)
+	if (is_single && opt.relay && opt.hop_count > 0)
 		die(EX_NOINPUT, "%s: is that for the proxy or for the relay? write lines proxy_user = and proxy_passwd =, "
 		    "or relay_user = and relay_passwd =", path);
-	if (file.single && opt.relay)
+	if (is_single && opt.relay)
 		in_file[2] = in_file[0];
 	for (int i = 0; i < 3; i++)
 		credentials_check(&in_file[i], path);

@@ -683,7 +683,7 @@ asks_nobody() {
 	grep -q '^all_proxy=http://127.0.0.9:1$' environment
 	[ ! -s stolen ]
 	[ -s descriptors ]
-	! grep socket: descriptors || false
+	! grep ' [1-9][0-9]* -> socket:' descriptors || false
 }
 
 # --- those of a relay ----------------------------------------------------------------------

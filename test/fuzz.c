@@ -131,7 +131,7 @@ static size_t blank_line(const char *bytes, size_t length)
 /* What the program does with a reply. */
 static void reply_use(const char *reply)
 {
-	char list[32];
+	char list[SCHEMES_SIZE];
 	const char *cursor = reply, *line;
 	int length;
 
@@ -140,9 +140,8 @@ static void reply_use(const char *reply)
 	cursor = reply;
 	while ((line = http_field(&cursor, "Location", &length)))
 		MUST(length >= 0 && line + length <= cursor);
-	schemes_list(list, sizeof list, reply);
+	schemes_list(list, reply);
 	MUST(strlen(list) < sizeof list);
-	schemes_offer(list, "Basic");
 	MUST(http_status(reply) < 1000);
 }
 
