@@ -5727,15 +5727,6 @@ static struct end tunnel_open(const struct end *near, struct route *route)
 	return (struct end){ .in = fd, .out = fd, .in_name = name, .out_name = name, .own = true, .patient = route->relayed };
 }
 
-/* Waits for the end of a child, which a signal to this process ends too; returns its wait status. */
-static int child_outlast(pid_t child)
-{
-	handlers.children[handlers.child_count++] = child;
-	children_guard();
-	int status = child_wait(child);
-	return status;
-}
-
 /* Says what became of the tunnel, and returns the program's status. A reader that left needs no words: it knows. */
 static int tunnel_close(const struct end *far, const struct lane *up, const struct lane *down, const struct route *route,
                         double started)
@@ -5752,7 +5743,9 @@ static int tunnel_close(const struct end *far, const struct lane *up, const stru
 	if (lane_cut(down) && (down->error == 0 || down->error == EPIPE))
 		return EX_IOERR;
 	close(far->in);
-	if (route->relayed && (status = child_outlast(route->relayed)) != 0 && WIFEXITED(status))
+	if (route->relayed)
+		children_guard(); /* a signal ends the wait; who carries the tunnel then closes its session by itself */
+	if (route->relayed && (status = child_wait(route->relayed)) != 0 && WIFEXITED(status))
 		return WEXITSTATUS(status); /* it has said why */
 	if (route->relayed && status != 0)
 		die(EX_IOERR, "%s: the tunnel to %s broke: the process that carries it was ended by signal %d", far->in_name,
