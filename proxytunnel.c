@@ -2591,12 +2591,13 @@ struct scoreboard {
 	atomic_uchar stages[];
 };
 
-/* A session that a process serves requests of, mapped. */
+/* A session that a worker serves requests of, or that the listener keeps. */
 struct hold {
 	char id[SESSION_WORD + 1], key[SESSION_WORD + 1];
-	int number;
+	int number;			/* among those that the listener keeps */
 	int memory, target;
-	struct session *session;	/* NULL: it has none */
+	struct session *session;	/* its first page, mapped; NULL: there is none, or it has ended */
+	double ended;			/* when the listener ended it */
 };
 
 /* What a worker of a listener knows. */
@@ -2649,23 +2650,23 @@ static struct scoreboard *board_create(void)
 /* Counts the workers of a stage. */
 static int board_count(const struct scoreboard *board, enum stage stage)
 {
-	int count = 0, used = atomic_load(&board->used);
+	int count = 0, used = board->used;
 
 	for (int i = 0; i < used; i++)
-		count += atomic_load(&board->stages[i]) == stage;
+		count += board->stages[i] == stage;
 	return count;
 }
 
 /* Whether as many tunnels and sessions stand as may be. */
 static bool board_is_full(const struct scoreboard *board)
 {
-	return board_count(board, STAGE_TUNNEL) + atomic_load(&board->sessions) >= opt.clients_max;
+	return board_count(board, STAGE_TUNNEL) + board->sessions >= opt.clients_max;
 }
 
 /* Whether clients are told at once that there are too many: none can have come for a session. */
 static bool board_turns_away(const struct scoreboard *board)
 {
-	return opt.serve && atomic_load(&board->sessions) == 0 && board_is_full(board);
+	return opt.serve && board->sessions == 0 && board_is_full(board);
 }
 
 /* Nothing that a client does, and no shortage, ends a listener or a worker: says it once, and waits for better times. */
@@ -2708,9 +2709,9 @@ static void worker_rest(const struct worker *worker, const char *client)
 		return;
 	struct place *place = &worker->board->places[worker->place];
 	strcpy(place->client, client);
-	atomic_store(&place->session, -1);
-	atomic_store(&place->since, seconds_now());
-	atomic_store(&worker->board->stages[worker->place], STAGE_ASKED);
+	place->session = -1;
+	place->since = seconds_now();
+	worker->board->stages[worker->place] = STAGE_ASKED;
 }
 
 /* --- requests: what a client of a server asks for, and how it is answered: request_split, client_refuse - */
@@ -2722,7 +2723,6 @@ struct client {
 	const char *address;
 	char name[NAME_SIZE];		/* its address, user and session, as the log names it */
 	struct authority to;		/* the text is "-" until it is known */
-	bool is_relayed;		/* the request is one of a session */
 	bool is_head;			/* it is a HEAD */
 	bool expects;			/* 100, before the body is sent */
 	uint64_t body;			/* bytes of it that are to come */
@@ -2783,15 +2783,11 @@ static void client_stage_end(void)
 	handlers.answer_length = 0;
 }
 
-/* Receives bytes of a request's body; 0 or less at the client's end, and where nothing comes for a minute. */
+/* Receives bytes of a request's body; 0 or less at the client's end, and where nothing comes for IDLE_TIME. */
 static ssize_t client_receive(struct client *client, char *bytes, size_t size)
 {
-	size_t wanted = client->body < size ? (size_t)client->body : size;
-	ssize_t got;
+	ssize_t got = recv(client->socket, bytes, client->body < size ? (size_t)client->body : size, 0);
 
-	while (is_nothing(got = recv(client->socket, bytes, wanted, MSG_DONTWAIT)))
-		if (!fd_wait(client->socket, POLLIN, IDLE_TIME))
-			return -1;
 	client->body -= got > 0 ? (uint64_t)got : 0;
 	return got;
 }
@@ -2809,27 +2805,23 @@ static bool client_drop(struct client *client)
 	return true;
 }
 
-/* Replies to a request of a session; false if its connection is not to be used again. */
+/* Replies; false if the connection is not to be used again. */
 static bool client_reply(struct client *client, int status, const char *words, bool keep)
 {
 	char reply[ANSWER_SIZE];
 
 	keep &= client_drop(client);
-	return net_send(client->socket, reply, reply_compose(reply, status, words, keep, false)) && keep;
+	return net_send(client->socket, reply, reply_compose(reply, status, words, keep, client->is_head)) && keep;
 }
 
 /* Replies that the client cannot have it, logs that, in other words where they are not for clients, and ends the process. */
 static _Noreturn void client_refuse_as(struct client *client, int status, const char *reason, const char *logged)
 {
-	char reply[ANSWER_SIZE];
-	size_t length = reply_compose(reply, status, reason, false, client->is_head);
-
-	client_drop(client);
 	client_stage_end();
 	worker_rest(client->worker, "");
 	warn("%s to %s: %d, %s", client->name, client->to.text, status, logged);
-	if (net_send(client->socket, reply, length))
-		net_linger(client->socket);
+	client_reply(client, status, reason, false);
+	net_linger(client->socket);
 	exit(EX_OK);
 }
 
@@ -2841,34 +2833,28 @@ static _Noreturn void client_refuse(struct client *client, int status, const cha
 /* What no head may hold, obs-fold included (RFC 9112 2.2, 5.2); NULL if it holds nothing of that. */
 static const char *head_wrong(const char *head)
 {
-	for (const char *c = head; *c; c++) {
-		if (*c == '\r' && c[1] != '\n')
-			return "a bare CR in the head";
-		if (iscntrl((unsigned char)*c) && !strchr("\t\r\n", *c))
-			return "a control character in the head";
-		if (c > head && c[-1] == '\n' && (*c == ' ' || *c == '\t'))
-			return "a folded line in the head";
-	}
-	return NULL;
+	const char *wrong = NULL;
+
+	for (const char *c = head; *c && !wrong; c++)
+		wrong = *c == '\r' && c[1] != '\n' ? "a bare CR in the head" :
+		        iscntrl((unsigned char)*c) && !strchr("\t\r\n", *c) ? "a control character in the head" :
+		        *c == '\n' && (c[1] == ' ' || c[1] == '\t') ? "a folded line in the head" : NULL;
+	return wrong;
 }
 
 /* What is wrong with the lengths that a request gives its body, or NULL (RFC 9112 6.3). */
-static const char *lengths_wrong(const char *fields, const struct request *request)
+static const char *lengths_wrong(const char *fields, bool is_connect)
 {
 	const char *coding, *value = "";
 	int ignored, length = 0;
 	int lengths = field_count(fields, "Content-Length", &value, &length);
 	int codings = field_count(fields, "Transfer-Encoding", &coding, &ignored);
 
-	if (codings > 0 && (lengths > 0 || strcmp(request->method, "CONNECT") == 0))
-		return lengths > 0 ? "both Content-Length and Transfer-Encoding" : "a Transfer-Encoding";
-	if (lengths > 1)
-		return "more than one Content-Length";
-	if (lengths == 1 && (length == 0 || (int)strspn(value, "0123456789") != length))
-		return "a Content-Length that is no number";
-	if (lengths == 1 && strcmp(request->method, "CONNECT") == 0 && (int)strspn(value, "0") != length)
-		return "a CONNECT with a body";
-	return NULL;
+	return codings > 0 && lengths > 0 ? "both Content-Length and Transfer-Encoding" :
+	       codings > 0 && is_connect ? "a Transfer-Encoding" :
+	       lengths > 1 ? "more than one Content-Length" :
+	       lengths == 1 && (length == 0 || (int)strspn(value, "0123456789") != length) ? "a Content-Length that is no number" :
+	       lengths == 1 && is_connect && (int)strspn(value, "0") != length ? "a CONNECT with a body" : NULL;
 }
 
 /* What is wrong with the fields behind the request line, or NULL (RFC 9112 3.2, 5.1). */
@@ -2884,14 +2870,12 @@ static const char *fields_wrong(const char *fields, const struct request *reques
 			return "a header that is not Name: value";
 	}
 	int hosts = field_count(fields, "Host", &value, &length);
-	if (hosts > 1)
-		return "more than one Host";
-	if (hosts == 0 && !request->is_http10)
-		return "no Host";
+	if (hosts > 1 || (hosts == 0 && !request->is_http10))
+		return hosts > 1 ? "more than one Host" : "no Host";
 	for (int i = 0; hosts == 1 && i < length; i++)
 		if (!isalnum((unsigned char)value[i]) && !strchr("-._:[]%~", value[i]))
 			return "a Host that is none";
-	return lengths_wrong(fields, request);
+	return lengths_wrong(fields, strcmp(request->method, "CONNECT") == 0);
 }
 
 /* Takes the request line apart, in place; returns the fields behind it, or NULL if it is none (RFC 9112 3). */
@@ -2906,13 +2890,14 @@ static char *request_split(char *head, struct request *request)
 	if (!line)
 		return NULL;
 	method = strspn(line, token_characters);
-	target = strcspn(line + method + (line[method] == ' '), " \t");
-	if (method == 0 || line[method] != ' ' || target == 0)
+	if (method == 0 || line[method] != ' ')
 		return NULL;
-	request->method = line;
-	request->target = line + method + 1;
 	line[method] = '\0';
-	line += method + 1 + target;
+	request->method = line;
+	request->target = line += method + 1;
+	line += target = strcspn(line, " \t");
+	if (target == 0)
+		return NULL;
 	if (strcmp(line, " HTTP/1.0") != 0 && strcmp(line, " HTTP/1.1") != 0)
 		return NULL;
 	request->is_http10 = line[8] == '0';
@@ -2980,9 +2965,7 @@ static bool login_read(char given[2 * CREDENTIAL_MAX + 4], const char *fields, c
 	if (field_count(fields, name, &value, &length) != 1 || strncasecmp(value, "Basic ", 6) != 0)
 		return false;
 	size_t skipped = 5 + strspn(value + 5, " "), coded = (size_t)length - skipped;
-	if (coded >= BASE64_SIZE(2 * CREDENTIAL_MAX))
-		return false;
-	long decoded = base64_decode(given, value + skipped, coded);
+	long decoded = coded < BASE64_SIZE(2 * CREDENTIAL_MAX) ? base64_decode(given, value + skipped, coded) : -1;
 	if (decoded < 0 || memchr(given, '\0', (size_t)decoded))
 		return false;
 	given[decoded] = '\0';
@@ -3016,10 +2999,7 @@ static enum login login_check(const char *fields, const char *name, char user[US
 /* How a pattern of --allow fits. */
 enum fit { FIT_NOT, FIT_WILD, FIT_ADDRESS, FIT_EXACT };
 
-/*
- * Fits a pattern on a host, in its plain form, and a port. A wildcard that a pattern's host does not begin with, as in
- * 10.0.*, still names an address; one without a wildcard is exact.
- */
+/* Fits a pattern on a plain host and a port. One as 10.0.*, with its wildcard not in front, still names an address. */
 static enum fit pattern_fit(const char *pattern, const char *host, const char *port)
 {
 	const char *colon = strrchr(pattern, ':');
@@ -3033,9 +3013,8 @@ static enum fit pattern_fit(const char *pattern, const char *host, const char *p
 	unsigned char address[16];
 	int family = address_parse(address, host, strlen(host));
 	bool is_range = strchr(name, '/');
-	if (is_range ? family == AF_UNSPEC || !range_holds(name, family, address) : fnmatch(name, host, 0) != 0)
-		return FIT_NOT;
-	if (fnmatch(colon + 1, port, 0) != 0)
+	bool fits = is_range ? family != AF_UNSPEC && range_holds(name, family, address) : fnmatch(name, host, 0) == 0;
+	if (!fits || fnmatch(colon + 1, port, 0) != 0)
 		return FIT_NOT;
 	size_t wild = is_range ? 1 : strcspn(name, "*?[");
 	if (wild < length && wild > 0 && strspn(name, "0123456789.*?[]-!") == length && family == AF_UNSPEC)
@@ -3114,25 +3093,20 @@ static bool is_inside(const char *address)
 	                      "fc00::/7,fe80::/10,fec0::/10,ff00::/8", address);
 }
 
-/* Whether a destination may have an address: what only a wildcard allowed must not lead inside, or anyone's DNS would reach there. */
-static bool address_allowed(const union address *address, const struct authority *to)
-{
-	char text[HOST_MAX + 1];
-
-	if (getnameinfo(&address->any, address_size(address), text, sizeof text, NULL, 0, NI_NUMERICHOST) != 0)
-		return false;
-	host_plain(text);
-	return allow_fit(to->host, to->port) == FIT_EXACT || !is_inside(text) || allow_fit(text, to->port) >= FIT_ADDRESS;
-}
-
-/* Drops the addresses that the destination may not have. */
+/* Drops the addresses that a destination may not have: only a wildcard must not lead inside, or anyone's DNS would. */
 static void addresses_filter(struct addresses *addresses, const struct authority *to)
 {
+	bool is_exact = allow_fit(to->host, to->port) == FIT_EXACT;
 	size_t count = 0;
+	char text[HOST_MAX + 1];
 
-	for (size_t i = 0; i < addresses->count; i++)
-		if (address_allowed(&addresses->at[i], to))
-			addresses->at[count++] = addresses->at[i];
+	for (union address *at = addresses->at; at < addresses->at + addresses->count; at++) {
+		if (getnameinfo(&at->any, address_size(at), text, sizeof text, NULL, 0, NI_NUMERICHOST) != 0)
+			continue;
+		host_plain(text);
+		if (is_exact || !is_inside(text) || allow_fit(text, to->port) >= FIT_ADDRESS)
+			addresses->at[count++] = *at;
+	}
 	addresses->count = count;
 }
 
@@ -3187,36 +3161,37 @@ static bool relay_query(struct relay_request *relayed, const char *query)
 	if (relayed->method == RELAY_PUT)
 		return !*query || (relayed->end = strcmp(query, "end") == 0);
 	if (relayed->method == RELAY_OPEN && strcmp(query, "close") == 0)
-		relayed->method = RELAY_DELETE;
-	else if (relayed->method != RELAY_GET)
+		return (relayed->method = RELAY_DELETE);
+	if (relayed->method != RELAY_GET)
 		return !*query;
-	else if (!offset_parse(&relayed->sequence, query, digits))
-		return false;
-	else if (query[digits] && (strncmp(query + digits, "&poll=", 6) != 0 ||
-	                           (relayed->poll = number_parse(query + digits + 6, 0, POLL_MAX)) == -1))
-		return false;
-	return true;
+	return offset_parse(&relayed->sequence, query, digits) &&
+	       (!query[digits] || (strncmp(query + digits, "&poll=", 6) == 0 &&
+	                           (relayed->poll = number_parse(query + digits + 6, 0, POLL_MAX)) != -1));
 }
 
-/*
- * Takes the target apart, which is read from its end: BASE/ID, or BASE/ID/OFFSET, and a query. False if this is no
- * request of a relay.
- */
+/* Takes the target apart, from its end: BASE/ID, or BASE/ID/OFFSET, and a query; false if this is no request of a relay. */
 static bool relay_target(struct relay_request *relayed, const struct request *request)
 {
+	static const struct {
+		const char *name;
+		bool has_offset;
+		enum relay_method means;
+	} methods[] = {
+		{ "PUT", true, RELAY_PUT }, { "POST", true, RELAY_PUT }, { "GET", true, RELAY_GET },
+		{ "POST", false, RELAY_OPEN }, { "DELETE", false, RELAY_DELETE },
+	};
 	const char *target = request->target, *scheme = *target == '/' ? NULL : strstr(target, "://");
 	const char *path = scheme ? scheme + 3 + strcspn(scheme + 3, "/?#") : target;
 	size_t length = strcspn(path, "?#"), word;
-	bool has_offset = false;
+	const char *query = path[length] == '?' ? path + length + 1 : "", *last = path + length;
 
 	if (*path != '/')
 		return false;
-	const char *query = path[length] == '?' ? path + length + 1 : "", *last = path + length;
 	while (last[-1] != '/')
 		last--;
 	word = (size_t)(path + length - last);
-	if (offset_parse(&relayed->offset, last, word) && word < SESSION_WORD && last - path > SESSION_WORD + 1) {
-		has_offset = true;
+	bool has_offset = offset_parse(&relayed->offset, last, word) && word < SESSION_WORD && last - path > SESSION_WORD + 1;
+	if (has_offset) {
 		last -= SESSION_WORD + 1;
 		word = SESSION_WORD;
 	}
@@ -3224,23 +3199,15 @@ static bool relay_target(struct relay_request *relayed, const struct request *re
 		return false;
 	snprintf(relayed->id, sizeof relayed->id, "%.*s", SESSION_WORD, last);
 
-	if (has_offset && (strcmp(request->method, "PUT") == 0 || strcmp(request->method, "POST") == 0))
-		relayed->method = RELAY_PUT;
-	else if (has_offset && strcmp(request->method, "GET") == 0)
-		relayed->method = RELAY_GET;
-	else if (!has_offset && strcmp(request->method, "POST") == 0)
-		relayed->method = RELAY_OPEN;
-	else if (!has_offset && strcmp(request->method, "DELETE") == 0)
-		relayed->method = RELAY_DELETE;
-	else
-		return false;
-	return relay_query(relayed, query);
+	for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+		if (methods[i].has_offset == has_offset && strcmp(request->method, methods[i].name) == 0) {
+			relayed->method = methods[i].means;
+			return relay_query(relayed, query);
+		}
+	return false;
 }
 
-/*
- * Takes a request apart whose fields have been found right; false if it is none of a relay. What is wrong with it as
- * one is in relayed->wrong.
- */
+/* Takes a request apart whose fields were found right; false if it is none of a relay, and ->wrong if it is a wrong one. */
 static bool relay_request_parse(struct relay_request *relayed, const struct request *request, const char *fields)
 {
 	const char *value = "";
@@ -3254,13 +3221,13 @@ static bool relay_request_parse(struct relay_request *relayed, const struct requ
 	relayed->keep = !request->is_http10 && !field_lists(fields, "Connection", "close");
 	relayed->expects = field_lists(fields, "Expect", "100-continue");
 	if (field_count(fields, "Content-Length", &value, &length) == 1 && !offset_parse(&relayed->length, value, (size_t)length))
-		relayed->wrong = "a Content-Length beyond all measure", relayed->status = 400;
+		relayed->wrong = "a Content-Length beyond all measure";
 	else if (field_count(fields, "Transfer-Encoding", &value, &length) > 0)
 		relayed->wrong = "a Transfer-Encoding; a Content-Length is wanted", relayed->status = 411;
-	else if (relayed->method == RELAY_GET && relayed->length > 0) /* what follows it would be taken for the next request */
-		relayed->wrong = "a GET with a body", relayed->status = 400;
+	else if (relayed->method == RELAY_GET && relayed->length > 0)
+		relayed->wrong = "a GET with a body";
 	if (relayed->wrong)
-		relayed->keep = false;
+		relayed->keep = false, relayed->status = relayed->status ? relayed->status : 400;
 	return true;
 }
 
@@ -3310,9 +3277,9 @@ static int memory_open(void)
 
 	snprintf(path, sizeof path, "%s/proxytunnel.XXXXXX", folder && *folder ? folder : "/tmp");
 	int file = mkstemp(path);
-	if (file != -1 && (unlink(path) == -1 || fcntl(file, F_SETFD, FD_CLOEXEC) == -1)) {
-		close(file);
-		return -1;
+	if (file != -1) {
+		unlink(path);
+		fcntl(file, F_SETFD, FD_CLOEXEC);
 	}
 	return file;
 }
@@ -3355,7 +3322,7 @@ static bool session_create(struct hold *hold, const struct client *client, int t
 	strcpy(session->to, client->to.text);
 	session->is_hello = !opt.tls_only;
 	session->begun = seconds_now();
-	atomic_store(&session->asked, session->begun);
+	session->asked = session->begun;
 	fcntl(target, F_SETFL, O_NONBLOCK);
 	hold->memory = memory;
 	hold->target = target;
@@ -3377,11 +3344,6 @@ static void session_lock(const struct hold *hold, enum direction direction)
 {
 	if (!lock_take(&hold->session->locks[direction]))
 		session_break(hold, "a process of the relay was ended in the middle of its work");
-}
-
-static void session_unlock(const struct hold *hold, enum direction direction)
-{
-	pthread_mutex_unlock(&hold->session->locks[direction]);
 }
 
 /* Takes every downstream byte before an offset for acknowledged. Memory is used anew once all is, and given back after a while. */
@@ -3498,46 +3460,29 @@ struct answer {
 	int status, number;
 };
 
-/* A session, as the listener keeps it. */
-struct kept {
-	char id[SESSION_WORD + 1], key[SESSION_WORD + 1];
-	int memory, target;
-	struct session *session;	/* its first page; NULL: this one is free */
-};
-
 struct listener {
 	struct scoreboard *board;
 	int listening;
 	int questions[2];		/* they come at the first */
-	struct kept *kept;
+	struct hold *kept;		/* the sessions, and ENDED_MAX that have ended */
 	int kept_used;			/* those beyond were never taken */
 	double due;			/* before that no session ends for want of requests */
-	struct {
-		char id[SESSION_WORD + 1];
-		double end;
-	} ended[ENDED_MAX];		/* the last sessions that have ended */
-	unsigned ended_count;
 };
 
 /* Ends a session, and logs how it ended. */
-static void kept_end(struct listener *listener, struct kept *kept, const char *outcome)
+static void kept_end(struct listener *listener, struct hold *kept, const char *outcome)
 {
 	struct session *session = kept->session;
-	unsigned i = listener->ended_count++ % ENDED_MAX;
 	bool is_broken = !outcome && session->is_broken;
 
-	atomic_store(&session->is_closed, true);
+	session->is_closed = true;
 	shutdown(kept->target, SHUT_RDWR);
 	warn("%s to %s: %s%s, %" PRIu64 " bytes up, %" PRIu64 " down, %.3f s", session->name, session->to,
 	     outcome ? outcome : is_broken ? "broken: " : "done", is_broken ? session->error : "",
-	     session->is_hello ? session->taken : 0, atomic_load(&session->sent), seconds_now() - session->begun);
-	munmap(session, PAGE);
-	close(kept->memory);
-	close(kept->target);
-	kept->session = NULL;
-	atomic_fetch_sub(&listener->board->sessions, 1);
-	strcpy(listener->ended[i].id, kept->id);
-	listener->ended[i].end = seconds_now();
+	     session->is_hello ? session->taken : 0, session->sent, seconds_now() - session->begun);
+	hold_release(kept);
+	kept->ended = seconds_now();
+	listener->board->sessions--;
 }
 
 /* Ends the sessions that nobody asks for any more. */
@@ -3547,8 +3492,8 @@ static void sessions_expire(struct listener *listener)
 
 	if (now < listener->due)
 		return;
-	for (struct kept *kept = listener->kept; kept < listener->kept + listener->kept_used; kept++) {
-		double end = kept->session ? atomic_load(&kept->session->asked) + SESSION_TIME : NEVER;
+	for (struct hold *kept = listener->kept; kept < listener->kept + listener->kept_used; kept++) {
+		double end = kept->session ? kept->session->asked + SESSION_TIME : NEVER;
 
 		if (end <= now)
 			kept_end(listener, kept, "left by its client");
@@ -3558,75 +3503,37 @@ static void sessions_expire(struct listener *listener)
 	listener->due = due;
 }
 
-/* Whether a session of that id has ended not long ago: a POST and a PUT of it that come late must not open it anew. */
-static bool session_is_ended(const struct listener *listener, const char *id)
+/* The session of that id, or NULL. One that has ended is remembered for a while: a late POST or PUT must not open it anew. */
+static struct hold *kept_find(const struct listener *listener, const char *id)
 {
-	unsigned count = listener->ended_count < ENDED_MAX ? listener->ended_count : ENDED_MAX;
-	double now = seconds_now();
-
-	for (unsigned i = 0; i < count; i++)
-		if (now - listener->ended[i].end < SESSION_TIME && memcmp(listener->ended[i].id, id, SESSION_WORD) == 0)
-			return true;
-	return false;
-}
-
-/* The session of that id, or NULL. */
-static struct kept *kept_find(struct listener *listener, const char *id)
-{
-	for (struct kept *kept = listener->kept; kept < listener->kept + listener->kept_used; kept++)
-		if (kept->session && memcmp(kept->id, id, SESSION_WORD) == 0)
+	for (struct hold *kept = listener->kept; kept < listener->kept + listener->kept_used; kept++)
+		if (memcmp(kept->id, id, SESSION_WORD) == 0 && (kept->session || seconds_now() - kept->ended < SESSION_TIME))
 			return kept;
 	return NULL;
 }
 
-/* Keeps a new session; false if there is no room. */
-static bool kept_add(struct listener *listener, const struct question *question, int memory, int target)
+/* Keeps a new session, in place of the one that ended first if need be; NULL if there is no room. */
+static struct hold *kept_add(struct listener *listener, const struct question *question, int memory, int target)
 {
-	struct kept *kept = listener->kept;
+	struct hold *end = listener->kept + listener->kept_used, *kept = NULL;
 
-	while (kept < listener->kept + listener->kept_used && kept->session)
-		kept++;
-	if (kept == listener->kept + opt.clients_max || !(kept->session = session_map(memory)))
-		return false;
-	if (kept == listener->kept + listener->kept_used)
-		listener->kept_used++;
+	for (struct hold *one = listener->kept; one < end; one++)
+		if (!one->session && (!kept || one->ended < kept->ended))
+			kept = one;
+	if ((!kept || seconds_now() - kept->ended < SESSION_TIME) && listener->kept_used < opt.clients_max + ENDED_MAX)
+		kept = end, kept->number = listener->kept_used++;
+	if (target == -1 || !(kept->session = session_map(memory)))
+		return NULL;
 	memcpy(kept->id, question->id, sizeof kept->id);
 	memcpy(kept->key, question->key, sizeof kept->key);
 	kept->memory = memory;
 	kept->target = target;
 	listener->due = 0;
-	atomic_fetch_add(&listener->board->sessions, 1);
-	return true;
+	listener->board->sessions++;
+	return kept;
 }
 
-/* Answers a question, which came with fds: where the answer goes, and those of a new session. */
-static struct answer question_answer(struct listener *listener, const struct question *question, int fds[3])
-{
-	struct kept *kept = kept_find(listener, question->id);
-	struct answer answer = { .status = 200 };
-
-	if (kept && !secret_equal(kept->key, question->key))
-		answer.status = 409;
-	else if (!kept && session_is_ended(listener, question->id))
-		answer.status = 410;
-	else if (question->what == QUERY_END)
-		answer.status = kept ? 204 : 404;
-	else if (!kept && question->what == QUERY_FIND)
-		answer.status = 404;
-	else if (!kept)
-		answer.status = fds[2] != -1 && kept_add(listener, question, fds[1], fds[2]) ? 201 : 503;
-	if (answer.status == 204)
-		kept_end(listener, kept, NULL);
-	if (answer.status == 200)
-		answer.number = (int)(kept - listener->kept);
-	if (answer.status == 201) {
-		answer.number = (int)(kept_find(listener, question->id) - listener->kept);
-		fds[1] = fds[2] = -1;
-	}
-	return answer;
-}
-
-/* Takes the next question, and answers it; false if there is none. */
+/* Takes the next question, and answers it; false if there is none. With it come where the answer goes, and the fds of a new session. */
 static bool question_take(struct listener *listener)
 {
 	struct question question;
@@ -3634,10 +3541,18 @@ static bool question_take(struct listener *listener)
 	ssize_t got = fds_pass(true, listener->questions[0], fds, FDS_MAX, &question, sizeof question, MSG_DONTWAIT);
 
 	if (got == sizeof question && fds[0] != -1) {
-		struct answer answer = question_answer(listener, &question, fds);
-		const struct kept *kept = listener->kept + answer.number;
-		int given[2] = { kept->memory, kept->target };
+		struct hold *kept = kept_find(listener, question.id), *added = NULL;
+		if (!kept && question.what == QUERY_ADD && (added = kept_add(listener, &question, fds[1], fds[2])))
+			fds[1] = fds[2] = -1;
+		struct answer answer = {
+			.status = !kept ? added ? 201 : question.what == QUERY_ADD ? 503 : 404 : !kept->session ? 410 :
+			          !secret_equal(kept->key, question.key) ? 409 : question.what == QUERY_END ? 204 : 200,
+			.number = kept ? kept->number : added ? added->number : 0,
+		};
+		int given[2] = { kept ? kept->memory : -1, kept ? kept->target : -1 };
 
+		if (answer.status == 204)
+			kept_end(listener, kept, NULL);
 		fds_pass(false, fds[0], given, answer.status == 200 ? 2 : 0, &answer, sizeof answer, MSG_DONTWAIT);
 	}
 	for (int i = 0; i < FDS_MAX; i++)
@@ -3646,27 +3561,21 @@ static bool question_take(struct listener *listener)
 	return got > 0;
 }
 
-/* The worker at a place has ended. */
-static void place_free(struct scoreboard *board, int place)
-{
-	atomic_store(&board->places[place].worker, 0);
-	atomic_store(&board->stages[place], STAGE_FREE);
-}
-
 /* Waits for workers that have ended. */
 static void workers_reap(struct scoreboard *board)
 {
-	int status, place, used = atomic_load(&board->used);
+	int status, place, used = board->used;
 	pid_t worker;
 
 	while ((worker = waitpid(-1, &status, WNOHANG)) > 0) {
-		for (place = 0; place < used && atomic_load(&board->places[place].worker) != worker; place++)
+		for (place = 0; place < used && board->places[place].worker != worker; place++)
 			continue;
 		if (place == used)
 			continue;
-		if (WIFSIGNALED(status) && atomic_load(&board->stages[place]) != STAGE_EVICTED)
+		if (WIFSIGNALED(status) && board->stages[place] != STAGE_EVICTED)
 			warn("%s: the process that served it was ended by signal %d", board->places[place].client, WTERMSIG(status));
-		place_free(board, place);
+		board->places[place].worker = 0;
+		board->stages[place] = STAGE_FREE;
 	}
 }
 
@@ -3674,31 +3583,26 @@ static void workers_reap(struct scoreboard *board)
 static bool worker_evict(struct scoreboard *board)
 {
 	unsigned char asked = STAGE_ASKED;
-	int oldest = -1, used = atomic_load(&board->used);
+	int oldest = -1, used = board->used;
 
 	for (int i = 0; i < used; i++)
-		if (atomic_load(&board->stages[i]) == STAGE_ASKED &&
-		    (oldest == -1 || atomic_load(&board->places[i].since) < atomic_load(&board->places[oldest].since)))
+		if (board->stages[i] == STAGE_ASKED && (oldest == -1 || board->places[i].since < board->places[oldest].since))
 			oldest = i;
 	if (oldest == -1 || !atomic_compare_exchange_strong(&board->stages[oldest], &asked, STAGE_EVICTED))
 		return oldest != -1;
 	const struct place *place = &board->places[oldest];
 	if (*place->client)
-		warn("%s to -: ended to make room, after %.1f s without a request", place->client,
-		     seconds_now() - atomic_load(&place->since));
-	kill(atomic_load(&place->worker), SIGKILL);
+		warn("%s to -: ended to make room, after %.1f s without a request", place->client, seconds_now() - place->since);
+	kill(place->worker, SIGKILL);
 	return true;
 }
 
 /* Whether there may be one more worker; a server ends another one for it, or tells its client that there are too many. */
 static bool worker_has_room(struct scoreboard *board)
 {
-	int count = atomic_load(&board->used) - board_count(board, STAGE_FREE) - board_count(board, STAGE_EVICTED);
-	bool is_below = count < (atomic_load(&board->sessions) > 0 ? board->size : opt.clients_max);
-
-	if (is_below || !opt.serve)
-		return is_below;
-	return (!board_turns_away(board) && worker_evict(board)) || count < board->size;
+	int count = board->used - board_count(board, STAGE_FREE) - board_count(board, STAGE_EVICTED);
+	bool is_below = count < (board->sessions > 0 ? board->size : opt.clients_max);
+	return is_below || (opt.serve && ((!board_turns_away(board) && worker_evict(board)) || count < board->size));
 }
 
 /* Starts a worker; true in it. */
@@ -3707,33 +3611,28 @@ static bool worker_start(struct listener *listener, struct worker *worker)
 	struct scoreboard *board = listener->board;
 	int place = 0;
 
-	while (place < board->size && atomic_load(&board->stages[place]) != STAGE_FREE)
+	while (place < board->size && board->stages[place] != STAGE_FREE)
 		place++;
 	if (place == board->size)
 		return false;
-	if (place == atomic_load(&board->used))
-		atomic_store(&board->used, place + 1);
-	atomic_store(&board->places[place].session, -1);
+	if (place == board->used)
+		board->used = place + 1;
+	board->places[place].session = -1;
 	*board->places[place].client = '\0';
-	atomic_store(&board->stages[place], STAGE_WAITING);
+	board->stages[place] = STAGE_WAITING;
 	pid_t child = fork();
 	if (child == -1) {
-		place_free(board, place);
+		board->stages[place] = STAGE_FREE;
 		board_shortage(board, "cannot start a process for a connection");
 	}
-	if (child > 0)
-		atomic_store(&board->places[place].worker, child);
+	if (child != -1)
+		board->places[place].worker = child > 0 ? child : getpid();
 	if (child != 0)
 		return false;
-	atomic_store(&board->places[place].worker, getpid());
 	child_bind(board->listener); /* else it would keep the port from the next listener */
 	close(listener->questions[0]);
-	for (struct kept *kept = listener->kept; kept < listener->kept + listener->kept_used; kept++)
-		if (kept->session) {
-			munmap(kept->session, PAGE);
-			close(kept->memory);
-			close(kept->target);
-		}
+	for (int i = 0; i < listener->kept_used; i++)
+		hold_release(&listener->kept[i]);
 	worker->board = board;
 	worker->place = place;
 	worker->listening = listener->listening;
@@ -3748,17 +3647,12 @@ static bool listener_serve(struct listener *listener, struct worker *worker)
 	int waiting = board_count(board, STAGE_WAITING);
 	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
 
-	if (waiting > 1 || (waiting == 1 && !opt.serve))
-		return false;
-	if (waiting == 1)
-		return board_count(board, STAGE_FREE) + opt.clients_max > atomic_load(&board->used) && worker_start(listener, worker);
-	if (!fd_wait(listener->listening, POLLIN, 0))
-		return false;
-	if (worker_has_room(board))
-		return worker_start(listener, worker);
-	if (opt.serve)
+	if (waiting > 0)
+		return waiting == 1 && opt.serve && board_count(board, STAGE_FREE) + opt.clients_max > board->used && worker_start(listener, worker);
+	bool is_there = fd_wait(listener->listening, POLLIN, 0), has_room = is_there && worker_has_room(board);
+	if (is_there && !has_room && opt.serve)
 		nanosleep(&pause, NULL);
-	return false;
+	return has_room && worker_start(listener, worker);
 }
 
 /* Ends all clients and sessions, and the listener: as it was asked to, or by the signal. */
@@ -3772,9 +3666,9 @@ static _Noreturn void listener_end(struct listener *listener)
 
 	/* As process 1 of a container this would take them along before each has said how it ended. */
 	for (int goes = 0; goes < 2 && left != -1; goes++) {
-		for (int i = 0; i < atomic_load(&board->used); i++)
-			if (atomic_load(&board->stages[i]) != STAGE_FREE && atomic_load(&board->places[i].worker) > 0)
-				kill(atomic_load(&board->places[i].worker), signals[goes]);
+		for (int i = 0; i < board->used; i++)
+			if (board->stages[i] != STAGE_FREE && board->places[i].worker > 0)
+				kill(board->places[i].worker, signals[goes]);
 		for (int i = 0; i < 8 * LINGER / 100 && left != -1; i += left == 0) {
 			left = waitpid(-1, NULL, WNOHANG);
 			if (left == 0)
@@ -3782,9 +3676,9 @@ static _Noreturn void listener_end(struct listener *listener)
 		}
 	}
 	snprintf(outcome, sizeof outcome, "ended by signal %d", handlers.caught);
-	for (struct kept *kept = listener->kept; kept < listener->kept + listener->kept_used; kept++)
-		if (kept->session)
-			kept_end(listener, kept, outcome);
+	for (int i = 0; i < listener->kept_used; i++)
+		if (listener->kept[i].session)
+			kept_end(listener, &listener->kept[i], outcome);
 	if (handlers.caught != SIGTERM)
 		signal_die(handlers.caught);
 	exit(EX_OK);
@@ -3802,7 +3696,7 @@ static void listener_begin(struct listener *listener, int listening)
 	}
 	listener->listening = listening;
 	listener->board = board_create();
-	listener->kept = memory_map((size_t)opt.clients_max * sizeof *listener->kept, MAP_PRIVATE);
+	listener->kept = memory_map((size_t)(opt.clients_max + ENDED_MAX) * sizeof *listener->kept, MAP_PRIVATE);
 	listener->due = NEVER;
 	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, listener->questions) == -1)
 		die(EX_OSERR, "cannot prepare to listen: %s", strerror(errno));
@@ -3838,7 +3732,7 @@ static void listener_run(int listening, struct worker *worker)
 
 		workers_reap(board);
 		if (board_count(board, STAGE_WAITING) == 0 &&
-		    (opt.serve || atomic_load(&board->used) - board_count(board, STAGE_FREE) < opt.clients_max))
+		    (opt.serve || board->used - board_count(board, STAGE_FREE) < opt.clients_max))
 			set[1].fd = listening; /* else a worker is there, or a place has to become free */
 		struct timespec wait = time_span(listener.due > now ? listener.due - now : 0);
 		if (ppoll(set, 2, listener.due < NEVER ? &wait : NULL, &waiting) > 0) {
@@ -3877,7 +3771,7 @@ static struct end end_client(int socket)
 /* Waits for a client that comes; returns its socket. A worker for which none comes leaves, and so does one without a listener. */
 static int worker_wait(const struct worker *worker)
 {
-	const struct timeval none = { .tv_sec = 0 };
+	const struct timeval patience = { .tv_sec = IDLE_TIME };
 	int fd;
 
 	while ((fd = accept(worker->listening, NULL, NULL)) == -1) {
@@ -3888,7 +3782,7 @@ static int worker_wait(const struct worker *worker)
 			exit(EX_OK);
 	}
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none); /* which it inherits */
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience); /* else it inherits that of the listening one */
 	return fd;
 }
 
@@ -3901,12 +3795,11 @@ static struct end worker_accept(struct worker *worker)
 	for (int i = 1; i < NSIG; i++)
 		if (sigismember(&worker->deadly, i) == 1)
 			signal(i, SIG_DFL);
-	sigaction(SIGUSR1, &noted, NULL); /* see worker_wake */
+	sigaction(SIGUSR1, &noted, NULL); /* see session_workers */
 	sigemptyset(&woken);
 	sigaddset(&woken, SIGUSR1);
-	sigprocmask(SIG_BLOCK, &woken, NULL);
-	sigprocmask(SIG_UNBLOCK, &worker->deadly, &worker->waiting);
-	sigprocmask(SIG_BLOCK, NULL, &worker->waiting);
+	sigprocmask(SIG_UNBLOCK, &worker->deadly, NULL);
+	sigprocmask(SIG_BLOCK, &woken, &worker->waiting);
 	sigdelset(&worker->waiting, SIGUSR1);
 
 	struct end client = end_client(worker_wait(worker));
@@ -3926,7 +3819,7 @@ static bool worker_next(struct worker *worker, struct end *near)
 	    board_count(worker->board, STAGE_WAITING) >= WAITING_MAX)
 		return false;
 	*worker->board->places[worker->place].client = '\0';
-	atomic_store(&worker->board->stages[worker->place], STAGE_WAITING);
+	worker->board->stages[worker->place] = STAGE_WAITING;
 	*near = worker_accept(worker);
 	return true;
 }
@@ -3940,9 +3833,9 @@ static int worker_ask(struct worker *worker, enum query what, struct hold *added
 	struct answer answer = { .status = 503 };
 	int fds[FDS_MAX] = { -1, -1, -1 };
 
-	if (worker->answers[0] == -1 && socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, worker->answers) == -1)
+	if (worker->answers[0] == -1 && (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, worker->answers) == -1 ||
+	                                 setsockopt(worker->answers[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == -1))
 		return 503;
-	setsockopt(worker->answers[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
 	memcpy(question.id, hold->id, sizeof question.id);
 	memcpy(question.key, hold->key, sizeof question.key);
 	int given[FDS_MAX] = { worker->answers[1], added ? added->memory : -1, added ? added->target : -1 };
@@ -3962,16 +3855,23 @@ static int worker_ask(struct worker *worker, enum query what, struct hold *added
 	return answer.status == 200 && !hold->session ? 503 : answer.status;
 }
 
-/* Wakes the other workers of a session where they wait in a GET, as something has changed that no descriptor tells. */
-static void worker_wake(const struct worker *worker)
+/*
+ * Counts the workers of a session; with SIGUSR1 it also wakes the others where they wait in a GET, as something has changed
+ * that no descriptor tells.
+ */
+static int session_workers(const struct worker *worker, int signal_number)
 {
 	const struct scoreboard *board = worker->board;
-	int used = atomic_load(&board->used);
+	int count = 0;
 
-	for (int i = 0; i < used; i++)
-		if (i != worker->place && atomic_load(&board->stages[i]) == STAGE_SERVING &&
-		    atomic_load(&board->places[i].session) == worker->hold.number && atomic_load(&board->places[i].worker) > 0)
-			kill(atomic_load(&board->places[i].worker), SIGUSR1);
+	for (int i = 0, used = board->used; i < used; i++) {
+		if (board->places[i].session != worker->hold.number)
+			continue;
+		count++;
+		if (signal_number != 0 && i != worker->place && board->stages[i] == STAGE_SERVING && board->places[i].worker > 0)
+			kill(board->places[i].worker, signal_number);
+	}
+	return count;
 }
 
 /* --- session requests: what each of them does: session_serve --------------------------------------------- */
@@ -3993,42 +3893,43 @@ static void frame_add_text(char *text, size_t *length, char type, const char *pa
 	*length += strlen(payload);
 }
 
+#ifndef POLLRDHUP
+#define POLLRDHUP 0	/* there a client that has gone is noticed by the next heartbeat */
+#endif
+
 /* What a worker has received, and passes on. */
 static char body_bytes[READ_SIZE];
 
 /* A GET, and what its client has been sent. */
 struct get {
 	const struct worker *worker;
-	const struct hold *hold;
 	int socket;
 	uint64_t number;		/* among the session's GETs */
 	uint64_t at;			/* the offset of the next byte for the client */
-	uint64_t from, to;		/* what is in bytes */
-	char *bytes;			/* of READ_SIZE */
+	uint64_t from, to;		/* what is in body_bytes */
 	uint64_t stop;			/* how far the target has been read */
+	bool is_drained;		/* it had no more then */
 	bool is_full;			/* as much is kept as may be */
 	bool is_over;			/* the downstream has ended, or the tunnel has broken */
-	bool is_read;			/* the client has sent something where nothing should come */
 	double begun, moved, fed;	/* when it came, and when its client was last sent something, and bytes of the tunnel */
 };
 
 /* Whether this is still the GET that the session serves. */
 static bool get_is_last(const struct get *get)
 {
-	const struct session *session = get->hold->session;
-
-	return atomic_load(&session->gets) == get->number && !atomic_load(&session->is_closed);
+	const struct session *session = get->worker->hold.session;
+	return session->gets == get->number && !session->is_closed;
 }
 
 /* Reads from the target to memory what there is; false if another GET has taken the place of this one. */
 static bool get_read(struct get *get)
 {
-	const struct hold *hold = get->hold;
-	const struct session *session = hold->session;
+	const struct hold *hold = &get->worker->hold;
+	struct session *session = hold->session;
 
 	session_lock(hold, DOWN);
 	bool is_last = get_is_last(get);
-	size_t got = is_last ? session_read(hold, get->bytes) : 0;
+	size_t got = is_last ? session_read(hold, body_bytes) : 0;
 	if (got > 0) {
 		get->to = session->stop;
 		get->from = get->to - got;
@@ -4036,40 +3937,32 @@ static bool get_read(struct get *get)
 	get->stop = session->stop;
 	get->is_full = session->stop - session->base == KEPT_SIZE;
 	get->is_over = session->down_ended || session->is_broken;
-	session_unlock(hold, DOWN);
+	get->is_drained = got < READ_SIZE && !get->is_full && !get->is_over;
+	pthread_mutex_unlock(&session->locks[DOWN]);
 	return is_last;
 }
 
-/*
- * Waits for the client to take more (POLLOUT), or else for the target, until then at most; false once the client has
- * gone. Signals come only here: see worker_wake.
- */
-static bool get_wait(struct get *get, short events, double until)
+/* Waits for the client to take more (POLLOUT), or for the target (0); false once the client has gone. Signals come only here. */
+static bool get_wait(const struct get *get, short events, double until)
 {
-	const struct session *session = get->hold->session;
-	bool reads = events != POLLOUT && session->is_hello;
+	const struct hold *hold = &get->worker->hold;
 	struct pollfd set[2] = {
-		{ .fd = get->is_read && !events ? -1 : get->socket, .events = events ? events : POLLIN },
-		{ .fd = reads ? get->hold->target : -1, .events = POLLIN },
+		{ .fd = get->socket, .events = events ? events : POLLRDHUP },
+		{ .fd = !events && hold->session->is_hello ? hold->target : -1, .events = POLLIN },
 	};
 	double now = seconds_now();
 	struct timespec wait = time_span(until > now ? until - now + 1e-3 : 0);
-	char byte;
 
-	if (ppoll(set, 2, &wait, &get->worker->waiting) <= 0 || !set[0].revents || events)
-		return true;
-	ssize_t got = recv(get->socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-	get->is_read = got > 0;
-	return get->is_read || is_nothing(got);
+	return ppoll(set, 2, &wait, &get->worker->waiting) <= 0 || events || !set[0].revents;
 }
 
-/* Has kept bytes from get->at on in get->bytes, up to an offset at most; returns how many. */
+/* Has kept bytes from get->at on in body_bytes, up to an offset at most; returns how many. */
 static size_t get_fetch(struct get *get, uint64_t to)
 {
 	size_t length = to - get->at < READ_SIZE ? (size_t)(to - get->at) : READ_SIZE;
 
 	if (length > 0 && (get->at < get->from || get->at >= get->to)) { /* another worker has read them */
-		ssize_t got = pread(get->hold->memory, get->bytes, length, (off_t)(PAGE + get->at - get->hold->session->base));
+		ssize_t got = pread(get->worker->hold.memory, body_bytes, length, (off_t)(PAGE + get->at - get->worker->hold.session->base));
 
 		get->from = get->at;
 		get->to = get->at + (got > 0 ? (uint64_t)got : 0);
@@ -4080,13 +3973,13 @@ static size_t get_fetch(struct get *get, uint64_t to)
 /* Sends a text, and behind it the kept bytes up to an offset; false once the client takes nothing, or has another GET. */
 static bool get_send(struct get *get, const char *text, size_t length, uint64_t to)
 {
-	struct session *session = get->hold->session;
+	struct session *session = get->worker->hold.session;
 
 	while (length > 0 || get->at < to) {
 		struct iovec pieces[2] = { { .iov_base = (void *)text, .iov_len = length }, { .iov_len = get_fetch(get, to) } };
 		if (length + pieces[1].iov_len == 0)
 			return false;
-		pieces[1].iov_base = get->bytes + (get->at - get->from);
+		pieces[1].iov_base = body_bytes + (get->at - get->from);
 		struct msghdr message = { .msg_iov = pieces, .msg_iovlen = 2 };
 		ssize_t sent = sendmsg(get->socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (is_nothing(sent)) {
@@ -4103,8 +3996,8 @@ static bool get_send(struct get *get, const char *text, size_t length, uint64_t 
 		get->at += (uint64_t)sent - part;
 		get->moved = seconds_now();
 	}
-	if (get->at > atomic_load(&session->sent))
-		atomic_store(&session->sent, get->at);
+	if (get->at > session->sent)
+		session->sent = get->at;
 	return true;
 }
 
@@ -4117,13 +4010,18 @@ static void frame_add_expected(const struct session *session, char *text, size_t
 	frame_add_text(text, length, 'O', offset);
 }
 
-/* The last frame, where there is nothing behind what has been read. */
+/* The last frame, where there is nothing behind what has been read: an error, or the end. */
 static void frame_add_end(const struct session *session, char *text, size_t *length)
 {
-	if (session->is_broken)
-		frame_add_text(text, length, 'X', session->error);
-	else
-		frame_add(text, length, 'E', 0);
+	bool is_broken = session->is_broken;
+
+	frame_add_text(text, length, is_broken ? 'X' : 'E', is_broken ? session->error : "");
+}
+
+/* Waits for bytes where there are none, as the last read told, and reads; false if the client has gone, or has another GET. */
+static bool get_next(struct get *get, double until)
+{
+	return (!get->is_drained || get->at < get->stop || get_wait(get, 0, until)) && get_read(get);
 }
 
 /*
@@ -4132,14 +4030,14 @@ static void frame_add_end(const struct session *session, char *text, size_t *len
  */
 static void get_stream(struct get *get)
 {
-	const struct session *session = get->hold->session;
+	const struct session *session = get->worker->hold.session;
 	char text[ANSWER_SIZE];
 	size_t length = (size_t)snprintf(text, sizeof text, STREAM_HEAD "X-Accel-Buffering: no\r\nConnection: close\r\n\r\n");
 	uint64_t to = get->at;
 	bool is_last = false;
 
 	frame_add_expected(session, text, &length);
-	while (get_send(get, text, length, to) && !is_last && get_read(get)) {
+	while (get_send(get, text, length, to) && !is_last && get_next(get, get->moved + HEARTBEAT)) {
 		double now = seconds_now();
 		bool is_silent = now - get->moved >= HEARTBEAT, is_idle = now - get->fed >= IDLE_TIME;
 
@@ -4158,8 +4056,6 @@ static void get_stream(struct get *get)
 			is_last = true;
 		} else if (is_silent) {
 			frame_add(text, &length, 'H', 0);
-		} else if (!get_wait(get, 0, get->moved + HEARTBEAT)) {
-			return;
 		}
 	}
 }
@@ -4167,20 +4063,18 @@ static void get_stream(struct get *get)
 /* Answers with all there is as soon as there is something, or after a while with nothing; false if the connection is not to be used again. */
 static bool get_poll(struct get *get, long seconds, bool keep)
 {
-	const struct session *session = get->hold->session;
+	const struct session *session = get->worker->hold.session;
 	char text[ANSWER_SIZE], frames[64], end[ERROR_SIZE + 4];
 	size_t frames_length = 0, end_length = 0, length;
+	double until = get->begun + (double)seconds;
 	uint64_t before;
 
 	do {
-		if (!get_read(get))
-			return false;
-	} while (get->at == get->stop && !get->is_over && seconds_now() < get->begun + (double)seconds &&
-	         get_wait(get, 0, get->begun + (double)seconds));
-	do {
 		before = get->stop;
-	} while (get_read(get) && get->stop > before && get->stop - get->at < POLL_SIZE);
-
+		if (!get_next(get, until))
+			return false;
+	} while (get->at == get->stop ? !get->is_over && seconds_now() < until :
+	         get->stop > before && get->stop - get->at < POLL_SIZE);
 	size_t data = get->stop - get->at < POLL_SIZE ? (size_t)(get->stop - get->at) : POLL_SIZE;
 	frame_add_expected(session, frames, &frames_length);
 	if (data > 0)
@@ -4197,8 +4091,7 @@ static bool get_poll(struct get *get, long seconds, bool keep)
 static bool session_get(struct client *client, struct worker *worker, const struct relay_request *asked)
 {
 	struct session *session = worker->hold.session;
-	struct get get = { .worker = worker, .hold = &worker->hold, .socket = client->socket, .at = asked->offset,
-	                   .bytes = body_bytes };
+	struct get get = { .worker = worker, .socket = client->socket, .at = asked->offset };
 
 	session_lock(&worker->hold, DOWN);
 	bool is_late = asked->sequence < session->sequence, is_there = asked->offset >= session->start && asked->offset <= session->stop;
@@ -4207,12 +4100,10 @@ static bool session_get(struct client *client, struct worker *worker, const stru
 		get.number = atomic_fetch_add(&session->gets, 1) + 1;
 		session_acknowledge(&worker->hold, asked->offset);
 	}
-	session_unlock(&worker->hold, DOWN);
-	if (is_late)
-		return client_reply(client, 409, "a later GET has come already", asked->keep);
-	if (!is_there)
-		return client_reply(client, 416, "no such downstream bytes here", asked->keep);
-	worker_wake(worker);
+	pthread_mutex_unlock(&session->locks[DOWN]);
+	if (is_late || !is_there)
+		return client_reply(client, is_late ? 409 : 416, is_late ? "a later GET has come already" : "no such downstream bytes here", asked->keep);
+	session_workers(worker, SIGUSR1);
 	get.begun = get.moved = get.fed = seconds_now();
 	if (asked->poll >= 0)
 		return get_poll(&get, asked->poll, asked->keep);
@@ -4220,10 +4111,7 @@ static bool session_get(struct client *client, struct worker *worker, const stru
 	return false;
 }
 
-/*
- * Gives the target what was received of a body, from that offset on; what has come before is dropped. False once the
- * target takes no more, or has not taken it until then.
- */
+/* Gives the target bytes of a body that are new to it; false once it takes no more, or has not taken them until then. */
 static bool put_give(const struct worker *worker, const char *bytes, uint64_t at, size_t length, double until)
 {
 	const struct hold *hold = &worker->hold;
@@ -4239,9 +4127,9 @@ static bool put_give(const struct worker *worker, const char *bytes, uint64_t at
 			given = session_give(hold, bytes + known, length - (size_t)known);
 			session->taken += given > 0 ? (uint64_t)given : 0;
 		}
-		session_unlock(hold, UP);
+		pthread_mutex_unlock(&session->locks[UP]);
 		if (session->is_hello && !was_hello)
-			worker_wake(worker);
+			session_workers(worker, SIGUSR1);
 		if (is_done || is_refused)
 			return is_done;
 		double now = seconds_now();
@@ -4262,7 +4150,7 @@ static bool put_reply(struct client *client, const struct hold *hold, const stru
 	session_check_hello(hold);
 	const char *refusal = session_refusal(session);
 	snprintf(offset, sizeof offset, "%" PRIu64, session->taken);
-	session_unlock(hold, UP);
+	pthread_mutex_unlock(&session->locks[UP]);
 	return client_reply(client, refusal ? 422 : 200, refusal ? refusal : offset, asked->keep);
 }
 
@@ -4286,20 +4174,12 @@ static bool session_put(struct client *client, const struct worker *worker, cons
 
 		if (got <= 0)
 			return false;
-		atomic_store(&session->asked, seconds_now());
+		session->asked = seconds_now();
 		if (!put_give(worker, bytes, at, (size_t)got, until))
 			break;
 		at += (uint64_t)got;
 	}
 	return put_reply(client, &worker->hold, asked);
-}
-
-/* A request to open a session that stands, as it was opened just now if is_new. */
-static bool session_reply_open(struct client *client, const struct session *session, bool is_new, bool keep)
-{
-	if (strcmp(client->to.text, session->to) != 0)
-		return client_reply(client, 409, "the session stands for another target", keep);
-	return client_reply(client, is_new ? 201 : 200, is_new ? "it stands" : "it stands already", keep);
 }
 
 /* Serves a request of the session that the worker holds; false if its connection is not to be used again. */
@@ -4308,65 +4188,73 @@ static bool session_serve(struct client *client, struct worker *worker, const st
 	struct session *session = worker->hold.session;
 	bool keep = false;
 
-	atomic_store(&session->asked, seconds_now());
-	switch (asked->method) {
-	case RELAY_OPEN: keep = session_reply_open(client, session, is_new, asked->keep); break;
-	case RELAY_PUT: keep = session_put(client, worker, asked); break;
-	case RELAY_GET: keep = session_get(client, worker, asked); break;
-	case RELAY_DELETE:
-		keep = worker_ask(worker, QUERY_END, NULL) == 204 ? client_reply(client, 204, "", asked->keep) :
-		       client_reply(client, 410, "no such session", false);
-	}
-	atomic_store(&session->asked, seconds_now());
+	session->asked = seconds_now();
+	if (asked->method == RELAY_PUT)
+		keep = session_put(client, worker, asked);
+	else if (asked->method == RELAY_GET)
+		keep = session_get(client, worker, asked);
+	else if (asked->method == RELAY_OPEN && strcmp(client->to.text, session->to) != 0)
+		keep = client_reply(client, 409, "the session stands for another target", asked->keep);
+	else if (asked->method == RELAY_OPEN)
+		keep = client_reply(client, is_new ? 201 : 200, is_new ? "it stands" : "it stands already", asked->keep);
+	else if (worker_ask(worker, QUERY_END, NULL) == 204)
+		keep = client_reply(client, 204, "", asked->keep);
+	else
+		client_reply(client, 410, "no such session", false);
+	session->asked = seconds_now();
 	return keep;
 }
 
 /* --- serving: what clients ask for, if they may have it: serve ------------------------------------------- */
 
-/* Connects to where the client wants, or refuses. */
-static int client_dial(struct client *client)
+/* Connects to where the client wants, or refuses, with that status for a timeout, and another for what else fails. */
+static int client_dial(struct client *client, int late, int failed)
 {
-	int status = client->is_relayed ? 422 : 502;
-	struct addresses addresses;
+	struct addresses addresses = { .count = 0 };
 	char reason[128];
 
-	client_stage(client, client->is_relayed ? 422 : 504, "no connection");
-	int code = net_resolve(&client->to, &addresses);
-	if (code != 0) {
-		snprintf(reason, sizeof reason, "cannot resolve the name: %s", gai_strerror(code));
-		client_refuse(client, status, reason);
-	}
+	client_stage(client, late, "no connection");
+	int code = net_resolve(&client->to, &addresses), fd = -1;
 	addresses_filter(&addresses, &client->to);
-	if (addresses.count == 0)
+	if (code != 0)
+		snprintf(reason, sizeof reason, "cannot resolve the name: %s", gai_strerror(code));
+	else if (addresses.count == 0)
 		client_refuse(client, 403, "not allowed: its address is inside");
-	int fd = net_dial(&addresses);
-	if (fd == -1) {
+	else if ((fd = net_dial(&addresses)) == -1)
 		snprintf(reason, sizeof reason, "cannot connect: %s", strerror(errno));
-		client_refuse(client, status, reason);
-	}
+	if (fd == -1)
+		client_refuse(client, failed, reason);
 	client_stage_end();
 	return fd;
 }
 
-/* Reads the head of the next request, or refuses; false if none comes. */
+/* Reads the next head, or refuses; false if none comes. A further one comes whole as a rule, and needs no clock then. */
 static bool client_hear(struct client *client, bool is_first)
 {
 	struct head *head = &client->head;
+	enum head_result result;
+	bool is_timed = is_first;
 
 	explicit_bzero(head->bytes, head->length); /* it may hold credentials */
-	head->length = 0;
+	head->start = head->length = 0;
 	snprintf(client->name, sizeof client->name, "%s", client->address);
 	strcpy(client->to.text, "-");
 	client->body = 0;
-	client->is_head = client->is_relayed = client->expects = false;
-	if (!is_first && !fd_wait(client->socket, POLLIN, IDLE_TIME))
-		return false;
-	client_stage(client, 408, "no request");
-	enum head_result result = http_read_head(client->socket, head, "");
-	if (result == HEAD_TOO_LARGE)
-		client_refuse(client, 431, "a head over 64 KiB");
-	if (result == HEAD_FOREIGN)
-		client_refuse(client, 400, "a NUL in the head");
+	client->is_head = client->expects = false;
+	if (is_first)
+		client_stage(client, 408, "no request");
+	while ((result = http_take_head(client->socket, head, "")) == HEAD_MORE) {
+		if (!is_first && head->length == 0)
+			return false; /* for IDLE_TIME, see worker_wait */
+		if (!is_timed)
+			client_stage(client, 408, "no request");
+		is_timed = true;
+		fd_wait(client->socket, POLLIN, NEVER);
+	}
+	if (is_timed)
+		client_stage_end();
+	if (result == HEAD_TOO_LARGE || result == HEAD_FOREIGN)
+		client_refuse(client, result == HEAD_FOREIGN ? 400 : 431, result == HEAD_FOREIGN ? "a NUL in the head" : "a head over 64 KiB");
 	if (result != HEAD_WHOLE)
 		note("%s to -: gone before a request", client->name);
 	return result == HEAD_WHOLE;
@@ -4376,15 +4264,14 @@ static bool client_hear(struct client *client, bool is_first)
 static char *client_parse(struct client *client, struct request *request)
 {
 	const char *wrong = head_wrong(client->head.bytes);
-	char *fields;
+	char *fields = wrong ? NULL : request_split(client->head.bytes, request);
 
-	if (wrong)
-		client_refuse(client, 400, wrong);
-	if (!(fields = request_split(client->head.bytes, request)))
-		client_refuse(client, 400, "a request line that is none");
-	client->is_head = strcmp(request->method, "HEAD") == 0;
-	if ((wrong = fields_wrong(fields, request)))
-		client_refuse(client, 400, wrong);
+	if (fields) {
+		client->is_head = strcmp(request->method, "HEAD") == 0;
+		wrong = fields_wrong(fields, request);
+	}
+	if (!fields || wrong)
+		client_refuse(client, 400, wrong ? wrong : "a request line that is none");
 	return fields;
 }
 
@@ -4410,12 +4297,12 @@ static _Noreturn void client_refuse_stray(struct client *client, const struct re
 	static const char *const known[] = { "GET", "HEAD", "POST", "PUT", "DELETE" };
 	const char *target = request->target, *authority = strstr(target, "://");
 
-	if (field_lists(fields, "Transfer-Encoding", "chunked"))
-		client_refuse(client, 400, "a Transfer-Encoding");
-	if (*target != '/' && strcmp(target, "*") != 0 && !authority)
-		client_refuse(client, 400, "a request target that is none");
-	if (authority && memchr(authority, '@', strcspn(authority + 3, "/?#") + 3))
-		client_refuse(client, 400, "a user in the request target"); /* RFC 9110 4.2.4 */
+	const char *wrong = field_lists(fields, "Transfer-Encoding", "chunked") ? "a Transfer-Encoding" :
+	                    *target != '/' && strcmp(target, "*") != 0 && !authority ? "a request target that is none" :
+	                    authority && memchr(authority, '@', strcspn(authority + 3, "/?#") + 3) ? "a user in the request target" : NULL;
+
+	if (wrong)
+		client_refuse(client, 400, wrong); /* RFC 9110 4.2.4, of the user */
 	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
 		if (strcmp(request->method, known[i]) == 0)
 			client_refuse(client, 404, "nothing is here; this is a proxy for CONNECT");
@@ -4427,14 +4314,12 @@ static size_t client_require_hello(const struct client *client, int far)
 {
 	unsigned char bytes[HELLO_SIZE];
 	size_t length = 0;
+	ssize_t got = 1;
 
 	client_stage(client, 0, "no TLS ClientHello");
-	while (length < sizeof bytes && is_hello(bytes, length)) {
+	while (length < sizeof bytes && is_hello(bytes, length) && (got > 0 || is_nothing(got))) {
 		fd_wait(client->socket, POLLIN, NEVER);
-		ssize_t got = recv(client->socket, bytes + length, sizeof bytes - length, 0);
-
-		if (got == 0 || (got == -1 && !is_nothing(got)))
-			break;
+		got = recv(client->socket, bytes + length, sizeof bytes - length, 0);
 		length += got > 0 ? (size_t)got : 0;
 	}
 	client_stage_end();
@@ -4477,11 +4362,10 @@ static void serve_tunnel(struct client *client, const struct worker *worker, con
 	if (!worker_stand(worker))
 		client_refuse(client, 503, "too many clients");
 	note("%s to %s: asked for", client->name, client->to.text);
-	int fd = client_dial(client);
+	int fd = client_dial(client, 504, 502);
 	double begun = seconds_now();
-	struct end near = { .in = client->socket, .out = client->socket, .in_name = client->name, .out_name = client->name,
-	                    .own = worker->board };
-	struct end far = { .in = fd, .out = fd, .in_name = client->to.text, .out_name = client->to.text, .own = true };
+	struct end near = { client->socket, client->socket, client->name, client->name, .own = worker->board };
+	struct end far = { fd, fd, client->to.text, client->to.text, .own = true };
 	if (!net_send(client->socket, granted, sizeof granted - 1)) {
 		warn("%s to %s: gone before the answer", client->name, client->to.text);
 	} else if (!opt.tls_only || (far.given = client_require_hello(client, fd)) > 0) {
@@ -4496,21 +4380,18 @@ static void client_read_target(struct client *client)
 {
 	char body[AUTHORITY_SIZE + 1];
 	size_t length = 0;
-	ssize_t got = 1;
+	ssize_t got;
 
 	if (client->body > AUTHORITY_SIZE)
 		client_refuse(client, 400, "a body that is no HOST:PORT");
 	if (client->expects)
 		net_send(client->socket, proceed, sizeof proceed - 1);
 	client->expects = false;
-	while (client->body > 0 && got > 0) {
-		got = client_receive(client, body + length, AUTHORITY_SIZE - length);
-		length += got > 0 ? (size_t)got : 0;
-	}
-	if (got <= 0) {
-		note("%s to -: gone within its request", client->name);
-		exit(EX_OK);
-	}
+	for (; client->body > 0; length += (size_t)got)
+		if ((got = client_receive(client, body + length, AUTHORITY_SIZE - length)) <= 0) {
+			note("%s to -: gone within its request", client->name);
+			exit(EX_OK);
+		}
 	body[length] = '\0';
 	if (strlen(body) != length || target_parse(&client->to, body))
 		client_refuse(client, 400, "a body that is no HOST:PORT");
@@ -4521,22 +4402,20 @@ static void client_read_target(struct client *client)
 /* Opens a session; returns the status of the answer. Another worker may have been faster with the same request. */
 static int serve_open(struct client *client, struct worker *worker)
 {
-	struct hold added, *hold = &worker->hold;
+	struct hold added = worker->hold;
 
 	if (!worker_stand(worker))
 		client_refuse(client, 503, "too many clients");
 	note("%s to %s: asked for", client->name, client->to.text);
-	if (!session_create(&added, client, client_dial(client)))
+	if (!session_create(&added, client, client_dial(client, 422, 422)))
 		client_refuse(client, 503, "no place for a session");
 	int status = worker_ask(worker, QUERY_ADD, &added);
-	if (status == 201) {
-		hold->memory = added.memory;
-		hold->target = added.target;
-		hold->session = added.session;
-	} else {
+	added.number = worker->hold.number;
+	if (status == 201)
+		worker->hold = added;
+	else
 		hold_release(&added);
-	}
-	atomic_store(&worker->board->stages[worker->place], STAGE_SERVING);
+	worker->board->stages[worker->place] = STAGE_SERVING;
 	return status;
 }
 
@@ -4547,7 +4426,7 @@ static bool session_find(struct client *client, struct worker *worker, const str
 	int status = 200;
 
 	if (!hold->session || strcmp(hold->id, asked->id) != 0 || !secret_equal(hold->key, asked->key) ||
-	    atomic_load(&hold->session->is_closed)) {
+	    hold->session->is_closed) {
 		hold_release(hold);
 		memcpy(hold->id, asked->id, sizeof hold->id);
 		memcpy(hold->key, asked->key, sizeof hold->key);
@@ -4557,35 +4436,18 @@ static bool session_find(struct client *client, struct worker *worker, const str
 		status = serve_open(client, worker);
 	else
 		worker_enter(worker, STAGE_SERVING);
-	if (status == 503)
-		client_refuse(client, 503, "no place for a session");
-	if (status == 409 && asked->method == RELAY_OPEN)
-		client_refuse(client, 409, "a session of that id stands");
-	if (!hold->session)
-		client_refuse(client, 410, "no such session");
+	bool is_taken = status == 409 && asked->method == RELAY_OPEN;
+	if (status == 503 || is_taken || !hold->session)
+		client_refuse(client, status == 503 || is_taken ? status : 410, status == 503 ? "no place for a session" :
+		              is_taken ? "a session of that id stands" : "no such session");
 	return status == 201;
-}
-
-/* Whether the session that a worker holds is served on as many connections as may be. */
-static bool session_is_busy(const struct worker *worker)
-{
-	const struct scoreboard *board = worker->board;
-	int count = 0, used = atomic_load(&board->used);
-
-	for (int i = 0; i < used; i++)
-		count += atomic_load(&board->places[i].session) == worker->hold.number;
-	return count >= SESSION_CONNECTIONS;
 }
 
 /* Serves a request of a session, if the client may have it; false if its connection is not to be used again. */
 static bool serve_session(struct client *client, struct worker *worker, const struct relay_request *asked, const char *fields)
 {
-	size_t length;
-
-	client->is_relayed = true;
 	client->body = asked->length;
 	client->expects = asked->expects;
-	client_stage_end();
 	if (asked->wrong)
 		client_refuse(client, asked->status, asked->wrong);
 	client_login(client, fields, "Authorization", 401);
@@ -4593,14 +4455,13 @@ static bool serve_session(struct client *client, struct worker *worker, const st
 		client_refuse(client, 501, "no sessions with -i on a connection: the relay needs -a, or -i on a socket that listens");
 	if (!*asked->key)
 		client_refuse(client, 410, "no such session");
-	length = strlen(client->name);
-	snprintf(client->name + length, sizeof client->name - length, " session %s", asked->id);
+	sprintf(client->name + strlen(client->name), " session %s", asked->id);
 	if (asked->method == RELAY_OPEN)
 		client_read_target(client);
 	bool is_new = session_find(client, worker, asked);
-	if (session_is_busy(worker))
+	worker->board->places[worker->place].session = worker->hold.number;
+	if (session_workers(worker, 0) > SESSION_CONNECTIONS)
 		client_refuse(client, 503, "too many connections of the session");
-	atomic_store(&worker->board->places[worker->place].session, worker->hold.number);
 	return session_serve(client, worker, asked, is_new);
 }
 
@@ -4614,6 +4475,7 @@ static void serve_client(struct client *client, struct worker *worker)
 	if (worker->board && board_turns_away(worker->board)) {
 		char reply[ANSWER_SIZE];
 
+		client_stage_end();
 		answer_send(client->socket, reply, reply_compose(reply, 503, "too many clients", false, false));
 		warn("%s to -: 503, too many clients", client->address);
 		return;
@@ -4631,7 +4493,6 @@ static void serve_client(struct client *client, struct worker *worker)
 		worker_rest(worker, client->address);
 	}
 	hold_release(&worker->hold);
-	client_stage_end();
 	net_linger(client->socket);
 }
 
@@ -4639,14 +4500,15 @@ static void serve_client(struct client *client, struct worker *worker)
 static int serve(struct end *near, struct worker *worker)
 {
 	static struct client client;
+	const struct timeval patience = { .tv_sec = IDLE_TIME };
 
+	setsockopt(near->in, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
 	worker->answers[0] = -1;
 	client.worker = worker;
 	do {
 		client.socket = near->in;
 		client.address = near->in_name;
 		serve_client(&client, worker);
-		client_stage_end();
 		close(client.socket);
 		explicit_bzero(client.head.bytes, client.head.length);
 	} while (worker_next(worker, near));
