@@ -126,7 +126,8 @@ enum {
 	GOOD_TIME = 1,			/* s that a stream lasts if it is any good */
 	SUFFIX_SIZE = 64,		/* of a request's target, behind the session's id */
 	GONE_TIME = 5,			/* s for the last upstream bytes of a tunnel that was left */
-	CLOSE_TIME = 5,			/* s for the session to be closed */
+	CLOSE_TIME = 5,			/* s for the session to be closed, */
+	BROKEN_CLOSE_TIME = 1,		/* and when somebody waits for the outcome of a tunnel that broke */
 	POLL_FIRST = 20,		/* s */
 	BODY_FIRST = 65536,
 	BODY_LEAST = 1024,
@@ -4532,10 +4533,10 @@ static void privileges_drop(void)
 
 /* --- route: a stream to where the tunnel, or its requests, go: route_open ------------------------------- */
 
-/* The authorities along the route, from 0: the hops, and behind them the destination, or the relay that leads there. */
+/* The authorities along the route, from 0: the hops, the relay, if there is one, and the destination. */
 static const struct authority *route_point(size_t i)
 {
-	return i < opt.hop_count ? &opt.hops[i].at : opt.relay ? &opt.relay->at : &opt.destination;
+	return i < opt.hop_count ? &opt.hops[i].at : i == opt.hop_count && opt.relay ? &opt.relay->at : &opt.destination;
 }
 
 /* How many hops are asked to CONNECT: the last one before a relay gets ordinary requests, unless the relay speaks TLS. */
@@ -4609,7 +4610,6 @@ static int route_open(struct command *openssl)
 
 /* A sender or receiver, and what one leaves for the next. */
 struct carrier {
-	const char *method;		/* of its requests */
 	pid_t child;			/* 0: none. This and the next two are the parent's */
 	double failing;			/* since when no try has done any good */
 	double delay;			/* s, before it begins; 0: none has failed yet */
@@ -4628,10 +4628,9 @@ struct tunnel {
 	struct head fields;		/* that all requests bear */
 	struct carrier sender, receiver;
 	/* The parent's. */
-	bool is_gone;			/* the caller has left */
-	double moved;			/* when the upstream made headway since then, */
-	uint64_t reached;		/* and how far */
-	char broken[WORDS_SIZE];	/* why the tunnel is over; empty: it is not */
+	double gone;			/* when the caller has left, or the upstream made headway since; 0: it has not left */
+	uint64_t reached;		/* by the upstream then */
+	char broken[2 * WORDS_SIZE];	/* why the tunnel is over; empty: it is not */
 	/* The sender's. */
 	uint64_t up;			/* the first upstream offset that is not acknowledged; its byte is at start, */
 	size_t start, stop;		/* and behind it what has come since */
@@ -4668,15 +4667,13 @@ static bool upstream_receive(struct tunnel *tunnel)
 		tunnel->start = 0;
 	}
 	ssize_t got = recv(tunnel->fd, tunnel->bytes + tunnel->stop, sizeof tunnel->bytes - tunnel->stop, MSG_DONTWAIT);
-	int error = errno;
 	tunnel->stop += got > 0 ? (size_t)got : 0;
 	atomic_store(&tunnel->sender.is_moving, false);
 
-	errno = error;
-	if (got == 0 || (got == -1 && error == ECONNRESET)) /* so ends a caller that left bytes unread */
+	if (got == 0 || (got == -1 && errno == ECONNRESET)) /* so ends a caller that left bytes unread */
 		tunnel->up_ended = true;
 	else if (got == -1 && !is_nothing(got))
-		die(EX_IOERR, "cannot read from the tunnel: %s", strerror(error));
+		die(EX_IOERR, "cannot read from the tunnel: %s", strerror(errno));
 	return got > 0;
 }
 
@@ -4686,19 +4683,17 @@ static void downstream_send(struct tunnel *tunnel, const char *bytes, size_t len
 	while (length > 0) {
 		atomic_store(&tunnel->receiver.is_moving, true);
 		ssize_t sent = send(tunnel->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
-		int error = errno;
 		tunnel->down += sent > 0 ? (uint64_t)sent : 0;
 		atomic_store(&tunnel->receiver.is_moving, false);
 
-		errno = error;
 		if (sent > 0)
 			bytes += sent, length -= (size_t)sent;
 		else if (is_nothing(sent))
 			fd_wait(tunnel->fd, POLLOUT, NEVER);
-		else if (error == EPIPE || error == ECONNRESET)
+		else if (errno == EPIPE || errno == ECONNRESET)
 			exit(EX_OK); /* the caller has left */
 		else
-			die(EX_IOERR, "cannot write to the tunnel: %s", strerror(error));
+			die(EX_IOERR, "cannot write to the tunnel: %s", strerror(errno));
 	}
 }
 
@@ -4709,16 +4704,16 @@ struct exchange {
 	struct tunnel *upstream;	/* the sender's, whose bytes it receives while it waits; NULL: it is no sender's */
 	const char *method;
 	int fd;				/* the connection; -1: none */
-	bool is_used;			/* it has served a request before */
-	bool may_keep;			/* it may serve another, if the answer is read to its end */
+	bool may_keep;			/* it may serve another request, if the answer is read to its end */
 	double moved;			/* when it last sent or received */
 	double patience;		/* s of silence after which it is given up */
 	bool is_silent;			/* it was */
 	struct head request;
 	struct head answer;
 	int status;
-	char reason[REASON_SHOWN + 1];	/* the status line, from the status on */
+	char reason[REASON_SHOWN + 1];	/* the status line, from the status on, or what the last frame says in words */
 	bool is_marked;			/* the answer is the relay's */
+	bool is_answered;		/* with a frame */
 	bool is_chunked, has_chunk;	/* the first chunk has come */
 	uint64_t left;			/* bytes of its body, or of the chunk, that are still to come */
 	bool is_whole;			/* the body has been read to its end */
@@ -4757,15 +4752,12 @@ static short exchange_wait(struct exchange *exchange, short events)
 		struct pollfd set[] = { { .fd = exchange->fd, .events = events }, { .fd = takes ? up->fd : -1, .events = POLLIN } };
 		int ready = poll(set, 2, milliseconds_until(exchange->moved + exchange->patience));
 
+		if ((exchange->is_silent = ready == 0))
+			return exchange_fail(exchange, "no answer in %.0f s", exchange->patience);
 		if (ready > 0 && set[1].revents)
 			upstream_receive(up);
 		if (ready > 0 && set[0].revents)
 			return set[0].revents;
-		if (ready == 0) {
-			exchange->is_silent = true;
-			exchange_fail(exchange, "no answer in %.0f s", exchange->patience);
-			return 0;
-		}
 	}
 }
 
@@ -4774,12 +4766,10 @@ static bool exchange_send(struct exchange *exchange, size_t body)
 {
 	const struct head *request = &exchange->request;
 	size_t sent = 0, all = request->length + body;
-	bool has_failed = false;
-	short ready = 0;
+	short ready = POLLOUT;
 
 	head_note(">", request->bytes);
-	exchange->may_keep = true;
-	while (sent < all) {
+	while (sent < all && ready == POLLOUT) {
 		size_t text = sent < request->length ? request->length - sent : 0, behind = sent + text - request->length;
 		struct iovec pieces[] = {
 			{ .iov_base = (char *)request->bytes + sent, .iov_len = text },
@@ -4791,18 +4781,16 @@ static bool exchange_send(struct exchange *exchange, size_t body)
 		if (part > 0) {
 			exchange->moved = seconds_now();
 			sent += (size_t)part;
-		} else if (!is_nothing(part) && errno != EPIPE && errno != ECONNRESET) {
-			if (has_failed)
-				return exchange_fail(exchange, "cannot send: %s", strerror(errno));
-			has_failed = true; /* a shortage may be over now */
-		} else if (!is_nothing(part) || (ready = exchange_wait(exchange, POLLIN | POLLOUT)) & ~POLLOUT) {
-			exchange->may_keep = false;
-			return true; /* there may be an answer that says why */
-		} else if (!ready) {
-			return false;
+		} else if (is_nothing(part)) {
+			ready = exchange_wait(exchange, POLLIN | POLLOUT);
+		} else if (errno == EPIPE || errno == ECONNRESET) {
+			ready = POLLHUP; /* there may be an answer that says why */
+		} else {
+			return exchange_fail(exchange, "cannot send: %s", strerror(errno));
 		}
 	}
-	return true;
+	exchange->may_keep = ready == POLLOUT;
+	return ready;
 }
 
 /* Sees whose the answer is, how its body comes (RFC 9112 6.3), and whether the connection stays. */
@@ -4934,39 +4922,38 @@ static ssize_t exchange_take(struct exchange *exchange, size_t most, const char 
 	return (ssize_t)length;
 }
 
-/* Reads a body that is a number, to its end. */
-static bool exchange_read_number(struct exchange *exchange, uint64_t *number)
+/* Takes so many bytes of the body, or those up to its end; returns how many. -1: it is cut, or not as it must be. */
+static ssize_t exchange_read(struct exchange *exchange, char *to, size_t wanted)
 {
-	char text[24];
 	size_t length = 0;
 	const char *bytes;
-	ssize_t got;
+	ssize_t got = 0;
 
-	*exchange->failed = '\0';
-	while ((got = exchange_take(exchange, sizeof text, &bytes)) > 0 && (size_t)got <= sizeof text - length) {
-		memcpy(text + length, bytes, (size_t)got);
+	while (length < wanted && (got = exchange_take(exchange, wanted - length, &bytes)) > 0) {
+		memcpy(to + length, bytes, (size_t)got);
 		length += (size_t)got;
 	}
-	return got == 0 && offset_parse(number, text, length);
+	return got == -1 ? -1 : (ssize_t)length;
 }
 
-/* Has a connection for the next request: the last one, if it may serve again and did not idle for long, or a new one. */
-static void exchange_connect(struct exchange *exchange)
+/* Has a connection for the next request: the last one, if it may serve again and did not idle for long (true), or a new one. */
+static bool exchange_connect(struct exchange *exchange)
 {
 	struct pollfd polled = { .fd = exchange->fd, .events = POLLIN };
+	bool is_used = exchange->fd != -1 && exchange->may_keep && exchange->is_whole && exchange->start == exchange->stop &&
+	               !exchange->carrier->closes && seconds_now() - exchange->moved < KEEP_TIME && poll(&polled, 1, 0) == 0;
 	struct command openssl;
 
-	exchange->is_silent = false;
-	exchange->is_used = exchange->fd != -1 && exchange->may_keep && exchange->is_whole && exchange->start == exchange->stop &&
-	                    !exchange->carrier->closes && seconds_now() - exchange->moved < KEEP_TIME && poll(&polled, 1, 0) == 0;
-	if (!exchange->is_used) {
+	if (!is_used) {
 		exchange_close(exchange);
 		opt.timeout = opt.timeout == 0 || opt.timeout > SILENCE ? SILENCE : opt.timeout;
 		deadline_start();
 		exchange->fd = route_open(&openssl);
 		alarm(0);
 	}
+	exchange->is_silent = false;
 	exchange->moved = seconds_now();
+	return is_used;
 }
 
 /*
@@ -4977,10 +4964,11 @@ static void exchange_connect(struct exchange *exchange)
 static bool exchange_run(struct exchange *exchange, size_t body)
 {
 	while (true) {
-		exchange_connect(exchange);
+		bool is_used = exchange_connect(exchange);
+
 		if (exchange_send(exchange, body) && exchange_read_head(exchange))
 			return true;
-		if (exchange->is_silent || !exchange->is_used || exchange->answer.length > 0)
+		if (exchange->is_silent || !is_used || exchange->answer.length > 0)
 			return false;
 		exchange->carrier->closes = true;
 	}
@@ -5079,8 +5067,10 @@ static void sender_put(struct tunnel *tunnel, struct exchange *exchange)
 	bool is_end = tunnel->up_ended && length == upstream_held(tunnel) && !tunnel->up_done;
 	double begun = seconds_now();
 	uint64_t to = tunnel->up + length, expected;
-	char suffix[SUFFIX_SIZE];
+	char suffix[SUFFIX_SIZE], number[SUFFIX_SIZE];
+	ssize_t digits;
 
+	*exchange->failed = '\0';
 	snprintf(suffix, sizeof suffix, "/%" PRIu64 "%s", tunnel->up, is_end ? "?end" : "");
 	request_compose(tunnel, exchange, tunnel->by_post ? "POST" : "PUT", suffix, (long long)length);
 	if (!exchange_run(exchange, length))
@@ -5089,7 +5079,8 @@ static void sender_put(struct tunnel *tunnel, struct exchange *exchange)
 		snprintf(tunnel->refused, sizeof tunnel->refused, "the relay answered %s with %s", exchange->method, exchange->reason);
 		tunnel->up_done = tunnel->up_ended = true; /* what the target still sends comes, and then why */
 		tunnel->start = tunnel->stop;
-	} else if (exchange->is_marked && exchange->status == 200 && exchange_read_number(exchange, &expected)) {
+	} else if (exchange->is_marked && exchange->status == 200 &&
+	           (digits = exchange_read(exchange, number, sizeof number)) > 0 && offset_parse(&expected, number, (size_t)digits)) {
 		sender_accept(tunnel, expected, length, seconds_now() - begun);
 		tunnel->up_done |= is_end && expected == to;
 	} else if (sender_adapts(tunnel, exchange, length)) {
@@ -5120,17 +5111,11 @@ static bool sender_wait(struct tunnel *tunnel)
 	return true;
 }
 
-/* How many seconds the session may take to be closed; who waits for the outcome of a tunnel that broke is not to wait for long. */
-static unsigned tunnel_closing_time(const struct tunnel *tunnel)
-{
-	return *tunnel->broken ? 1 : CLOSE_TIME;
-}
-
 /* Closes the session. */
 static void sender_close(struct tunnel *tunnel, struct exchange *exchange)
 {
 	tunnel->closing = tunnel->closing > 0 ? tunnel->closing : seconds_now();
-	exchange->patience = opt.timeout = tunnel_closing_time(tunnel);
+	exchange->patience = opt.timeout = *tunnel->broken ? BROKEN_CLOSE_TIME : CLOSE_TIME;
 	request_compose(tunnel, exchange, tunnel->by_post ? "POST" : "DELETE", tunnel->by_post ? "?close" : "", tunnel->by_post ? 0 : -1);
 	if (!exchange_run(exchange, 0))
 		die(EX_TEMPFAIL, "%s", exchange->failed);
@@ -5159,54 +5144,44 @@ static _Noreturn void sender_run(struct tunnel *tunnel, struct exchange *exchang
 
 /* --- receiver: what the relay has, by GETs, into the tunnel: receiver_run ------------------------------- */
 
-/*
- * Reads a frame, and writes what it carries to the tunnel, or to text; returns its type. 0: the answer has ended, -1: it is
- * cut, or not as it must be.
- */
-static int frame_read(struct tunnel *tunnel, struct exchange *exchange, char text[REASON_SHOWN + 1])
+/* Reads a frame, and writes its data to the tunnel; returns its type. 0: the answer has ended, -1: it is cut, or not as it must be. */
+static int frame_read(struct tunnel *tunnel, struct exchange *exchange)
 {
 	unsigned char head[4];
-	size_t kept = 0;
 	const char *bytes;
-	ssize_t got;
+	ssize_t got = exchange_read(exchange, (char *)head, sizeof head);
 
-	for (size_t i = 0; i < sizeof head; i++) {
-		if ((got = exchange_take(exchange, 1, &bytes)) <= 0)
-			return i == 0 && got == 0 ? 0 : -1;
-		head[i] = (unsigned char)*bytes;
-		if (!head[0] || !strchr("ODHBEX", head[0]))
-			return exchange_fail(exchange, "an answer that is not as it must be") - 1;
-	}
-	for (size_t left = (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3]; left > 0; left -= (size_t)got) {
+	if (got != sizeof head)
+		return got == 0 ? 0 : -1;
+	if (!head[0] || !strchr("ODHBEX", head[0]))
+		return exchange_fail(exchange, "an answer that is not as it must be") - 1;
+	size_t left = (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3];
+	size_t words = head[0] == 'D' ? 0 : left < REASON_SHOWN ? left : REASON_SHOWN;
+	if (exchange_read(exchange, exchange->reason, words) != (ssize_t)words)
+		return -1;
+	exchange->reason[words] = '\0';
+	for (left -= words; left > 0; left -= (size_t)got) {
 		if ((got = exchange_take(exchange, left, &bytes)) <= 0)
 			return -1;
-		if (head[0] == 'D') {
+		if (head[0] == 'D')
 			downstream_send(tunnel, bytes, (size_t)got);
-			exchange->moved = seconds_now(); /* it may have been the tunnel that we waited for */
-		} else {
-			size_t room = REASON_SHOWN - kept, part = (size_t)got < room ? (size_t)got : room;
-
-			memcpy(text + kept, bytes, part);
-			kept += part;
-		}
+		exchange->moved = seconds_now(); /* it may have been the tunnel that we waited for */
 	}
-	text[kept] = '\0';
 	return head[0];
 }
 
 /* Reads the frames of an answer; returns the type of the last, or what frame_read returns of none. */
-static int receiver_read(struct tunnel *tunnel, struct exchange *exchange, bool *is_answered)
+static int receiver_read(struct tunnel *tunnel, struct exchange *exchange)
 {
-	char text[REASON_SHOWN + 1];
 	int type;
 
-	while ((type = frame_read(tunnel, exchange, text)) > 0) {
-		*is_answered = tunnel->receiver.heard = true;
+	while ((type = frame_read(tunnel, exchange)) > 0) {
+		exchange->is_answered = tunnel->receiver.heard = true;
 		tunnel->is_late = false;
 		tunnel->by_stream |= !tunnel->by_poll;
 		exchange->patience = SILENCE;
 		if (type == 'X')
-			die(EX_IOERR, "the relay says: %s", text);
+			die(EX_IOERR, "the relay says: %s", exchange->reason);
 		if (type == 'B' || type == 'E')
 			break;
 		if (getppid() != tunnel->parent)
@@ -5231,11 +5206,8 @@ static void receiver_adapt(struct tunnel *tunnel, const struct exchange *exchang
 	die(EX_TEMPFAIL, "%s", why);
 }
 
-/*
- * Asks for what comes behind the bytes that are written, and writes that. Returns the type of the last frame, or what
- * frame_read returns of none; *is_answered: there was a frame.
- */
-static int receiver_ask(struct tunnel *tunnel, struct exchange *exchange, bool *is_answered)
+/* Asks for what comes behind the bytes that are written, and writes that. Returns what receiver_read does. */
+static int receiver_ask(struct tunnel *tunnel, struct exchange *exchange)
 {
 	char suffix[SUFFIX_SIZE];
 	int length = snprintf(suffix, sizeof suffix, "/%" PRIu64 "?%" PRIu64, tunnel->down, ++tunnel->sequence);
@@ -5245,10 +5217,11 @@ static int receiver_ask(struct tunnel *tunnel, struct exchange *exchange, bool *
 	request_compose(tunnel, exchange, "GET", suffix, -1);
 	exchange->patience = tunnel->by_poll ? SILENCE + (double)tunnel->poll_time : FRAME_TIME;
 	*exchange->failed = '\0';
+	exchange->is_answered = false;
 	if (!exchange_run(exchange, 0))
 		return -1;
 	if (exchange->is_marked && exchange->status == 200)
-		return receiver_read(tunnel, exchange, is_answered);
+		return receiver_read(tunnel, exchange);
 	if (exchange->is_marked || !tunnel->by_poll || exchange->status == 407)
 		answer_die(exchange);
 	return exchange_fail(exchange, "something on the way answered in the relay's place") - 1;
@@ -5259,10 +5232,10 @@ static bool receiver_get(struct tunnel *tunnel, struct exchange *exchange)
 {
 	uint64_t from = tunnel->down;
 	double begun = seconds_now();
-	bool is_answered = false;
-	int type = receiver_ask(tunnel, exchange, &is_answered);
+	int type = receiver_ask(tunnel, exchange);
 	double lasted = seconds_now() - begun;
 	uint64_t came = tunnel->down - from;
+	bool is_answered = exchange->is_answered;
 	bool in_order = type == 'B' || (tunnel->by_poll && type == 0 && is_answered && exchange->is_whole);
 	const char *why = in_order ? "an answer with nothing in it" : *exchange->failed ? exchange->failed : "the stream was cut";
 
@@ -5291,8 +5264,6 @@ static _Noreturn void receiver_run(struct tunnel *tunnel, struct exchange *excha
 /* Starts a carrier. */
 static void carrier_start(struct tunnel *tunnel, struct carrier *carrier, struct exchange *exchange)
 {
-	struct timespec delay = time_span(carrier->delay);
-
 	carrier->heard = carrier->useful = false;
 	pid_t child = child_fork();
 	if (child > 0) {
@@ -5305,7 +5276,7 @@ static void carrier_start(struct tunnel *tunnel, struct carrier *carrier, struct
 	exchange->carrier = carrier;
 	if (carrier->delay > 0)
 		net_known.count = 0; /* another address may be better */
-	nanosleep(&delay, NULL);
+	poll(NULL, 0, (int)(carrier->delay * 1e3));
 	if (carrier == &tunnel->sender)
 		sender_run(tunnel, exchange);
 	receiver_run(tunnel, exchange);
@@ -5317,19 +5288,12 @@ static void carrier_stop(struct carrier *carrier)
 		return;
 	kill(carrier->child, SIGTERM);
 	child_wait(carrier->child);
-	child_forget(carrier->child);
 	carrier->child = 0;
 }
 
-/* The tunnel is over before its time: notes why, and has the session closed. */
-__attribute__((format(printf, 3, 4)))
-static void tunnel_break(struct tunnel *tunnel, struct exchange *exchange, const char *format, ...)
+/* The tunnel is over before its time, with tunnel->broken to say why: has the session closed. */
+static void tunnel_break(struct tunnel *tunnel, struct exchange *exchange)
 {
-	va_list words;
-
-	va_start(words, format);
-	vsnprintf(tunnel->broken, sizeof tunnel->broken, format, words);
-	va_end(words);
 	carrier_stop(&tunnel->sender);
 	carrier_stop(&tunnel->receiver);
 	tunnel->closing = seconds_now();
@@ -5351,14 +5315,14 @@ static void carrier_retry(struct tunnel *tunnel, struct carrier *carrier, struct
 	if (carrier->heard || carrier->delay == 0)
 		carrier->failing = now;
 	carrier->delay = carrier->useful || carrier->delay == 0 ? RETRY_FIRST : 2 * carrier->delay < RETRY_MOST ? 2 * carrier->delay : RETRY_MOST;
-	if (tunnel->closing > 0 && now - tunnel->closing >= tunnel_closing_time(tunnel))
+	if (tunnel->closing > 0 && now - tunnel->closing >= (*tunnel->broken ? BROKEN_CLOSE_TIME : CLOSE_TIME))
 		return;
 	if (!*tunnel->broken && (WIFSIGNALED(status) ? carrier->is_moving : WEXITSTATUS(status) == EX_IOERR)) {
-		tunnel_break(tunnel, exchange, "%s", carrier->words);
+		strcpy(tunnel->broken, carrier->words);
 	} else if (!*tunnel->broken && now - carrier->failing >= GIVE_UP) {
-		tunnel_break(tunnel, exchange, "the relay was not reached for %d s: %s", GIVE_UP, carrier->words);
+		snprintf(tunnel->broken, sizeof tunnel->broken, "the relay was not reached for %d s: %s", GIVE_UP, carrier->words);
 	} else {
-		note("%s: %s: again in %.2f s", carrier->method, carrier->words, carrier->delay);
+		note("%s: %s: again in %.2f s", carrier == &tunnel->sender ? "PUT" : "GET", carrier->words, carrier->delay);
 		carrier_start(tunnel, carrier, exchange);
 	}
 }
@@ -5367,17 +5331,16 @@ static void carrier_retry(struct tunnel *tunnel, struct carrier *carrier, struct
 static void tunnel_wait(struct tunnel *tunnel, const sigset_t *waiting)
 {
 	struct pollfd caller[] = { { .fd = tunnel->down_done ? -1 : tunnel->fd }, { .fd = tunnel->caller } };
-	double left = tunnel->moved + GONE_TIME - seconds_now();
+	bool is_gone = tunnel->gone > 0;
+	double left = tunnel->gone + GONE_TIME - seconds_now();
 	struct timespec patience = time_span(left > 0 ? left : 0);
-	int ready = ppoll(caller, tunnel->is_gone ? 0 : 2, tunnel->is_gone && tunnel->closing == 0 ? &patience : NULL, waiting);
+	int ready = ppoll(caller, is_gone ? 0 : 2, is_gone && tunnel->closing == 0 ? &patience : NULL, waiting);
+	bool leaves = ready > 0 && (caller[1].revents || !tunnel->down_done);
 
-	if (ready > 0 && (caller[1].revents || !tunnel->down_done)) {
-		tunnel->is_gone = true;
-		tunnel->moved = seconds_now();
+	if (leaves)
 		carrier_stop(&tunnel->receiver);
-	}
-	if (tunnel->reached != tunnel->up)
-		tunnel->moved = seconds_now();
+	if (leaves || (is_gone && tunnel->reached != tunnel->up))
+		tunnel->gone = seconds_now();
 	tunnel->reached = tunnel->up;
 }
 
@@ -5416,16 +5379,18 @@ static _Noreturn void tunnel_run(struct tunnel *tunnel, struct exchange *exchang
 	carrier_start(tunnel, &tunnel->sender, exchange);
 	carrier_start(tunnel, &tunnel->receiver, exchange);
 
-	while (tunnel->sender.child != 0) {
+	do {
 		tunnel_wait(tunnel, &waiting);
 		tunnel_reap(tunnel, exchange);
 		if (tunnel->closing > 0)
 			continue;
-		if (tunnel->is_gone && seconds_now() - tunnel->moved >= GONE_TIME)
-			tunnel_break(tunnel, exchange, "the last %zu bytes were not taken", upstream_held(tunnel));
-		else if (*tunnel->refused && tunnel->down_done)
-			tunnel_break(tunnel, exchange, "%s", tunnel->refused);
-	}
+		if (!*tunnel->broken && tunnel->gone > 0 && seconds_now() - tunnel->gone >= GONE_TIME)
+			snprintf(tunnel->broken, sizeof tunnel->broken, "the last %zu bytes were not taken", upstream_held(tunnel));
+		else if (!*tunnel->broken && tunnel->down_done)
+			strcpy(tunnel->broken, tunnel->refused);
+		if (*tunnel->broken)
+			tunnel_break(tunnel, exchange);
+	} while (tunnel->sender.child != 0);
 	carrier_stop(&tunnel->receiver);
 	if (*tunnel->broken)
 		die(EX_IOERR, "%s: the tunnel to %s broke: %s", opt.relay->at.text, opt.destination.text, tunnel->broken);
@@ -5474,17 +5439,6 @@ static bool relay_ask(const struct exchange *exchange)
 	return proxy && refusal_ask(proxy, exchange->status, exchange->answer.bytes + exchange->answer.start);
 }
 
-/* Draws an id, or a key. */
-static void word_draw(char word[SESSION_WORD + 1])
-{
-	unsigned char drawn[SESSION_WORD / 2];
-
-	if (getentropy(drawn, sizeof drawn) == -1)
-		die(EX_OSERR, "no random numbers: %s", strerror(errno));
-	for (size_t i = 0; i < sizeof drawn; i++)
-		sprintf(word + 2 * i, "%02x", drawn[i]);
-}
-
 /* Sends the request that opens the session, and reads the head of its answer; false, with exchange->failed, if there is none. */
 static bool session_ask(struct tunnel *tunnel, struct exchange *exchange)
 {
@@ -5506,10 +5460,15 @@ static bool session_ask(struct tunnel *tunnel, struct exchange *exchange)
 static void session_open(struct tunnel *tunnel, struct exchange *exchange)
 {
 	const struct head *answer = &exchange->answer;
+	unsigned char drawn[SESSION_WORD];
 	bool stands = false;
 
-	word_draw(tunnel->id);
-	word_draw(tunnel->key);
+	if (getentropy(drawn, sizeof drawn) == -1)
+		die(EX_OSERR, "no random numbers: %s", strerror(errno));
+	for (size_t i = 0; i < SESSION_WORD; i += 2) {
+		sprintf(tunnel->id + i, "%02x", drawn[i]);
+		sprintf(tunnel->key + i, "%02x", drawn[i + 1]);
+	}
 	for (int tries = 1; !stands; exchange_close(exchange)) {
 		if (session_ask(tunnel, exchange)) {
 			stands = exchange->is_marked && (exchange->status == 200 || exchange->status == 201);
@@ -5519,11 +5478,22 @@ static void session_open(struct tunnel *tunnel, struct exchange *exchange)
 			die(answer->length > answer->start ? EX_PROTOCOL : EX_UNAVAILABLE, "%s: POST for %s: %s", opt.relay->at.text,
 			    opt.destination.text, exchange->failed);
 		} else {
-			const struct timespec pause = time_span(RETRY_FIRST * (1 << tries++));
-
-			nanosleep(&pause, NULL);
+			poll(NULL, 0, (int)(RETRY_FIRST * 1e3) << tries++);
 		}
 	}
+}
+
+/* Forks a process at the other end of a pair of sockets, its pid in *child; returns the end here, or there. It may outlive this one. */
+static int fork_behind(pid_t *child)
+{
+	int ends[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1)
+		die(EX_OSERR, "cannot make a pair of sockets: %s", strerror(errno));
+	if ((*child = fork()) == -1)
+		die(EX_OSERR, "cannot start a process: %s", strerror(errno));
+	close(ends[*child != 0]);
+	return ends[*child == 0];
 }
 
 /*
@@ -5534,34 +5504,28 @@ static int relay_open(const struct end *near, pid_t *child)
 {
 	static struct exchange exchange = { .fd = -1, .patience = NEVER };
 	struct tunnel *tunnel = memory_map(sizeof *tunnel, MAP_SHARED);
-	int ends[2], caller[2] = { -1, -1 };
+	int caller[2] = { -1, -1 };
 
-	tunnel->sender.method = "PUT";
-	tunnel->receiver.method = "GET";
 	tunnel->body_max = BODY_FIRST;
 	tunnel->body_limit = BODY_MAX;
 	tunnel->poll_time = POLL_FIRST;
 	session_open(tunnel, &exchange);
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1 || (!opt.fdpass && pipe2(caller, O_CLOEXEC) == -1))
-		die(EX_OSERR, "cannot make a pair of sockets: %s", strerror(errno));
+	if (!opt.fdpass && !pipe_open(caller))
+		die(EX_OSERR, "cannot make a pipe: %s", strerror(errno));
 	for (size_t i = 0; i < opt.hop_count; i++)
 		opt.hops[i].asked = true; /* nobody expects to be asked later */
-	*child = fork();
-	if (*child == -1)
-		die(EX_OSERR, "cannot start a process: %s", strerror(errno));
+	int fd = fork_behind(child);
 	if (*child == 0) {
 		alarm(0);
-		close(ends[0]);
 		close(caller[1]);
 		fd_leave(near->in); /* which belong to the other */
 		fd_leave(near->out);
-		tunnel->fd = ends[1];
+		tunnel->fd = fd;
 		tunnel->caller = caller[0];
 		tunnel_run(tunnel, &exchange);
 	}
-	close(ends[1]);
 	close(caller[0]); /* the other end stays open as long as this process */
-	return ends[0];
+	return fd;
 }
 
 /* --- ends: the far end, and what main says of it: tunnel_open, tunnel_close ----------------------------- */
@@ -5593,10 +5557,8 @@ static struct end tunnel_open(const struct end *near, struct route *route)
 static int tunnel_close(const struct end *far, const struct lane *up, const struct lane *down, const struct route *route,
                         double started)
 {
-	const struct command *openssl = &route->openssl;
-	int status = 0;
-
 	const struct lane *broken = down->error ? down : up;
+	int status = 0;
 
 	note("%s: %llu bytes up, %llu down, %.3f s", opt.destination.text, (unsigned long long)up->carried,
 	     (unsigned long long)down->carried, seconds_now() - started);
@@ -5609,11 +5571,11 @@ static int tunnel_close(const struct end *far, const struct lane *up, const stru
 		children_guard(); /* a signal ends the wait; who carries the tunnel then closes its session by itself */
 	if (route->relayed && (status = child_wait(route->relayed)) != 0 && WIFEXITED(status))
 		return WEXITSTATUS(status); /* it has said why */
-	if (route->relayed && status != 0)
+	if (status != 0)
 		die(EX_IOERR, "%s: the tunnel to %s broke: the process that carries it was ended by signal %d", far->in_name,
 		    opt.destination.text, WTERMSIG(status));
-	if (openssl->pid && !lane_cut(down)) /* it left first and knows why; from here that looks like a reset or an orderly end */
-		openssl_check(openssl, down->carried > 0 ? EX_IOERR : EX_PROTOCOL);
+	if (route->openssl.pid && !lane_cut(down)) /* it left first and knows why; from here that looks like a reset or an orderly end */
+		openssl_check(&route->openssl, down->carried > 0 ? EX_IOERR : EX_PROTOCOL);
 	if (broken->error)
 		die(EX_IOERR, "%s: the tunnel to %s broke: %s", broken->failed, opt.destination.text, strerror(broken->error));
 	return EX_OK;
@@ -5631,30 +5593,14 @@ static void stderr_leave(void)
 		fd_leave(STDERR_FILENO);
 }
 
-/* The near end of -i: the socket on stdin. inetd(8) gives it as stdout too, which would keep it open after its end. */
-static struct end inetd_open(void)
-{
-	fd_leave(STDOUT_FILENO);
-	net_tune(STDIN_FILENO);
-	return end_client(STDIN_FILENO);
-}
-
-/* Whether a socket waits for connections. */
-static bool socket_listens(int socket)
-{
-	int listens = 0;
-	socklen_t size = sizeof listens;
-
-	return getsockopt(socket, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens;
-}
-
 /* The near end. A listener returns here in each of its workers. */
 static struct end near_open(struct worker *worker)
 {
 	struct end near = { .in = STDIN_FILENO, .out = STDOUT_FILENO, .in_name = "standard input", .out_name = "standard output" };
-	bool listens = opt.listen || (opt.inetd && socket_listens(STDIN_FILENO));
-	int listening = opt.listen ? net_listen(opt.listen) : STDIN_FILENO;
+	int listening = opt.listen ? net_listen(opt.listen) : STDIN_FILENO, listens = 0;
 
+	if (opt.listen || opt.inetd)
+		getsockopt(listening, SOL_SOCKET, SO_ACCEPTCONN, &listens, &(socklen_t){ sizeof listens });
 	if (listens)
 		words_share();
 	if (opt.serve)
@@ -5663,44 +5609,37 @@ static struct end near_open(struct worker *worker)
 		listener_run(listening, worker);
 		return worker_accept(worker);
 	}
-	return opt.inetd ? inetd_open() : near;
+	if (!opt.inetd)
+		return near;
+	fd_leave(STDOUT_FILENO); /* inetd(8) gives the socket as stdout too, which would keep it open after its end */
+	net_tune(STDIN_FILENO);
+	return end_client(STDIN_FILENO);
 }
 
 /* Whether stdout is a Unix socket, the only thing that a descriptor can be passed over. */
 static bool fdpass_possible(void)
 {
 	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
-	socklen_t size = sizeof address;
 
-	return getsockname(STDOUT_FILENO, (struct sockaddr *)&address, &size) == 0 && address.ss_family == AF_UNIX;
+	getsockname(STDOUT_FILENO, (struct sockaddr *)&address, &(socklen_t){ sizeof address });
+	return address.ss_family == AF_UNIX;
 }
 
 /*
- * Stands for an end that other processes are behind: a single socket, whose bytes a child carries, and with which it
- * ends. The child has the others from now on, as this process is to leave at once.
+ * Hands the far end to the parent over stdout, with one byte, as ssh's ProxyUseFdpass wants it; returns the program's status.
+ * If other processes are behind that end, a child carries its bytes, and has them from now on, as this process leaves at once.
  */
-static int end_detach(const struct end *far)
+static int fdpass(const struct end *far)
 {
-	int ends[2];
+	pid_t child = -1;
+	int fd = handlers.child_count > 0 ? fork_behind(&child) : far->in;
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1)
-		die(EX_OSERR, "cannot make a pair of sockets: %s", strerror(errno));
-	pid_t child = fork();
-	if (child == -1)
-		die(EX_OSERR, "cannot start a process: %s", strerror(errno));
 	if (child == 0) {
-		close(ends[0]);
 		close(STDIN_FILENO);
 		close(STDOUT_FILENO);
-		bridge_run(ends[1], far->in);
+		bridge_run(fd, far->in);
 	}
 	handlers.child_count = 0;
-	return ends[0];
-}
-
-/* Hands the far end to the parent over stdout, with one byte, as ssh's ProxyUseFdpass wants it; returns the program's status. */
-static int fdpass(int fd)
-{
 	if (fds_pass(false, STDOUT_FILENO, &fd, 1, "", 1, 0) != 1)
 		die(EX_IOERR, "standard output: cannot hand over the connection: %s", strerror(errno));
 	return EX_OK;
@@ -5817,11 +5756,11 @@ static const char usage[] =
 	"       proxytunnel --relay URL [options] HOST PORT\n"
 	"       proxytunnel --serve -a [ADDR:]PORT --allow HOST:PORT [options]\n";
 
-/* Options without a letter for which option_act does something. */
-enum { OPTION_MAX_CLIENTS = 256, OPTION_RELAY, OPTION_ALLOW, OPTION_PROXY_TYPE };
-
 #define NO_SOCKS "a SOCKS proxy cannot be used here; name an HTTP proxy with -p"
 #define OLD "is of the old proxytunnel; write "
+
+/* Options without a letter for which option_act does something. */
+enum { OPTION_MAX_CLIENTS = 256, OPTION_RELAY, OPTION_ALLOW, OPTION_PROXY_TYPE };
 
 /* The options: what each does, and what -h says of it. */
 static const struct option {
@@ -5900,25 +5839,22 @@ struct words {
 	char idle[64];			/* the options that do nothing */
 };
 
-/* A copy of an argument, of which everything from start to end is wiped from the process list. */
-static char *secret_take(char *argument, char *start, const char *end)
+/* A copy of an argument, which is wiped from the process list. */
+static char *secret_argument(char *argument)
 {
 	char *copied = copy(argument);
 
-	memset(start, '*', (size_t)(end - start));
+	memset(argument, '*', strlen(argument));
 	return copied;
 }
 
-static char *secret_argument(char *argument)
-{
-	return secret_take(argument, argument, argument + strlen(argument));
-}
-
+/* The same of a URL, of which the userinfo is wiped. */
 static char *secret_url(char *url)
 {
-	char *userinfo = url_rest(url), *host = url_host(url);
+	char *copied = copy(url), *userinfo = url_rest(url), *host = url_host(url);
 
-	return secret_take(url, userinfo, host > userinfo ? host - 1 : userinfo);
+	memset(userinfo, '*', host > userinfo ? (size_t)(host - 1 - userinfo) : 0);
+	return copied;
 }
 
 /* Adds a header line of the user, behind those it has. */
@@ -6107,9 +6043,7 @@ static void operands(int count, char **operand, struct words *words)
 
 /* --- sources: what the command line leaves open: hops_complete, credentials_complete -------------------- */
 
-static const char *const proxy_variables[] = {
-	"https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy", "HTTP_PROXY",
-};
+static const char *const proxy_variables[] = { "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy", "HTTP_PROXY" };
 
 enum { PROXY_VARIABLES = sizeof proxy_variables / sizeof *proxy_variables };
 
@@ -6192,10 +6126,9 @@ static void hops_complete(void)
 		bool is_meant = first->credentials.user || first->tls || first->host || opt.ntlm || (first->headers && !opt.relay);
 		bool lacks = !variable && ((opt.hop_count == 1 && !opt.relay) || is_meant);
 
-		if (lacks && socks)
-			die(EX_USAGE, "no proxy: %s names a SOCKS proxy, which cannot be used here; name an HTTP proxy with -p", socks);
 		if (lacks)
-			die(EX_USAGE, "no proxy: name it with -p, or in https_proxy");
+			die(EX_USAGE, "no proxy: %s%s", socks ? socks : "name it with -p, or in https_proxy",
+			    socks ? " names a SOCKS proxy, which cannot be used here; name an HTTP proxy with -p" : "");
 		for (; opt.relay && !variable && first->headers; first->headers = first->headers->next)
 			header_add(opt.relay, first->headers->line);
 		opt.hops++;
@@ -6203,22 +6136,19 @@ static void hops_complete(void)
 	}
 }
 
-/* Variables for the credentials of the first proxy, the last -r and the relay. */
-static const char *const credential_variables[][2] = {
-	{ "PROXYUSER", "PROXYPASS" }, { "REMPROXYUSER", "REMPROXYPASS" }, { "RELAYUSER", "RELAYPASS" },
-};
-
-/* Takes the credentials out of the environment, as children are not to find passwords there. */
+/* Takes the credentials of the first proxy, the last -r and the relay out of the environment; children find no passwords there. */
 static void environment_take(struct credentials found[3])
 {
-	for (int i = 0; i < 3; i++) {
-		const char *user = variable_get(credential_variables[i][0]), *password = variable_get(credential_variables[i][1]);
+	static const char *const names[] = { "PROXYUSER", "PROXYPASS", "REMPROXYUSER", "REMPROXYPASS", "RELAYUSER", "RELAYPASS" };
 
-		found[i] = (struct credentials){ .user = user ? copy(user) : NULL };
-		credentials_check(&found[i], credential_variables[i][0]);
-		found[i].password = password ? copy(password) : NULL;
-		credentials_check(&found[i], credential_variables[i][1]);
-		unsetenv(credential_variables[i][1]);
+	for (int i = 0; i < 6; i++) {
+		struct credentials *of = &found[i / 2];
+		const char *value = variable_get(names[i]);
+
+		*(i % 2 == 0 ? &of->user : &of->password) = value ? copy(value) : NULL;
+		credentials_check(of, names[i]);
+		if (i % 2 == 1)
+			unsetenv(names[i]);
 	}
 	for (int i = 0; i < PROXY_VARIABLES; i++)
 		if (getenv(proxy_variables[i]) && strchr(getenv(proxy_variables[i]), '@'))
@@ -6361,11 +6291,10 @@ static void options(int argc, char **argv)
 		opt.hops[0].scheme = credentials_known(&opt.hops[0].credentials) ? ntlm_scheme : negotiate_scheme;
 	if (opt.proxy_command)
 		free(command_expand(opt.proxy_command, &opt.hops[0].at));
-	for (size_t i = 1; i <= opt.hop_count; i++)
+	for (size_t i = 1; i <= opt.hop_count + (opt.relay != NULL); i++)
 		if (strchr(route_point(i)->host, '%'))
-			die(EX_USAGE, "%s: a zone has no meaning at the proxy that is to connect there", route_point(i)->text);
-	if (opt.relay && strchr(opt.destination.host, '%'))
-		die(EX_USAGE, "%s: a zone has no meaning at the relay that is to connect there", opt.destination.text);
+			die(EX_USAGE, "%s: a zone has no meaning at the %s that is to connect there", route_point(i)->text,
+			    i > opt.hop_count ? "relay" : "proxy");
 	for (size_t i = 0; i < route_tunnels(); i++)
 		connect_compose(&request, &opt.hops[i], route_point(i + 1)); /* or the end: too large a request is never sent */
 }
@@ -6400,7 +6329,7 @@ int main(int argc, char **argv)
 	struct end far = tunnel_open(&near, &route);
 	alarm(0);
 	if (opt.fdpass)
-		return fdpass(handlers.child_count > 0 ? end_detach(&far) : far.in);
+		return fdpass(&far);
 	double started = seconds_now();
 	shuttle(&near, &far, &up, &down);
 	return tunnel_close(&far, &up, &down, &route, started);
