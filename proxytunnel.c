@@ -4767,6 +4767,7 @@ static bool exchange_send(struct exchange *exchange, size_t body)
 	const struct head *request = &exchange->request;
 	size_t sent = 0, all = request->length + body;
 	short ready = POLLOUT;
+	bool has_failed = false;
 
 	head_note(">", request->bytes);
 	while (sent < all && ready == POLLOUT) {
@@ -4785,6 +4786,8 @@ static bool exchange_send(struct exchange *exchange, size_t body)
 			ready = exchange_wait(exchange, POLLIN | POLLOUT);
 		} else if (errno == EPIPE || errno == ECONNRESET) {
 			ready = POLLHUP; /* there may be an answer that says why */
+		} else if (!has_failed) {
+			has_failed = true; /* a shortage may be over now */
 		} else {
 			return exchange_fail(exchange, "cannot send: %s", strerror(errno));
 		}
