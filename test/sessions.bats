@@ -42,7 +42,7 @@ relays() {
 
 # start_far STEP...: a target, on FAR.
 start_far() {
-	start_peer far -t 60 "$@"
+	start_peer far -t 150 "$@"
 	FAR=$PORT
 }
 
