@@ -492,13 +492,12 @@ static size_t frames_write(char *to, const char *data, size_t length, uint32_t *
 static int frames_take(struct exchange *exchange)
 {
 	static struct tunnel tunnel;
-	char text[REASON_SHOWN + 1];
 	int type;
 
 	tunnel.down = 0;
 	tunnel.fd = WIRE;
 	wire.sent = 0;
-	while ((type = frame_read(&tunnel, exchange, text)) > 0 && !strchr("BEX", type))
+	while ((type = frame_read(&tunnel, exchange)) > 0 && !strchr("BEX", type))
 		continue;
 	MUST(tunnel.down == wire.sent);
 	return type;
