@@ -2716,6 +2716,25 @@ static void worker_rest(const struct worker *worker, const char *client)
 
 /* --- requests: what a client of a server asks for, and how it is answered: request_split, client_refuse - */
 
+enum relay_method { RELAY_OPEN, RELAY_PUT, RELAY_GET, RELAY_DELETE };
+
+/* What a client asks for: a head, taken apart in place. */
+struct request {
+	const char *method, *target;
+	char *fields;
+	bool is_head, is_http10;
+	bool keep;			/* the connection, for further requests */
+	bool expects;			/* 100, before it sends the body */
+	uint64_t length;		/* of the body */
+	/* Of a session: */
+	enum relay_method means;
+	char id[SESSION_WORD + 1];
+	char key[SESSION_WORD + 1];	/* empty if there is none */
+	uint64_t offset, sequence;
+	long poll;			/* s; -1: a stream */
+	bool end;			/* the upstream ends behind this body */
+};
+
 /* A client of a server, and its request. */
 struct client {
 	struct worker *worker;		/* that serves it */
@@ -2723,16 +2742,9 @@ struct client {
 	const char *address;
 	char name[NAME_SIZE];		/* its address, user and session, as the log names it */
 	struct authority to;		/* the text is "-" until it is known */
-	bool is_head;			/* it is a HEAD */
-	bool expects;			/* 100, before the body is sent */
+	struct request asked;
 	uint64_t body;			/* bytes of it that are to come */
 	struct head head;
-};
-
-/* A request's head, taken apart in place. */
-struct request {
-	const char *method, *target;
-	bool is_http10;
 };
 
 /* To a client that sends the body of its request only then. */
@@ -2772,7 +2784,7 @@ static void client_stage(const struct client *client, int status, const char *re
 	deadline_stage("%s to %s: %s in %u s", client->name, client->to.text, reason, opt.timeout);
 	atomic_signal_fence(memory_order_release);
 	if (status != 0)
-		handlers.answer_length = reply_compose(handlers.answer, status, reason, false, client->is_head);
+		handlers.answer_length = reply_compose(handlers.answer, status, reason, false, client->asked.is_head);
 	alarm(opt.timeout);
 }
 
@@ -2797,7 +2809,7 @@ static bool client_drop(struct client *client)
 {
 	char dropped[16384];
 
-	if (client->body > BODY_MAX || (client->expects && client->body > 0))
+	if (client->body > BODY_MAX || (client->asked.expects && client->body > 0))
 		return false;
 	while (client->body > 0)
 		if (client_receive(client, dropped, sizeof dropped) <= 0)
@@ -2811,7 +2823,7 @@ static bool client_reply(struct client *client, int status, const char *words, b
 	char reply[ANSWER_SIZE];
 
 	keep &= client_drop(client);
-	return net_send(client->socket, reply, reply_compose(reply, status, words, keep, client->is_head)) && keep;
+	return net_send(client->socket, reply, reply_compose(reply, status, words, keep, client->asked.is_head)) && keep;
 }
 
 /* Replies that the client cannot have it, logs that, in other words where they are not for clients, and ends the process. */
@@ -2842,67 +2854,66 @@ static const char *head_wrong(const char *head)
 	return wrong;
 }
 
+/* Takes the request line apart, in place; false if it is none (RFC 9112 3). */
+static bool request_split(struct request *request, char *head)
+{
+	request->fields = head;
+	char *line = line_take(&request->fields);
+	if (line && *line == '\0')
+		line = line_take(&request->fields); /* RFC 9112 2.2: an empty line before it is to be ignored */
+	size_t method = line ? strspn(line, token_characters) : 0;
+	char *target = method > 0 && line[method] == ' ' ? line + method + 1 : NULL, *version = target ? strpbrk(target, " \t") : NULL;
+	if (!version || version == target || (strcmp(version, " HTTP/1.0") != 0 && strcmp(version, " HTTP/1.1") != 0))
+		return false;
+	request->is_http10 = version[8] == '0';
+	line[method] = *version = '\0';
+	request->method = line;
+	request->target = target;
+	return true;
+}
+
 /* What is wrong with the lengths that a request gives its body, or NULL (RFC 9112 6.3). */
-static const char *lengths_wrong(const char *fields, bool is_connect)
+static const char *lengths_wrong(struct request *request)
 {
 	const char *coding, *value = "";
 	int ignored, length = 0;
-	int lengths = field_count(fields, "Content-Length", &value, &length);
-	int codings = field_count(fields, "Transfer-Encoding", &coding, &ignored);
+	int lengths = field_count(request->fields, "Content-Length", &value, &length);
+	int codings = field_count(request->fields, "Transfer-Encoding", &coding, &ignored);
+	bool is_number = offset_parse(&request->length, value, (size_t)length), is_connect = strcmp(request->method, "CONNECT") == 0;
 
 	return codings > 0 && lengths > 0 ? "both Content-Length and Transfer-Encoding" :
 	       codings > 0 && is_connect ? "a Transfer-Encoding" :
 	       lengths > 1 ? "more than one Content-Length" :
-	       lengths == 1 && (length == 0 || (int)strspn(value, "0123456789") != length) ? "a Content-Length that is no number" :
-	       lengths == 1 && is_connect && (int)strspn(value, "0") != length ? "a CONNECT with a body" : NULL;
+	       lengths == 1 && !is_number ? "a Content-Length that is no number" :
+	       request->length > 0 && is_connect ? "a CONNECT with a body" :
+	       request->length > 0 && strcmp(request->method, "GET") == 0 ? "a GET with a body" : NULL;
 }
 
-/* What is wrong with the fields behind the request line, or NULL (RFC 9112 3.2, 5.1). */
-static const char *fields_wrong(const char *fields, const struct request *request)
+/* Takes a head apart, in place; returns what is wrong with it, or NULL (RFC 9112 3.2, 5.1). */
+static const char *request_parse(struct request *request, char *head)
 {
-	const char *cursor = fields, *line, *value = "";
+	const char *line, *value = "", *wrong = head_wrong(head);
 	int length = 0;
 
-	while ((line = http_line(&cursor, &length)) && length > 0) {
+	*request = (struct request){ .method = "", .poll = -1 };
+	if (wrong || !request_split(request, head))
+		return wrong ? wrong : "a request line that is none";
+	for (const char *cursor = request->fields; (line = http_line(&cursor, &length)) && length > 0;) {
 		size_t name = strspn(line, token_characters);
 
 		if (name == 0 || line[name] != ':')
 			return "a header that is not Name: value";
 	}
-	int hosts = field_count(fields, "Host", &value, &length);
+	int hosts = field_count(request->fields, "Host", &value, &length);
 	if (hosts > 1 || (hosts == 0 && !request->is_http10))
 		return hosts > 1 ? "more than one Host" : "no Host";
 	for (int i = 0; hosts == 1 && i < length; i++)
 		if (!isalnum((unsigned char)value[i]) && !strchr("-._:[]%~", value[i]))
 			return "a Host that is none";
-	return lengths_wrong(fields, strcmp(request->method, "CONNECT") == 0);
-}
-
-/* Takes the request line apart, in place; returns the fields behind it, or NULL if it is none (RFC 9112 3). */
-static char *request_split(char *head, struct request *request)
-{
-	size_t method, target;
-	char *rest = head, *line;
-
-	line = line_take(&rest);
-	if (line && *line == '\0')
-		line = line_take(&rest); /* RFC 9112 2.2: an empty line before it is to be ignored */
-	if (!line)
-		return NULL;
-	method = strspn(line, token_characters);
-	if (method == 0 || line[method] != ' ')
-		return NULL;
-	line[method] = '\0';
-	request->method = line;
-	request->target = line += method + 1;
-	line += target = strcspn(line, " \t");
-	if (target == 0)
-		return NULL;
-	if (strcmp(line, " HTTP/1.0") != 0 && strcmp(line, " HTTP/1.1") != 0)
-		return NULL;
-	request->is_http10 = line[8] == '0';
-	*line = '\0';
-	return rest;
+	request->is_head = strcmp(request->method, "HEAD") == 0;
+	request->keep = !request->is_http10 && !field_lists(request->fields, "Connection", "close");
+	request->expects = field_lists(request->fields, "Expect", "100-continue");
+	return lengths_wrong(request);
 }
 
 /* Brings a host to the one form that it is matched in: lower case, no dot at its end, an address as inet_ntop(3) writes it. */
@@ -3129,48 +3140,29 @@ static bool is_hello(const unsigned char *bytes, size_t length)
 
 /* --- relay requests: what a request wants of a session: relay_request_parse ------------------------------ */
 
-enum relay_method { RELAY_OPEN, RELAY_PUT, RELAY_GET, RELAY_DELETE };
-
-/* A request of a session, taken apart. */
-struct relay_request {
-	enum relay_method method;
-	char id[SESSION_WORD + 1];
-	char key[SESSION_WORD + 1];	/* empty if there is none */
-	uint64_t offset;
-	uint64_t sequence;
-	long poll;			/* s; -1: a stream */
-	bool end;			/* the upstream ends behind this body */
-	uint64_t length;		/* of the body */
-	bool keep;			/* the connection, for further requests */
-	bool expects;			/* 100, before it sends the body */
-	const char *wrong;		/* NULL: nothing */
-	int status;			/* that says so */
-};
-
 static bool is_session_word(const char *text, size_t length)
 {
 	return length == SESSION_WORD && strspn(text, "0123456789abcdef") >= length;
 }
 
 /* Takes what stands behind the ? of the target apart; false if it means nothing. */
-static bool relay_query(struct relay_request *relayed, const char *query)
+static bool relay_query(struct request *request, const char *query)
 {
 	size_t digits = strspn(query, "0123456789");
 
-	relayed->poll = -1;
-	if (relayed->method == RELAY_PUT)
-		return !*query || (relayed->end = strcmp(query, "end") == 0);
-	if (relayed->method == RELAY_OPEN && strcmp(query, "close") == 0)
-		return (relayed->method = RELAY_DELETE);
-	if (relayed->method != RELAY_GET)
+	if (request->means == RELAY_PUT)
+		return !*query || (request->end = strcmp(query, "end") == 0);
+	if (request->means == RELAY_OPEN && strcmp(query, "close") == 0)
+		return (request->means = RELAY_DELETE);
+	if (request->means != RELAY_GET)
 		return !*query;
-	return offset_parse(&relayed->sequence, query, digits) &&
+	return offset_parse(&request->sequence, query, digits) &&
 	       (!query[digits] || (strncmp(query + digits, "&poll=", 6) == 0 &&
-	                           (relayed->poll = number_parse(query + digits + 6, 0, POLL_MAX)) != -1));
+	                           (request->poll = number_parse(query + digits + 6, 0, POLL_MAX)) != -1));
 }
 
 /* Takes the target apart, from its end: BASE/ID, or BASE/ID/OFFSET, and a query; false if this is no request of a relay. */
-static bool relay_target(struct relay_request *relayed, const struct request *request)
+static bool relay_target(struct request *request)
 {
 	static const struct {
 		const char *name;
@@ -3190,44 +3182,33 @@ static bool relay_target(struct relay_request *relayed, const struct request *re
 	while (last[-1] != '/')
 		last--;
 	word = (size_t)(path + length - last);
-	bool has_offset = offset_parse(&relayed->offset, last, word) && word < SESSION_WORD && last - path > SESSION_WORD + 1;
+	bool has_offset = offset_parse(&request->offset, last, word) && word < SESSION_WORD && last - path > SESSION_WORD + 1;
 	if (has_offset) {
 		last -= SESSION_WORD + 1;
 		word = SESSION_WORD;
 	}
 	if (last[-1] != '/' || !is_session_word(last, word))
 		return false;
-	snprintf(relayed->id, sizeof relayed->id, "%.*s", SESSION_WORD, last);
+	snprintf(request->id, sizeof request->id, "%.*s", SESSION_WORD, last);
 
 	for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
 		if (methods[i].has_offset == has_offset && strcmp(request->method, methods[i].name) == 0) {
-			relayed->method = methods[i].means;
-			return relay_query(relayed, query);
+			request->means = methods[i].means;
+			return relay_query(request, query);
 		}
 	return false;
 }
 
-/* Takes a request apart whose fields were found right; false if it is none of a relay, and ->wrong if it is a wrong one. */
-static bool relay_request_parse(struct relay_request *relayed, const struct request *request, const char *fields)
+/* Reads what a request wants of a session; false if it wants something else. */
+static bool relay_request_parse(struct request *request)
 {
 	const char *value = "";
 	int length = 0;
 
-	*relayed = (struct relay_request){ .wrong = NULL };
-	if (!relay_target(relayed, request))
+	if (!relay_target(request))
 		return false;
-	if (field_count(fields, "Tunnel-Key", &value, &length) == 1 && is_session_word(value, (size_t)length))
-		snprintf(relayed->key, sizeof relayed->key, "%.*s", SESSION_WORD, value);
-	relayed->keep = !request->is_http10 && !field_lists(fields, "Connection", "close");
-	relayed->expects = field_lists(fields, "Expect", "100-continue");
-	if (field_count(fields, "Content-Length", &value, &length) == 1 && !offset_parse(&relayed->length, value, (size_t)length))
-		relayed->wrong = "a Content-Length beyond all measure";
-	else if (field_count(fields, "Transfer-Encoding", &value, &length) > 0)
-		relayed->wrong = "a Transfer-Encoding; a Content-Length is wanted", relayed->status = 411;
-	else if (relayed->method == RELAY_GET && relayed->length > 0)
-		relayed->wrong = "a GET with a body";
-	if (relayed->wrong)
-		relayed->keep = false, relayed->status = relayed->status ? relayed->status : 400;
+	if (field_count(request->fields, "Tunnel-Key", &value, &length) == 1 && is_session_word(value, (size_t)length))
+		snprintf(request->key, sizeof request->key, "%.*s", SESSION_WORD, value);
 	return true;
 }
 
@@ -4088,7 +4069,7 @@ static bool get_poll(struct get *get, long seconds, bool keep)
 }
 
 /* A request for downstream bytes, which acknowledges all before them; false if its connection is not to be used again. */
-static bool session_get(struct client *client, struct worker *worker, const struct relay_request *asked)
+static bool session_get(struct client *client, struct worker *worker, const struct request *asked)
 {
 	struct session *session = worker->hold.session;
 	struct get get = { .worker = worker, .socket = client->socket, .at = asked->offset };
@@ -4139,7 +4120,7 @@ static bool put_give(const struct worker *worker, const char *bytes, uint64_t at
 }
 
 /* Replies how far the upstream has come. */
-static bool put_reply(struct client *client, const struct hold *hold, const struct relay_request *asked)
+static bool put_reply(struct client *client, const struct hold *hold, const struct request *asked)
 {
 	struct session *session = hold->session;
 	char offset[24];
@@ -4155,7 +4136,7 @@ static bool put_reply(struct client *client, const struct hold *hold, const stru
 }
 
 /* Upstream bytes. Where they begin beyond what is expected, the reply tells. */
-static bool session_put(struct client *client, const struct worker *worker, const struct relay_request *asked)
+static bool session_put(struct client *client, const struct worker *worker, const struct request *asked)
 {
 	char *bytes = body_bytes;
 	struct session *session = worker->hold.session;
@@ -4166,9 +4147,9 @@ static bool session_put(struct client *client, const struct worker *worker, cons
 		return client_reply(client, 416, "the upstream has ended before that", asked->keep);
 	if (at > session->taken)
 		return put_reply(client, &worker->hold, asked);
-	if (client->expects && client->body > 0 && !net_send(client->socket, proceed, sizeof proceed - 1))
+	if (client->asked.expects && client->body > 0 && !net_send(client->socket, proceed, sizeof proceed - 1))
 		return false;
-	client->expects = false;
+	client->asked.expects = false;
 	while (client->body > 0) {
 		ssize_t got = client_receive(client, bytes, READ_SIZE);
 
@@ -4183,19 +4164,19 @@ static bool session_put(struct client *client, const struct worker *worker, cons
 }
 
 /* Serves a request of the session that the worker holds; false if its connection is not to be used again. */
-static bool session_serve(struct client *client, struct worker *worker, const struct relay_request *asked, bool is_new)
+static bool session_serve(struct client *client, struct worker *worker, const struct request *asked, bool is_new)
 {
 	struct session *session = worker->hold.session;
 	bool keep = false;
 
 	session->asked = seconds_now();
-	if (asked->method == RELAY_PUT)
+	if (asked->means == RELAY_PUT)
 		keep = session_put(client, worker, asked);
-	else if (asked->method == RELAY_GET)
+	else if (asked->means == RELAY_GET)
 		keep = session_get(client, worker, asked);
-	else if (asked->method == RELAY_OPEN && strcmp(client->to.text, session->to) != 0)
+	else if (asked->means == RELAY_OPEN && strcmp(client->to.text, session->to) != 0)
 		keep = client_reply(client, 409, "the session stands for another target", asked->keep);
-	else if (asked->method == RELAY_OPEN)
+	else if (asked->means == RELAY_OPEN)
 		keep = client_reply(client, is_new ? 201 : 200, is_new ? "it stands" : "it stands already", asked->keep);
 	else if (worker_ask(worker, QUERY_END, NULL) == 204)
 		keep = client_reply(client, 204, "", asked->keep);
@@ -4240,7 +4221,7 @@ static bool client_hear(struct client *client, bool is_first)
 	snprintf(client->name, sizeof client->name, "%s", client->address);
 	strcpy(client->to.text, "-");
 	client->body = 0;
-	client->is_head = client->expects = false;
+	client->asked = (struct request){ .method = "" };
 	if (is_first)
 		client_stage(client, 408, "no request");
 	while ((result = http_take_head(client->socket, head, "")) == HEAD_MORE) {
@@ -4260,21 +4241,6 @@ static bool client_hear(struct client *client, bool is_first)
 	return result == HEAD_WHOLE;
 }
 
-/* Takes the request apart, in place, or refuses; returns its fields. */
-static char *client_parse(struct client *client, struct request *request)
-{
-	const char *wrong = head_wrong(client->head.bytes);
-	char *fields = wrong ? NULL : request_split(client->head.bytes, request);
-
-	if (fields) {
-		client->is_head = strcmp(request->method, "HEAD") == 0;
-		wrong = fields_wrong(fields, request);
-	}
-	if (!fields || wrong)
-		client_refuse(client, 400, wrong ? wrong : "a request line that is none");
-	return fields;
-}
-
 /* Has the client named by its user, or refuses one that is none; clients are not told which users there are. */
 static void client_login(struct client *client, const char *fields, const char *field, int status)
 {
@@ -4292,20 +4258,17 @@ static void client_login(struct client *client, const char *fields, const char *
 }
 
 /* Refuses a request that is neither a CONNECT nor one of a session. */
-static _Noreturn void client_refuse_stray(struct client *client, const struct request *request, const char *fields)
+static _Noreturn void client_refuse_stray(struct client *client)
 {
-	static const char *const known[] = { "GET", "HEAD", "POST", "PUT", "DELETE" };
-	const char *target = request->target, *authority = strstr(target, "://");
-
-	const char *wrong = field_lists(fields, "Transfer-Encoding", "chunked") ? "a Transfer-Encoding" :
-	                    *target != '/' && strcmp(target, "*") != 0 && !authority ? "a request target that is none" :
+	const char *method = client->asked.method, *known = strstr(" GET HEAD POST PUT DELETE ", method);
+	const char *target = client->asked.target, *authority = strstr(target, "://");
+	const char *wrong = *target != '/' && strcmp(target, "*") != 0 && !authority ? "a request target that is none" :
 	                    authority && memchr(authority, '@', strcspn(authority + 3, "/?#") + 3) ? "a user in the request target" : NULL;
 
 	if (wrong)
 		client_refuse(client, 400, wrong); /* RFC 9110 4.2.4, of the user */
-	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-		if (strcmp(request->method, known[i]) == 0)
-			client_refuse(client, 404, "nothing is here; this is a proxy for CONNECT");
+	if (known && known[-1] == ' ' && known[strlen(method)] == ' ')
+		client_refuse(client, 404, "nothing is here; this is a proxy for CONNECT");
 	client_refuse(client, 405, "no such method here; this is a proxy for CONNECT");
 }
 
@@ -4384,9 +4347,9 @@ static void client_read_target(struct client *client)
 
 	if (client->body > AUTHORITY_SIZE)
 		client_refuse(client, 400, "a body that is no HOST:PORT");
-	if (client->expects)
+	if (client->asked.expects)
 		net_send(client->socket, proceed, sizeof proceed - 1);
-	client->expects = false;
+	client->asked.expects = false;
 	for (; client->body > 0; length += (size_t)got)
 		if ((got = client_receive(client, body + length, AUTHORITY_SIZE - length)) <= 0) {
 			note("%s to -: gone within its request", client->name);
@@ -4420,7 +4383,7 @@ static int serve_open(struct client *client, struct worker *worker)
 }
 
 /* Gets hold of the session of a request, or refuses. Whether it was opened by it just now. */
-static bool session_find(struct client *client, struct worker *worker, const struct relay_request *asked)
+static bool session_find(struct client *client, struct worker *worker, const struct request *asked)
 {
 	struct hold *hold = &worker->hold;
 	int status = 200;
@@ -4432,11 +4395,11 @@ static bool session_find(struct client *client, struct worker *worker, const str
 		memcpy(hold->key, asked->key, sizeof hold->key);
 		status = worker_ask(worker, QUERY_FIND, NULL);
 	}
-	if (status == 404 && asked->method == RELAY_OPEN)
+	if (status == 404 && asked->means == RELAY_OPEN)
 		status = serve_open(client, worker);
 	else
 		worker_enter(worker, STAGE_SERVING);
-	bool is_taken = status == 409 && asked->method == RELAY_OPEN;
+	bool is_taken = status == 409 && asked->means == RELAY_OPEN;
 	if (status == 503 || is_taken || !hold->session)
 		client_refuse(client, status == 503 || is_taken ? status : 410, status == 503 ? "no place for a session" :
 		              is_taken ? "a session of that id stands" : "no such session");
@@ -4444,19 +4407,16 @@ static bool session_find(struct client *client, struct worker *worker, const str
 }
 
 /* Serves a request of a session, if the client may have it; false if its connection is not to be used again. */
-static bool serve_session(struct client *client, struct worker *worker, const struct relay_request *asked, const char *fields)
+static bool serve_session(struct client *client, struct worker *worker, const struct request *asked, const char *fields)
 {
 	client->body = asked->length;
-	client->expects = asked->expects;
-	if (asked->wrong)
-		client_refuse(client, asked->status, asked->wrong);
 	client_login(client, fields, "Authorization", 401);
 	if (!worker->board)
 		client_refuse(client, 501, "no sessions with -i on a connection: the relay needs -a, or -i on a socket that listens");
 	if (!*asked->key)
 		client_refuse(client, 410, "no such session");
 	sprintf(client->name + strlen(client->name), " session %s", asked->id);
-	if (asked->method == RELAY_OPEN)
+	if (asked->means == RELAY_OPEN)
 		client_read_target(client);
 	bool is_new = session_find(client, worker, asked);
 	worker->board->places[worker->place].session = worker->hold.number;
@@ -4468,8 +4428,6 @@ static bool serve_session(struct client *client, struct worker *worker, const st
 /* Serves the requests of a connection. */
 static void serve_client(struct client *client, struct worker *worker)
 {
-	struct relay_request asked;
-	struct request request;
 	bool goes_on = true;
 
 	if (worker->board && board_turns_away(worker->board)) {
@@ -4481,15 +4439,20 @@ static void serve_client(struct client *client, struct worker *worker)
 		return;
 	}
 	for (bool is_first = true; goes_on && client_hear(client, is_first); is_first = false) {
-		char *fields = client_parse(client, &request);
+		struct request *asked = &client->asked;
+		const char *wrong = request_parse(asked, client->head.bytes), *coding;
 
-		if (strcmp(request.method, "CONNECT") == 0) {
-			serve_tunnel(client, worker, request.target, fields);
+		if (wrong)
+			client_refuse(client, 400, wrong);
+		if (strcmp(asked->method, "CONNECT") == 0) {
+			serve_tunnel(client, worker, asked->target, asked->fields);
 			return;
 		}
-		if (!relay_request_parse(&asked, &request, fields))
-			client_refuse_stray(client, &request, fields);
-		goes_on = serve_session(client, worker, &asked, fields);
+		if (field_count(asked->fields, "Transfer-Encoding", &coding, &(int){ 0 }) > 0)
+			client_refuse(client, 411, "a Transfer-Encoding; a Content-Length is wanted");
+		if (!relay_request_parse(asked))
+			client_refuse_stray(client);
+		goes_on = serve_session(client, worker, asked, asked->fields);
 		worker_rest(worker, client->address);
 	}
 	hold_release(&worker->hold);

@@ -231,18 +231,18 @@ static void try_request(const char *beginning, const char *input)
 	static char accounts[] = "joe:secret\0", head[INPUT_MAX + 64], text[INPUT_MAX + 64];
 	struct authority to = { .text = "-" };
 	struct request request;
-	char again[HOST_MAX + 1], user[USER_SHOWN + 1], *fields;
+	char again[HOST_MAX + 1], user[USER_SHOWN + 1];
 	size_t length = (size_t)snprintf(head, sizeof head, "%s%s", beginning, input);
 
 	opt.accounts = accounts;
 	length = http_head_end(head, 0, length);
 	head[length] = '\0';
 	strcpy(text, head);
-	if (head_wrong(text) || !(fields = request_split(text, &request)) || fields_wrong(fields, &request))
+	if (request_parse(&request, text))
 		return;
 	for (const char *c = head; *c; c++)
 		MUST(*c != '\r' || c[1] == '\n');
-	for (const char *line = fields; *line != '\r' && *line != '\n'; line = strchr(line, '\n') + 1)
+	for (const char *line = request.fields; *line != '\r' && *line != '\n'; line = strchr(line, '\n') + 1)
 		MUST(line[strcspn(line, " \t:\r\n")] == ':');
 	MUST(*request.method && strspn(request.method, token_characters) == strlen(request.method));
 	MUST(*request.target && !has_control(request.target) && !strchr(request.target, ' '));
@@ -251,7 +251,7 @@ static void try_request(const char *beginning, const char *input)
 	MUST(lines_count(head, "Transfer-Encoding:") == 0 || (strcmp(request.method, "CONNECT") != 0 && lines_count(head, "Content-Length:") == 0));
 	MUST(lines_count(head, "Host:") == 1 || request.is_http10);
 	MUST(lines_count(head, "Content-Length:") <= 1);
-	MUST(login_check(fields, "Proxy-Authorization", user) == LOGIN_NONE || lines_count(head, "Proxy-Authorization:") == 1);
+	MUST(login_check(request.fields, "Proxy-Authorization", user) == LOGIN_NONE || lines_count(head, "Proxy-Authorization:") == 1);
 	if (target_parse(&to, request.target))
 		return;
 	MUST(*to.host && !strpbrk(to.host, " \t%@/[]ABCDEFGHIJKLMNOPQRSTUVWXYZ") && !has_control(to.text));
@@ -273,46 +273,42 @@ static bool leads_to(const char *target, const char *id, bool has_offset)
 }
 
 /* What holds of every request that a relay takes for one. */
-static void relayed_check(const struct relay_request *asked, const struct request *request, const char *head)
+static void relayed_check(const struct request *asked, const char *head)
 {
 	static const char digits[] = "0123456789abcdef";
 	size_t key = strspn(asked->key, digits);
-	bool is_put = asked->method == RELAY_PUT, is_get = asked->method == RELAY_GET;
+	bool is_put = asked->means == RELAY_PUT, is_get = asked->means == RELAY_GET;
 
 	MUST(strspn(asked->id, digits) == SESSION_WORD && !asked->id[SESSION_WORD] && !asked->key[key]);
 	MUST(key == 0 || (key == SESSION_WORD && lines_count(head, "Tunnel-Key:") == 1 && strstr(head, asked->key)));
-	MUST(leads_to(request->target, asked->id, is_put || is_get));
-	switch (asked->method) {
-	case RELAY_OPEN: MUST(strcmp(request->method, "POST") == 0); break;
-	case RELAY_PUT: MUST(strcmp(request->method, "PUT") == 0 || strcmp(request->method, "POST") == 0); break;
-	case RELAY_GET: MUST(strcmp(request->method, "GET") == 0); break;
-	case RELAY_DELETE: MUST(strcmp(request->method, "DELETE") == 0 || strcmp(request->method, "POST") == 0);
+	MUST(leads_to(asked->target, asked->id, is_put || is_get));
+	switch (asked->means) {
+	case RELAY_OPEN: MUST(strcmp(asked->method, "POST") == 0); break;
+	case RELAY_PUT: MUST(strcmp(asked->method, "PUT") == 0 || strcmp(asked->method, "POST") == 0); break;
+	case RELAY_GET: MUST(strcmp(asked->method, "GET") == 0); break;
+	case RELAY_DELETE: MUST(strcmp(asked->method, "DELETE") == 0 || strcmp(asked->method, "POST") == 0);
 	}
 	MUST(((asked->offset | asked->sequence | asked->length) >> 63) == 0);
 	MUST(is_get || (asked->sequence == 0 && asked->poll == -1));
 	MUST(asked->poll >= -1 && asked->poll <= POLL_MAX);
 	MUST(is_put || !asked->end);
-	MUST(!asked->keep || (!request->is_http10 && !asked->wrong));
-	MUST(!asked->wrong == !asked->status && (asked->status == 0 || asked->status / 100 == 4));
-	MUST(asked->wrong || !is_get || asked->length == 0);
-	MUST(asked->wrong || lines_count(head, "Transfer-Encoding:") == 0);
-	MUST(asked->wrong || lines_count(head, "Content-Length:") > 0 || asked->length == 0);
+	MUST(!asked->keep || !asked->is_http10);
+	MUST(!is_get || asked->length == 0);
+	MUST(lines_count(head, "Content-Length:") > 0 || asked->length == 0);
 }
 
 /* What a relay does with a head, of which the input is all but the beginning. */
 static void try_relayed(const char *beginning, const char *input)
 {
 	static char head[2 * INPUT_MAX + 512];
-	struct relay_request asked;
-	struct request request;
+	struct request asked;
 	size_t length = (size_t)snprintf(head, sizeof head, "%s%s\r\n\r\n", beginning, input);
 
 	head[http_head_end(head, 0, length)] = '\0';
 	/* A copy of just that size, to be taken apart in place. */
-	char *text = strdup(head), *fields;
-	if (text && !head_wrong(text) && (fields = request_split(text, &request)) && !fields_wrong(fields, &request) &&
-	    relay_request_parse(&asked, &request, fields))
-		relayed_check(&asked, &request, head);
+	char *text = strdup(head);
+	if (text && !request_parse(&asked, text) && relay_request_parse(&asked))
+		relayed_check(&asked, head);
 	free(text);
 }
 

@@ -41,7 +41,7 @@ heads_of_lengths() {
 	for value in chunked identity 'gzip, chunked' 'chunked, identity' xchunked '' 'chunked\x0b'; do
 		"$head" 400 "a coding of \"$value\"" "${connect}Transfer-Encoding: $value\r\n\r\n0\r\n\r\n"
 	done
-	"$head" 400 'a GET in chunks, with a request behind' "${get}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n$smuggled"
+	"$head" 411 'a GET in chunks, with a request behind' "${get}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n$smuggled"
 }
 
 # RFC 9112 2.2, 5.1, 5.2.

@@ -305,7 +305,7 @@ authorization() {
 	session 1
 	for what in 'GET ' 'PUT ' 'HEAD ' 'POST /x' 'PUT /x' 'GET /0' 'GET /0?' 'GET /0?x' 'GET /0?1&poll=' 'GET /0?1&poll=x' 'GET /0?1x' 'PUT /0?x' 'PUT /-1' \
 		'PUT /0/0' 'DELETE /0' 'POST ?x' 'DELETE ?x' 'POST /' 'PUT /99999999999999999999'; do
-		ask "$(request "${what% *}" "${what#* }" 'Connection: close\r\n' "127.0.0.1:$FAR")"
+		ask "$(request "${what% *}" "${what#* }" 'Connection: close\r\n' "$([[ $what == GET* ]] || echo "127.0.0.1:$FAR")")"
 		head -n 1 reply | grep -q '^HTTP/1.1 404 '
 	done
 	for ID in "${ID%?}" "${ID}0" "${ID^^}" "${ID/5e/5g}" "${ID/5e/..}" x ''; do

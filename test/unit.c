@@ -685,15 +685,15 @@ static void lists_group(void)
 }
 
 /* What a request of a session wants, in a line. */
-static const char *relayed_shown(const struct relay_request *asked)
+static const char *relayed_shown(const struct request *asked)
 {
 	static const char *const names[] = { [RELAY_OPEN] = "open", [RELAY_PUT] = "put", [RELAY_GET] = "get", [RELAY_DELETE] = "delete" };
 	static char shown[256];
-	size_t length = (size_t)snprintf(shown, sizeof shown, "%s %s", names[asked->method], asked->id);
+	size_t length = (size_t)snprintf(shown, sizeof shown, "%s %s", names[asked->means], asked->id);
 
-	if (asked->method == RELAY_PUT || asked->method == RELAY_GET)
+	if (asked->means == RELAY_PUT || asked->means == RELAY_GET)
 		length += (size_t)snprintf(shown + length, sizeof shown - length, " %" PRIu64, asked->offset);
-	if (asked->method == RELAY_GET)
+	if (asked->means == RELAY_GET)
 		length += (size_t)snprintf(shown + length, sizeof shown - length, " %" PRIu64, asked->sequence);
 	if (asked->poll != -1)
 		length += (size_t)snprintf(shown + length, sizeof shown - length, " poll %ld", asked->poll);
@@ -835,23 +835,21 @@ static void relayed_group(void)
 
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		char head[256];
-		struct request request;
-		struct relay_request asked;
+		struct request asked;
 
 		snprintf(head, sizeof head, "%s %s HTTP/1.1\r\nHost: relay\r\nTunnel-Key: " KEY "\r\n\r\n", cases[i].method, cases[i].target);
-		const char *fields = request_split(head, &request);
-		bool is_one = fields && relay_request_parse(&asked, &request, fields);
+		bool is_one = !request_parse(&asked, head) && relay_request_parse(&asked);
 
 		expect(is_one == !!cases[i].want, cases[i].line, "%s of %s is %s", cases[i].method, cases[i].target, is_one ? "one" : "none");
 		if (!is_one || !cases[i].want)
 			continue;
 		expect(same(relayed_shown(&asked), cases[i].want), cases[i].line, "it is %s", relayed_shown(&asked));
 		expect(same(asked.key, KEY), cases[i].line, "the key is %s", asked.key);
-		expect(!asked.wrong && asked.keep && !asked.expects && asked.length == 0, cases[i].line, "its fields are others");
+		expect(asked.keep && !asked.expects && asked.length == 0, cases[i].line, "its fields are others");
 	}
 }
 
-/* What the fields of a PUT by HTTP/1.1 say. Where there is a status, that is how it is refused. */
+/* What the fields of a PUT by HTTP/1.1 say, or that they are wrong. */
 static void relayed_fields_group(void)
 {
 	static const struct {
@@ -859,53 +857,54 @@ static void relayed_fields_group(void)
 		const char *fields;
 		bool has_key, keep, expects;
 		uint64_t length;
-		int status;
+		bool wrong;
 	} cases[] = {
-		{ __LINE__, "", false, true, false, 0, 0 },
-		{ __LINE__, "tunnel-key:" KEY "\r\n", true, true, false, 0, 0 },
-		{ __LINE__, "Tunnel-Key: \t" KEY "\t \r\n", true, true, false, 0, 0 },
-		{ __LINE__, "Tunnel-Key:\r\n", false, true, false, 0, 0 },
-		{ __LINE__, "Tunnel-Key: " KEY "0\r\n", false, true, false, 0, 0 },
-		{ __LINE__, "Tunnel-Key: fedcba9876543210fedcba987654321\r\n", false, true, false, 0, 0 },
-		{ __LINE__, "Tunnel-Key: FEDCBA9876543210FEDCBA9876543210\r\n", false, true, false, 0, 0 },
-		{ __LINE__, "Tunnel-Key: fedcba9876543210/edcba9876543210\r\n", false, true, false, 0, 0 },
-		{ __LINE__, "Tunnel-Key: ../../../../../../../../../../a\r\n", false, true, false, 0, 0 },
-		{ __LINE__, "Tunnel-Key: " KEY " " KEY "\r\n", false, true, false, 0, 0 },
-		{ __LINE__, "Tunnel-Key: " KEY "\r\nTunnel-Key: " KEY "\r\n", false, true, false, 0, 0 },
-		{ __LINE__, "X-Tunnel-Key: " KEY "\r\n", false, true, false, 0, 0 },
-		{ __LINE__, "Content-Length: 0\r\n", false, true, false, 0, 0 },
-		{ __LINE__, "Content-Length: 4194304\r\n", false, true, false, 4194304, 0 },
-		{ __LINE__, "Content-Length: 99999999999999999\r\n", false, true, false, UINT64_C(99999999999999999), 0 },
-		{ __LINE__, "Content-Length: 9223372036854775808\r\n", false, false, false, 0, 400 },
-		{ __LINE__, "Content-Length: 18446744073709551616\r\n", false, false, false, 0, 400 },
-		{ __LINE__, "Transfer-Encoding: chunked\r\n", false, false, false, 0, 411 },
-		{ __LINE__, "Transfer-Encoding:\r\n", false, false, false, 0, 411 },
-		{ __LINE__, "Connection: close\r\n", false, false, false, 0, 0 },
-		{ __LINE__, "Connection: Keep-Alive, CLOSE\r\n", false, false, false, 0, 0 },
-		{ __LINE__, "Connection: keep-alive\r\n", false, true, false, 0, 0 },
-		{ __LINE__, "Connection: closed\r\nX: close\r\n", false, true, false, 0, 0 },
-		{ __LINE__, "Expect: 100-continue\r\n", false, true, true, 0, 0 },
-		{ __LINE__, "expect: x, 100-Continue\r\n", false, true, true, 0, 0 },
-		{ __LINE__, "Expect: 100\r\n", false, true, false, 0, 0 },
+		{ __LINE__, "", false, true, false, 0, false },
+		{ __LINE__, "tunnel-key:" KEY "\r\n", true, true, false, 0, false },
+		{ __LINE__, "Tunnel-Key: \t" KEY "\t \r\n", true, true, false, 0, false },
+		{ __LINE__, "Tunnel-Key:\r\n", false, true, false, 0, false },
+		{ __LINE__, "Tunnel-Key: " KEY "0\r\n", false, true, false, 0, false },
+		{ __LINE__, "Tunnel-Key: fedcba9876543210fedcba987654321\r\n", false, true, false, 0, false },
+		{ __LINE__, "Tunnel-Key: FEDCBA9876543210FEDCBA9876543210\r\n", false, true, false, 0, false },
+		{ __LINE__, "Tunnel-Key: fedcba9876543210/edcba9876543210\r\n", false, true, false, 0, false },
+		{ __LINE__, "Tunnel-Key: ../../../../../../../../../../a\r\n", false, true, false, 0, false },
+		{ __LINE__, "Tunnel-Key: " KEY " " KEY "\r\n", false, true, false, 0, false },
+		{ __LINE__, "Tunnel-Key: " KEY "\r\nTunnel-Key: " KEY "\r\n", false, true, false, 0, false },
+		{ __LINE__, "X-Tunnel-Key: " KEY "\r\n", false, true, false, 0, false },
+		{ __LINE__, "Content-Length: 0\r\n", false, true, false, 0, false },
+		{ __LINE__, "Content-Length: 4194304\r\n", false, true, false, 4194304, false },
+		{ __LINE__, "Content-Length: 99999999999999999\r\n", false, true, false, UINT64_C(99999999999999999), false },
+		{ __LINE__, "Content-Length: 9223372036854775808\r\n", false, false, false, 0, true },
+		{ __LINE__, "Content-Length: 18446744073709551616\r\n", false, false, false, 0, true },
+		{ __LINE__, "Connection: close\r\n", false, false, false, 0, false },
+		{ __LINE__, "Connection: Keep-Alive, CLOSE\r\n", false, false, false, 0, false },
+		{ __LINE__, "Connection: keep-alive\r\n", false, true, false, 0, false },
+		{ __LINE__, "Connection: closed\r\nX: close\r\n", false, true, false, 0, false },
+		{ __LINE__, "Expect: 100-continue\r\n", false, true, true, 0, false },
+		{ __LINE__, "expect: x, 100-Continue\r\n", false, true, true, 0, false },
+		{ __LINE__, "Expect: 100\r\n", false, true, false, 0, false },
 	};
 
 	for (size_t i = 0; i < COUNT(cases); i++) {
-		const struct request now = { "PUT", "/" ID "/5", false }, get = { "GET", "/" ID "/5?1", false }, before = { "PUT", "/" ID "/5", true };
-		char fields[512];
-		struct relay_request asked;
+		static const char *const lines[] = { "PUT /" ID "/5 HTTP/1.1", "PUT /" ID "/5 HTTP/1.0", "GET /" ID "/5?1 HTTP/1.1" };
+		struct request asked[3];
+		bool wrong[3];
 
-		snprintf(fields, sizeof fields, "Host: relay\r\n%s\r\nTunnel-Key: " ID "\r\n\r\n", cases[i].fields);
-		expect(relay_request_parse(&asked, &now, fields), cases[i].line, "it is none");
-		expect(same(asked.id, ID) && same(asked.key, cases[i].has_key ? KEY : ""), cases[i].line, "it is for %s", asked.id);
-		expect(asked.status == cases[i].status && !asked.wrong == !cases[i].status, cases[i].line, "it is answered %d, %s", asked.status,
-		       asked.wrong ? asked.wrong : "not");
-		expect(asked.keep == cases[i].keep && asked.expects == cases[i].expects, cases[i].line, "the connection is %s, 100 %s",
-		       asked.keep ? "kept" : "not kept", asked.expects ? "awaited" : "not awaited");
-		expect(asked.wrong || asked.length == cases[i].length, cases[i].line, "it has %" PRIu64 " bytes", asked.length);
-		expect(!asked.wrong || asked.length == 0 || asked.length > BODY_MAX, cases[i].line, "%" PRIu64 " bytes of it are read", asked.length);
-		expect(relay_request_parse(&asked, &before, fields) && !asked.keep, cases[i].line, "a connection of HTTP/1.0 is kept");
-		expect(relay_request_parse(&asked, &get, fields) && (asked.status == 400 || asked.length == 0 || asked.status == 411), cases[i].line,
-		       "a GET may have a body");
+		for (int j = 0; j < 3; j++) {
+			char head[512];
+
+			snprintf(head, sizeof head, "%s\r\nHost: relay\r\n%s\r\nTunnel-Key: " ID "\r\n\r\n", lines[j], cases[i].fields);
+			wrong[j] = request_parse(&asked[j], head) || !relay_request_parse(&asked[j]);
+		}
+		expect(wrong[0] == cases[i].wrong, cases[i].line, "it is %s", wrong[0] ? "wrong" : "right");
+		expect(wrong[2] == (wrong[0] || cases[i].length > 0), cases[i].line, "as a GET it is %s", wrong[2] ? "wrong" : "right");
+		if (wrong[0])
+			continue;
+		expect(same(asked[0].id, ID) && same(asked[0].key, cases[i].has_key ? KEY : ""), cases[i].line, "it is for %s", asked[0].id);
+		expect(asked[0].keep == cases[i].keep && asked[0].expects == cases[i].expects, cases[i].line, "the connection is %s, 100 %s",
+		       asked[0].keep ? "kept" : "not kept", asked[0].expects ? "awaited" : "not awaited");
+		expect(asked[0].length == cases[i].length, cases[i].line, "it has %" PRIu64 " bytes", asked[0].length);
+		expect(!asked[1].keep, cases[i].line, "a connection of HTTP/1.0 is kept");
 	}
 }
 
@@ -1039,7 +1038,7 @@ static void get_group(void)
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		struct tried *tried = session_fresh(cases[i].kept);
 		struct session *session = tried->worker.hold.session;
-		struct relay_request asked = { .method = RELAY_GET, .offset = cases[i].from, .sequence = cases[i].sequence,
+		struct request asked = { .means = RELAY_GET, .offset = cases[i].from, .sequence = cases[i].sequence,
 		                               .poll = cases[i].poll, .keep = true };
 
 		session->down_ended = cases[i].ended;
@@ -1083,7 +1082,7 @@ static void put_group(void)
 		struct tried *tried = session_fresh("");
 		struct session *session = tried->worker.hold.session;
 		size_t length = strlen(cases[i].body);
-		struct relay_request asked = { .method = RELAY_PUT, .offset = cases[i].offset, .length = length, .end = cases[i].end, .keep = true };
+		struct request asked = { .means = RELAY_PUT, .offset = cases[i].offset, .length = length, .end = cases[i].end, .keep = true };
 
 		session->up_ended = cases[i].ended;
 		strcpy(session->refusal, cases[i].refusal);
@@ -1391,9 +1390,8 @@ static void compose_group(void)
 		for (opt.hop_count = 0; opt.hop_count < 2; opt.hop_count++) {
 			static struct tunnel tunnel = { .id = ID, .key = KEY };
 			static struct exchange exchange;
-			struct request request;
-			struct relay_request asked;
-			char *head = exchange.request.bytes, *fields, *target;
+			struct request asked;
+			char *head = exchange.request.bytes, *target;
 
 			fields_compose(&tunnel);
 			request_compose(&tunnel, &exchange, cases[i].method, cases[i].suffix, cases[i].length);
@@ -1402,8 +1400,7 @@ static void compose_group(void)
 			if (opt.hop_count == 0 && (target = strchr(head, '/')))
 				expect(strncmp(target, strstr(cases[i].first_line, "/a/"), strcspn(target, "\r")) == 0, cases[i].line, "it is %s",
 				       head);
-			expect(!head_wrong(head) && (fields = request_split(head, &request)) && !fields_wrong(fields, &request) &&
-			       relay_request_parse(&asked, &request, fields) && !asked.wrong, cases[i].line, "it is wrong");
+			expect(!request_parse(&asked, head) && relay_request_parse(&asked), cases[i].line, "it is wrong");
 			expect(same(relayed_shown(&asked), cases[i].want) && same(asked.id, ID) && same(asked.key, KEY), cases[i].line, "it is %s", relayed_shown(&asked));
 			expect(asked.length == (cases[i].length > 0 ? (uint64_t)cases[i].length : 0) && asked.keep && !asked.expects, cases[i].line,
 			       "its body has %" PRIu64 " bytes", asked.length);
