@@ -34,6 +34,11 @@ test/bin/unit test/bin/named test/bin/hasty: $(SOURCES)
 	@mkdir -p test/bin
 	$(COMPILE) -o $@ test/$(@F).c base64.c $(LINK)
 
+# Preloaded into the program, so it has no flags but its own, and needs glibc.
+test/bin/inject.so: test/inject.c Makefile
+	@mkdir -p test/bin
+	$(CC) -std=c11 -D_GNU_SOURCE $(WARNINGS) -O2 -shared -fPIC -o $@ test/inject.c
+
 # For a machine without this libc, and the smallest and fastest to start: it knows /etc/hosts and DNS, but no NSS.
 static:
 	$(MAKE) clean
@@ -48,7 +53,7 @@ test: proxytunnel $(HELPERS)
 
 check:
 	test/setup
-	$(MAKE) proxytunnel $(HELPERS)
+	$(MAKE) proxytunnel $(HELPERS) test/bin/inject.so
 	test/run
 
 # The same tests, with every other way to build the program.

@@ -839,9 +839,10 @@ static enum head_result http_take_head(int socket, struct head *head, const char
 		return head->length == head->start ? HEAD_NONE : HEAD_CUT;
 
 	size_t end = http_head_end(head->bytes, checked, head->length + (size_t)peeked);
-	ssize_t taken = recv(socket, at, end ? end - head->length : (size_t)peeked, 0);
+	size_t wanted = end ? end - head->length : (size_t)peeked;
+	ssize_t taken = recv(socket, at, wanted, 0);
 	if (taken == -1)
-		return HEAD_FAILED;
+		return is_nothing(taken) ? HEAD_MORE : HEAD_FAILED;
 	head->length += (size_t)taken;
 	head->bytes[head->length] = '\0';
 
@@ -849,7 +850,7 @@ static enum head_result http_take_head(int socket, struct head *head, const char
 	if (memchr(at, '\0', (size_t)taken) ||
 	    memcmp(head->bytes + head->start, beginning, length < compared ? length : compared) != 0)
 		return HEAD_FOREIGN;
-	return end ? HEAD_WHOLE : HEAD_MORE;
+	return end && (size_t)taken == wanted ? HEAD_WHOLE : HEAD_MORE;
 }
 
 /* Reads the next head from the socket, to its end. */

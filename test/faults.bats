@@ -70,6 +70,18 @@ relay_with() {
 	stop relay
 }
 
+@test "calls of the client that are cut short, interrupted, or find nothing, cost its tunnel nothing" {
+	local rule
+
+	relay_start
+	for rule in all:short:~2 all:EINTR:~2 all:EAGAIN:~2 'all:short:~3 all:EINTR:~3 all:EAGAIN:~3'; do
+		carries env "LD_PRELOAD=$ROOT/test/bin/inject.so" "INJECT=$rule" INJECT_LOG=injected
+		[ "$status" -eq 0 ]
+		[ -s injected ]
+		rm injected
+	done
+}
+
 @test "a call of the client fails: its tunnel is exact, or it says why not" {
 	relay_start
 	each client_with sendto recvfrom sendmsg poll ppoll splice socketpair clone,?clone3,?fork
