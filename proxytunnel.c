@@ -433,10 +433,23 @@ static void signal_caught(int signal_number)
 	handlers.caught = signal_number;
 }
 
-/* Has a signal end a wait, and do no more. */
 static void signal_noted(int signal_number)
 {
 	(void)signal_number;
+}
+
+/* Has a signal end a wait, and do no more; returns the mask to wait with. */
+static sigset_t signal_hold(int signal_number)
+{
+	const struct sigaction noted = { .sa_handler = signal_noted };
+	sigset_t held, waiting;
+
+	sigaction(signal_number, &noted, NULL);
+	sigemptyset(&held);
+	sigaddset(&held, signal_number);
+	sigprocmask(SIG_BLOCK, &held, &waiting);
+	sigdelset(&waiting, signal_number);
+	return waiting;
 }
 
 /* Has a signal handled, unless the caller had it ignored: false then. */
@@ -3692,19 +3705,16 @@ static void listener_begin(struct listener *listener, int listening)
 static void listener_run(int listening, struct worker *worker)
 {
 	static struct listener listener;
-	const struct sigaction reap = { .sa_handler = signal_noted };
-	sigset_t awaited, waiting;
+	sigset_t awaited, waiting = signal_hold(SIGCHLD);
 	bool is_worker = false;
 
 	listener_begin(&listener, listening);
 	sigemptyset(&awaited);
-	sigaddset(&awaited, SIGCHLD);
-	sigaction(SIGCHLD, &reap, NULL);
 	signal_await(SIGTERM, &awaited);
 	signal_await(SIGINT, &awaited);
 	signal_await(SIGHUP, &awaited);
-	sigprocmask(SIG_BLOCK, &awaited, &waiting);
-	sigdelset(&waiting, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &awaited, NULL);
+	sigaddset(&awaited, SIGCHLD);
 	listen_announce(listening);
 
 	while (!is_worker && !handlers.caught) {
@@ -3771,18 +3781,11 @@ static int worker_wait(const struct worker *worker)
 /* The client that a worker takes next. Until its tunnel stands, or while there is none, a signal ends the worker at once. */
 static struct end worker_accept(struct worker *worker)
 {
-	const struct sigaction noted = { .sa_handler = signal_noted };
-	sigset_t woken;
-
 	for (int i = 1; i < NSIG; i++)
 		if (sigismember(&worker->deadly, i) == 1)
 			signal(i, SIG_DFL);
-	sigaction(SIGUSR1, &noted, NULL); /* see session_workers */
-	sigemptyset(&woken);
-	sigaddset(&woken, SIGUSR1);
 	sigprocmask(SIG_UNBLOCK, &worker->deadly, NULL);
-	sigprocmask(SIG_BLOCK, &woken, &worker->waiting);
-	sigdelset(&worker->waiting, SIGUSR1);
+	worker->waiting = signal_hold(SIGUSR1); /* see session_workers */
 
 	struct end client = end_client(worker_wait(worker));
 	client.own = true;
@@ -5329,17 +5332,10 @@ static void tunnel_reap(struct tunnel *tunnel, struct exchange *exchange)
 /* Carries the tunnel's bytes until both directions are over, and the session is closed; ends the process. */
 static _Noreturn void tunnel_run(struct tunnel *tunnel, struct exchange *exchange)
 {
-	const struct sigaction noted = { .sa_handler = signal_noted };
-	sigset_t ended, waiting;
-
 	children_guard();
 	signal(SIGINT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN); /* the end of the tunnel is told by its socket */
-	sigaction(SIGCHLD, &noted, NULL);
-	sigemptyset(&ended);
-	sigaddset(&ended, SIGCHLD);
-	sigprocmask(SIG_BLOCK, &ended, &waiting);
-	sigdelset(&waiting, SIGCHLD);
+	sigset_t waiting = signal_hold(SIGCHLD);
 	tunnel->parent = getpid();
 	tunnel->told = seconds_now();
 	carrier_start(tunnel, &tunnel->sender, exchange);
