@@ -40,10 +40,12 @@ test_end() {
 
 	unset TEST_MARK
 	for name in "${!PIDS[@]}"; do
-		stop "$name"
+		stop "$name" || left=1
 	done
-	await nothing_left || left=1
-	[ "$left" -eq 0 ] || strays_end
+	await nothing_left || {
+		strays_end
+		left=1
+	}
 	cd /
 	rm -rf "$DIR"
 	return "$left"
@@ -165,10 +167,25 @@ children_are() {
 	[ "$(children "$1" | wc -l)" -eq "$2" ]
 }
 
+# stop NAME: SIGTERM ends it, also if it is stopped; what that does not end fails the test, and does not hold it up.
 stop() {
-	! is_child "${PIDS[$1]}" || kill "${PIDS[$1]}"
-	wait "${PIDS[$1]}" 2>/dev/null || true
+	local pid=${PIDS[$1]} until=$((SECONDS + 10)) ended=0
+
 	unset "PIDS[$1]"
+	if is_child "$pid"; then
+		kill "$pid"
+		kill -CONT "$pid"
+		while server_runs "$pid" && [ "$SECONDS" -lt "$until" ]; do
+			sleep 0.01
+		done
+		! server_runs "$pid" || {
+			echo "$1 does not end by SIGTERM"
+			kill -KILL "$pid"
+			ended=1
+		}
+	fi
+	wait "$pid" 2>/dev/null || true
+	return "$ended"
 }
 
 # --- the program --------------------------------------------------------------

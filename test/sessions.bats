@@ -669,7 +669,7 @@ all_refused() {
 	local field right
 
 	accounts 'open:sesame\nother:thing\n'
-	start_far loop 'echo 64K'
+	start_far loop 'expect upgo' 'send upgo' eof
 	relays -v -F accounts
 	right=$(authorization open:sesame)
 	session 1
@@ -773,7 +773,7 @@ all_refused() {
 @test "a connection that ends or is reset within a head or a body takes nothing along" {
 	local begin
 
-	start_far loop 'echo 64K'
+	start_far loop 'expect upgoes' 'send upgoes' eof
 	relays
 	stands
 	begin="$(request PUT /0 'Content-Length: 10\r\n')"
@@ -870,7 +870,7 @@ all_refused() {
 }
 
 @test "a connection goes on with its session while the listener is stopped, and gets to another once that goes on" {
-	start_far loop 'echo 64K'
+	start_far loop 'expect upgo' 'send upgo' eof
 	relays
 	stands 2
 	stands 1
