@@ -1,100 +1,30 @@
 /* SPDX-License-Identifier: ISC */
 
 /*
- * fuzz: the parsers of what comes from outside, with input that nobody thought of.
+ * fuzz: the parsers of what comes from outside, and a server, a client and a command line, with input that nobody thought of.
  *
  *	fuzz ITERATIONS		random input from tokens that mean something to them, the same each time
- *	fuzz FILE...		an input that was found before
+ *	fuzz FILE...		an input that was found before, or is in test/corpus
  *
- * With -DLIBFUZZER there is no main, and libFuzzer brings the input. Its first byte chooses what is tried.
+ * With -DLIBFUZZER there is no main, and libFuzzer brings the input. Its first byte, from a on, chooses what is tried.
  */
 
-#include <poll.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-
-enum { WIRE = 1000 };		/* a descriptor that is none */
-
-static ssize_t wire_recv(int socket, void *to, size_t size, int flags);
-static ssize_t wire_send(int socket, const void *from, size_t size, int flags);
-static int wire_poll(struct pollfd *set, nfds_t count, int ms);
-
-#define main proxytunnel_main
-#define recv wire_recv
-#define send(socket, from, size, flags) wire_send(socket, from, size, flags)
-#define poll(set, count, ms) wire_poll(set, count, ms)
-#include "../proxytunnel.c"
-#undef recv
-#undef send
-#undef poll
-#undef main
-
-enum { INPUT_MAX = 70000, TRIES = 16 };
-
-/* Ends the run with an abort, which a fuzzer takes for a crash, unless what must hold holds. */
-#define MUST(holds) ((holds) ? (void)0 : broken(#holds))
-
-static _Noreturn void broken(const char *what)
-{
-	fprintf(stderr, "does not hold: %s\n", what);
-	abort();
-}
+#include "world.h"
 
 /* Of a session. */
 #define ID "0123456789abcdef0123456789abcdef"
 
-/* What a socket would give, and how much of it has come so far: some more whenever that has been taken. */
-static struct {
-	const char *bytes;
-	size_t length, taken, come;
-	uint32_t random;
-	char data[20 * INPUT_MAX];	/* what was sent */
-	size_t sent;
-} wire;
+enum { TRIES = 24 };
 
-static ssize_t wire_send(int socket, const void *from, size_t size, int flags)
+/* Does something that may end the program; returns its status, or -1 if it does not. */
+static int exit_catch(void act(void *), void *of)
 {
-	(void)socket, (void)flags;
-	memcpy(wire.data + wire.sent, from, size);
-	wire.sent += size;
-	return (ssize_t)size;
-}
-
-static int wire_poll(struct pollfd *set, nfds_t count, int ms)
-{
-	(void)ms;
-	for (nfds_t i = 0; i < count; i++)
-		set[i].revents = set[i].fd == WIRE ? set[i].events : 0;
-	return 1;
-}
-
-static ssize_t wire_recv(int socket, void *to, size_t size, int flags)
-{
-	(void)socket;
-	if (wire.taken == wire.come || wire.random % 16 == 0) {
-		wire.random = wire.random * 1664525 + 1013904223;
-		wire.come += 1 + (wire.random >> 8) % (wire.random >> 30 ? 4 : 4096);
-	}
-	if (wire.come > wire.length)
-		wire.come = wire.length;
-	size_t there = wire.come - wire.taken;
-	if (there > size)
-		there = size;
-	memcpy(to, wire.bytes + wire.taken, there);
-	if (!(flags & MSG_PEEK))
-		wire.taken += there;
-	return (ssize_t)there;
-}
-
-static uint32_t random_next(uint32_t *random, uint32_t below)
-{
-	*random ^= *random << 13;
-	*random ^= *random >> 17;
-	*random ^= *random << 5;
-	return *random % below;
+	is_exit_caught = true;
+	exit_status = -1;
+	if (setjmp(exit_jump) == 0)
+		act(of);
+	is_exit_caught = false;
+	return exit_status;
 }
 
 /* What differs from one input to another, and not from one run to another; never 0. */
@@ -109,10 +39,7 @@ static uint32_t random_of(const char *bytes, size_t length)
 
 static void wire_begin(const char *bytes, size_t length)
 {
-	wire.bytes = bytes;
-	wire.length = length;
-	wire.taken = wire.come = 0;
-	wire.random = (uint32_t)length * 2654435761;
+	wire_give(&wires[0], bytes, length);
 }
 
 /* The offset behind the first blank line, found the slow way; 0 if there is none. */
@@ -153,14 +80,14 @@ static void try_heads(const char *bytes, size_t length)
 	head.start = head.length = 0;
 	wire_begin(bytes, length);
 	while (true) {
-		size_t before = wire.taken;
-		enum head_result result = http_read_head(0, &head, "HTTP/1.");
+		size_t before = wires[0].taken;
+		enum head_result result = http_read_head(WIRE, &head, "HTTP/1.");
 
 		MUST(head.length <= HEAD_MAX && head.start <= head.length);
 		if (result != HEAD_WHOLE)
 			break;
 		MUST(head.length - head.start == blank_line(bytes + before, length - before));
-		MUST(wire.taken - before == head.length - head.start);
+		MUST(wires[0].taken - before == head.length - head.start);
 		MUST(memcmp(head.bytes + head.start, bytes + before, head.length - head.start) == 0);
 		MUST(strlen(head.bytes) == head.length);
 		reply_use(head.bytes + head.start);
@@ -492,10 +419,10 @@ static int frames_take(struct exchange *exchange)
 
 	tunnel.down = 0;
 	tunnel.fd = WIRE;
-	wire.sent = 0;
+	wires[0].sent = 0;
 	while ((type = frame_read(&tunnel, exchange)) > 0 && !strchr("BEX", type))
 		continue;
-	MUST(tunnel.down == wire.sent);
+	MUST(tunnel.down == wires[0].sent);
 	return type;
 }
 
@@ -508,14 +435,14 @@ static void try_frames(char *bytes, size_t length)
 	char last;
 
 	MUST(frames_take(exchange_begin("X: y", frames, written)) == frames[written - 4]);
-	MUST(wire.sent == length && memcmp(wire.data, bytes, length) == 0);
+	MUST(wires[0].sent == length && memcmp(wires[0].data, bytes, length) == 0);
 
 	for (size_t i = 0; i < length; i++)
 		bytes[i] = (char)(bytes[i] == '0' ? '\0' : bytes[i]);
 	bool right = frames_read((const unsigned char *)bytes, length, data, &found, &last);
 	int type = frames_take(exchange_begin("X: y", bytes, length));
 	MUST(last ? type == last : right ? type <= 0 : type == -1);
-	MUST(wire.sent == found && memcmp(wire.data, data, found) == 0);
+	MUST(wires[0].sent == found && memcmp(wires[0].data, data, found) == 0);
 }
 
 static void try_base64(const char *text, size_t length)
@@ -530,6 +457,394 @@ static void try_base64(const char *text, size_t length)
 	MUST(strlen(again) == length && memcmp(again, text, length) == 0);
 }
 
+/* --- all of a part: a server, a client, a command line -------------------------------------------------------- */
+
+/* Has all as the program finds it at its start. */
+static void program_begin(void)
+{
+	static char opt_first[sizeof opt];
+	static bool is_known;
+
+	if (!is_known)
+		memcpy(opt_first, &opt, sizeof opt);
+	is_known = true;
+	memcpy(&opt, opt_first, sizeof opt);
+	handlers.child_count = 0;
+	net_known.count = 0;
+	file_content = NULL;
+	target_bytes = 0;
+	peers_close();
+	allocated_free();
+	wire_give(&wires[0], "", 0);
+	wire_give(&wires[1], "", 0);
+}
+
+static struct listener listener;
+static struct worker worker;
+
+static void listener_answers(void)
+{
+	while (question_take(&listener))
+		continue;
+}
+
+/* A server with a worker, and no session. */
+static void server_begin(const char *settings)
+{
+	static char *allow[] = { "*:22", "192.0.2.1:80" }, accounts[] = "joe:secret\0";
+
+	program_begin();
+	opt.serve = true;
+	opt.allow = allow;
+	opt.allow_count = 2;
+	opt.clients_max = 4;
+	opt.tls_only = settings[0] % 8 == 1;
+	opt.accounts = settings[0] % 8 == 2 ? accounts : NULL;
+	opt.verbosity = settings[0] % 8 == 3;
+	target_bytes = (unsigned char)settings[1] * 150u;
+	if (!listener.board) {
+		listener_begin(&listener, -1);
+		worker = (struct worker){ .board = listener.board, .questions = listener.questions[1], .answers = { -1, -1 } };
+	}
+	for (int i = 0; i < listener.kept_used; i++) {
+		hold_release(&listener.kept[i]);
+		listener.kept[i].ended = -SESSION_TIME;
+	}
+	listener.kept_used = 0;
+	listener.board->sessions = 0;
+	listener.board->used = 1;
+}
+
+static void client_run(void *client)
+{
+	serve_client(client, &worker);
+}
+
+/* Checks what a client has received: whole answers, and up to the last it knows how long each is. */
+static void answers_check(const char *at, size_t left)
+{
+	const char *value;
+	int length;
+
+	while (left > 0) {
+		size_t head = blank_line(at, left), body = 0;
+		int status = http_status(at), lengths = field_count(at, "Content-Length", &value, &length);
+
+		MUST(head > 0 && status >= 100 && status < 600);
+		if (status == 200 && lengths == 0)
+			return; /* a tunnel, or a stream */
+		MUST(lengths == (status != 204 && status != 100));
+		if (lengths == 1)
+			body = strtoul(value, NULL, 10);
+		MUST(head + body <= left || (head == left && status >= 400)); /* it may be to a HEAD */
+		left -= head == left ? left : head + body;
+		at += head + body;
+	}
+}
+
+/* Serves a connection by which a client sends these bytes; what it receives is in client_data. */
+static void connection_serve(const char *bytes, size_t length)
+{
+	static struct client client;
+	int ends[2];
+
+	MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0 && send(ends[1], bytes, length, MSG_DONTWAIT) == (ssize_t)length);
+	if (peer_count == 0)
+		peer_count = 1;
+	else
+		close(peers[0].fd);
+	peers[0] = (struct peer){ .fd = ends[1] };
+	client.worker = &worker;
+	client.socket = ends[0];
+	client.address = "192.0.2.9:999";
+	worker_rest(&worker, client.address);
+	int status = exit_catch(client_run, &client);
+	MUST(status == -1 || status == EX_OK);
+	close(ends[0]);
+	peers_drain();
+	hold_release(&worker.hold);
+	client_data[peers[0].received] = '\0';
+	answers_check(client_data, peers[0].received);
+}
+
+/* Connections to a server, one after the other, with dividers between what their clients send. */
+static void try_served(char *text)
+{
+	char *next;
+
+	if (strlen(text) < 2)
+		return;
+	server_begin(text);
+	text += 2;
+	is_patterned = false;
+	for (int i = 0; text && i < 8; i++, text = next) {
+		if ((next = strstr(text, DIVIDER))) {
+			*next = '\0';
+			next += strlen(DIVIDER);
+		}
+		connection_serve(text, strlen(text));
+	}
+}
+
+/* Serves a request of a session, or the same twice; each three bytes say which. Upstream and downstream are the pattern. */
+static void session_step(const unsigned char step[3])
+{
+	static const char *const ids[] = { ID, "ffffffffffffffffffffffffffffffff" };
+	static const char *const methods[] = { "POST", "PUT", "PUT", "GET", "GET", "DELETE" };
+	static char request[60000], data[OUTPUT_MAX];
+	static unsigned sequence;
+	const char *id = ids[step[0] >> 4 & 1], *method = methods[step[0] % 6], *value;
+	const struct hold *kept = kept_find(&listener, id);
+	uint64_t known = !kept || !kept->session ? 0 : *method == 'P' ? kept->session->taken : kept->session->stop;
+	uint64_t away = (step[0] & 8 ? 1u : 100u) * step[1], offset = step[0] & 64 ? known + away : known > away ? known - away : 0;
+	size_t body = step[0] % 6 == 0 ? 7 : *method == 'P' ? step[2] * 100u : 0, found;
+	bool has_offset = step[0] % 6 != 0 && step[0] % 6 != 5;
+	int value_length;
+	char last;
+
+	size_t length = (size_t)sprintf(request, "%s /%s", method, id);
+	if (has_offset)
+		length += (size_t)sprintf(request + length, "/%" PRIu64, offset);
+	if (*method == 'G')
+		length += (size_t)sprintf(request + length, step[0] % 6 == 3 ? "?%u" : "?%u&poll=%u", ++sequence, step[2] % 61u);
+	length += (size_t)sprintf(request + length, "%s HTTP/1.1\r\nHost: x\r\nTunnel-Key: %s\r\n%s",
+	                          method[1] == 'U' && step[2] % 16 == 9 ? "?end" : "", step[0] & 32 ? ID : ids[1],
+	                          step[2] % 16 == 10 ? "Expect: 100-continue\r\n" : "");
+	length += (size_t)sprintf(request + length, "Content-Length: %zu\r\n\r\n", body);
+	for (size_t i = 0; i < body; i++)
+		request[length++] = (char)(has_offset ? pattern(offset + i) : "host:22"[i]);
+	if (step[0] & 128) {
+		memcpy(request + length, request, length);
+		length *= 2;
+	}
+	connection_serve(request, length);
+
+	if (*method != 'G' || http_status(client_data) != 200)
+		return;
+	size_t head = blank_line(client_data, peers[0].received), left = peers[0].received - head;
+	if (field_count(client_data, "Content-Length", &value, &value_length) == 1)
+		left = strtoul(value, NULL, 10); /* there may be two answers */
+	MUST(frames_read((unsigned char *)client_data + head, left, data, &found, &last));
+	for (size_t i = 0; i < found; i++)
+		MUST(data[i] == pattern(offset + i));
+}
+
+static void try_session(const char *bytes, size_t length)
+{
+	if (length < 2)
+		return;
+	server_begin(bytes);
+	opt.accounts = NULL;
+	is_patterned = true;
+	for (size_t i = 2; i + 3 <= length && i < 300; i += 3) {
+		session_step((const unsigned char *)bytes + i);
+		clock_now += bytes[i] == 'T' ? 50 : 0;
+		sessions_expire(&listener);
+	}
+}
+
+static struct hop hops[2], relay;
+static struct tunnel tunnel;
+static struct exchange exchange;
+
+static void client_begin(const char *settings)
+{
+	program_begin();
+	memset(hops, 0, sizeof hops);
+	memset(&relay, 0, sizeof relay);
+	authority_parse(&hops[0].at, "proxy:3128", NULL);
+	authority_parse(&hops[1].at, "[2001:db8::1]:80", NULL);
+	authority_parse(&relay.at, "relay:80", NULL);
+	authority_parse(&opt.destination, "host:22", NULL);
+	relay.path = "/base";
+	opt.hops = hops;
+	opt.hop_count = (unsigned char)settings[0] % 3u;
+	opt.verbosity = settings[1] % 4 - 2;
+	if (settings[1] & 4)
+		hops[0].credentials = (struct credentials){ "dom\\joe", "secret" };
+}
+
+static void exchange_fresh(void)
+{
+	memset(&exchange, 0, sizeof exchange);
+	exchange.fd = -1;
+	exchange.patience = SILENCE;
+	exchange.carrier = &tunnel.receiver;
+}
+
+static void open_run(void *unused)
+{
+	(void)unused;
+	session_open(&tunnel, &exchange);
+}
+
+static void receiver_act(void *unused)
+{
+	(void)unused;
+	receiver_run(&tunnel, &exchange);
+}
+
+static void sender_act(void *unused)
+{
+	(void)unused;
+	sender_run(&tunnel, &exchange);
+}
+
+/* What was sent upstream, of which each body must hold the pattern. */
+static void requests_check(const char *at, size_t left)
+{
+	while (left > 0) {
+		size_t head = blank_line(at, left);
+		const char *id = strstr(at, "/" ID), *value;
+		uint64_t offset = id ? strtoul(id + strlen("/" ID "/"), NULL, 10) : 0;
+		int length;
+
+		MUST(head > 0 && (strncmp(at, "PUT ", 4) == 0 || strncmp(at, "POST ", 5) == 0 || strncmp(at, "DELETE ", 7) == 0 ||
+		                  strncmp(at, "CONNECT ", 8) == 0));
+		size_t body = field_count(at, "Content-Length", &value, &length) == 1 ? strtoul(value, NULL, 10) : 0;
+		MUST(head + body <= left);
+		for (size_t i = 0; i < body; i++)
+			MUST(at[head + i] == pattern(offset + i));
+		at += head + body;
+		left -= head + body;
+	}
+}
+
+/* A client of a relay, or a process that carries its bytes, which gets these answers, whatever it asks. */
+static void try_client(const char *bytes, size_t length, void act(void *))
+{
+	static char upstream[3000];
+	int status = EX_TEMPFAIL;
+
+	if (length < 3)
+		return;
+	client_begin(bytes);
+	opt.relay = &relay;
+	memset(&tunnel, 0, offsetof(struct tunnel, bytes));
+	tunnel.fd = TUNNEL;
+	tunnel.parent = getppid();
+	tunnel.body_max = BODY_FIRST;
+	tunnel.body_limit = BODY_MAX;
+	tunnel.poll_time = POLL_FIRST;
+	tunnel.down_done = act == sender_act;
+	strcpy(tunnel.id, ID);
+	strcpy(tunnel.key, ID);
+	fields_compose(&tunnel);
+	for (size_t i = 0; i < sizeof upstream; i++)
+		upstream[i] = pattern(i);
+	wire_give_parts(&wires[0], bytes + 3, length - 3 < 8000 ? length - 3 : 8000);
+	wire_give(&wires[1], upstream, (unsigned char)bytes[2] * 10u);
+	wires[1].come = wires[1].length; /* or hardly any answer to a PUT would fit */
+	for (int tries = 0; tries < 5 && status != -1 && status != EX_OK && status != EX_IOERR; tries++) {
+		exchange_fresh();
+		status = exit_catch(act, NULL);
+		MUST(status == -1 || status == EX_OK || status == EX_IOERR || status == EX_TEMPFAIL || status == EX_UNAVAILABLE ||
+		     status == EX_PROTOCOL || status == EX_NOPERM);
+	}
+	MUST((status == -1) <= (act == open_run));
+	MUST(tunnel.down == wires[1].sent);
+	if (act == sender_act) {
+		wires[0].data[wires[0].sent] = '\0';
+		requests_check(wires[0].data, wires[0].sent);
+		MUST(status != EX_OK || *tunnel.refused || tunnel.up == wires[1].length);
+	}
+}
+
+static void route_run(void *openssl)
+{
+	MUST(route_open(openssl) == WIRE);
+}
+
+/* What proxies reply to CONNECT, and before a divider what ntlm_auth(1) says. The tunnel begins behind a blank line. */
+static void try_connect(char *text)
+{
+	struct command openssl = { .pid = 0 };
+	char *replies = strstr(text, DIVIDER);
+
+	if (strlen(text) < 3 || !replies || replies < text + 3)
+		return;
+	client_begin(text);
+	opt.hop_count += opt.hop_count == 0;
+	hops[0].scheme = text[2] % 4 == 1 ? ntlm_scheme : text[2] % 4 == 2 ? negotiate_scheme : NULL;
+	wire_give(&wires[1], text + 3, (size_t)(replies - text) - 2);
+	replies += strlen(DIVIDER);
+	wire_give_parts(&wires[0], replies, strlen(replies));
+	int status = exit_catch(route_run, &openssl);
+	MUST(status == -1 || status == EX_UNAVAILABLE || status == EX_PROTOCOL || status == EX_NOPERM);
+	MUST(status != -1 || (wires[0].taken > 0 && wires[0].bytes[wires[0].taken - 1] == '\n'));
+	wires[0].data[wires[0].sent] = '\0';
+	MUST(strncmp(wires[0].data, "CONNECT ", wires[0].sent < 8 ? wires[0].sent : 8) == 0);
+	MUST(lines_count(wires[0].data, "Proxy-Authorization:") <= lines_count(wires[0].data, "Host:"));
+}
+
+static void options_run(void *words)
+{
+	int count = 0;
+
+	while (((char **)words)[count])
+		count++;
+	options(count, words);
+}
+
+/* A command line, a word a line; some lines are variables, and behind a divider stands the content of all files. */
+static void try_line(char *text)
+{
+	static const char *const variables[] = {
+		"https_proxy=", "all_proxy=", "http_proxy=", "no_proxy=", "PROXYUSER=", "PROXYPASS=", "REMPROXYUSER=", "REMPROXYPASS=",
+		"RELAYUSER=", "RELAYPASS=",
+	};
+	enum { VARIABLES = sizeof variables / sizeof *variables };
+	char *words[40] = { "proxytunnel" }, *variable[VARIABLES + 1] = { NULL }, **before = environ, *line;
+	size_t count = 1, set = 0, i;
+
+	program_begin();
+	while (count < 39 && set < VARIABLES && (line = line_take(&text)) && strcmp(line, "----") != 0) {
+		for (i = 0; i < VARIABLES && strncmp(line, variables[i], strlen(variables[i])) != 0;)
+			i++;
+		*(i < VARIABLES ? &variable[set++] : &words[count++]) = line;
+	}
+	file_content = text;
+	environ = variable;
+	int status = exit_catch(options_run, words);
+	environ = before;
+	MUST(status == -1 || status == EX_OK || status == EX_USAGE || status == EX_NOINPUT || status == EX_OSERR);
+	for (i = 0; status == -1 && !opt.serve && i <= opt.hop_count; i++)
+		MUST(*route_point(i)->host && !has_control(route_point(i)->text));
+	for (i = 0; status == -1 && i < opt.hop_count; i++)
+		for (const struct header *header = opt.hops[i].headers; header; header = header->next)
+			MUST(!has_control(header->line) && strchr(header->line, ':'));
+	MUST(status != -1 || (opt.clients_max >= 1 && opt.clients_max <= CLIENTS_MAX && opt.timeout <= TIMEOUT_MAX));
+	if (opt.relay)
+		memset(opt.relay, 0, sizeof *opt.relay);
+}
+
+static void passfile_run(void *found)
+{
+	passfile_read(found, "file");
+}
+
+static void accounts_run(void *accounts)
+{
+	*(char **)accounts = accounts_read("file");
+}
+
+/* A file of credentials, and one of accounts. */
+static void try_files(const char *content)
+{
+	struct credentials found[3] = { { NULL, NULL } };
+	char *accounts = NULL;
+
+	program_begin();
+	file_content = content;
+	int status = exit_catch(passfile_run, found);
+	MUST(status == EX_NOINPUT || (status == -1 && (found[0].user || found[0].password || found[1].user || found[1].password ||
+	                                               found[2].user || found[2].password)));
+	status = exit_catch(accounts_run, &accounts);
+	MUST(status == EX_NOINPUT || (status == -1 && *accounts));
+	for (; accounts && *accounts; accounts += strlen(accounts) + 1)
+		MUST(strchr(accounts, ':') && !strchr(accounts, '\n'));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -542,7 +857,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	memcpy(text, data + 1, size - 1);
 	text[size - 1] = '\0';
-	switch (*data % TRIES) {
+	switch ((*data + 26 * TRIES - 'a') % TRIES) {
 	case 0: try_heads(text, size - 1); break;
 	case 1: try_text(text); break;
 	case 2: try_proxy(text); break;
@@ -559,6 +874,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	case 13: try_answer("HTTP/1.1 200 OK\r\n", text, size - 1); break;
 	case 14: try_body(text, size - 1); break;
 	case 15: try_frames(text, size - 1); break;
+	case 16: try_served(text); break;
+	case 17: try_session(text, size - 1); break;
+	case 18: try_client(text, size - 1, open_run); break;
+	case 19: try_client(text, size - 1, receiver_act); break;
+	case 20: try_client(text, size - 1, sender_act); break;
+	case 21: try_connect(text); break;
+	case 22: try_line(text); break;
+	case 23: try_files(text); break;
 	}
 	free(text);
 	return 0;
@@ -577,6 +900,12 @@ static const char *const tokens[] = {
 	"Tunnel-Key: " ID, "Connection: close", "Expect: 100-continue", "\r\nContent-Length: ", "\r\nTunnel-Relay: 2",
 	"Authorization: Basic am9lOnNlY3JldA==", "9223372036854775807", ID "\n", "5\n", "x, close\n", "100-continue\n", "chunked",
 	"Basic am9lOnNlY3JldA==\n", "5\r\nhello\r\n", "0\r\n\r\n", ";a=b",
+	"\n----\n", "HTTP/1.1 201 \nTunnel-Relay: 2\nContent-Length: 0\n\n", "HTTP/1.1 200 \nTunnel-Relay: 2\n",
+	"Content-Length: 2\n\n10", "HTTP/1.1 407 no\nProxy-Authenticate: NTLM ab\nContent-Length: 0\n\n",
+	"Proxy-Authenticate: Negotiate\n", "YR abc\n", "PW\n", "KK def\n", "AF ghi\n", "OK\n", "BH no\n", "host:22",
+	"-p\n", "-r\n", "-d\n", "-H\n", "-P\n", "-F\n", "-a\n", "-X\n", "-w", "-v\n", "--relay=", "--serve\n", "--allow=", "proxy:3128\n",
+	"host:22\n", "X: y\n", "joe:secret\n", "https_proxy=", "no_proxy=", "PROXYPASS=", "relay_password = ", "-x\n", "-X\nconnect\n",
+	"PROXY:", ",proxyport=", "%h", "--proxy-command=", "POST /" ID " HTTP/1.1\r\nHost: x\r\nTunnel-Key: " ID "\r\nContent-Length: 7\r\n\r\nhost:22",
 	"O00\x01" "7", "D00\x05hello", "D00\x1f", "H000", "E000", "B000", "X00\x03" "bad",
 };
 
@@ -585,7 +914,7 @@ static size_t input_compose(uint8_t *input, uint32_t *random)
 {
 	size_t length = 1, count = random_next(random, 24);
 
-	*input = (uint8_t)random_next(random, TRIES);
+	*input = (uint8_t)('a' + random_next(random, TRIES));
 	while (count-- > 0) {
 		const char *token = tokens[random_next(random, sizeof tokens / sizeof *tokens)];
 		size_t times = random_next(random, 64) == 0 ? random_next(random, 20000) : 1;
