@@ -83,7 +83,7 @@ static uint32_t random_next(uint32_t *random, uint32_t below)
 
 static void peers_drain(void)
 {
-	char bytes[65536];
+	static char bytes[65536];
 
 	for (struct peer *peer = peers; peer < peers + peer_count; peer++)
 		for (ssize_t got; (got = recv(peer->fd, bytes, sizeof bytes, MSG_DONTWAIT)) > 0; peer->received += (size_t)got) {
