@@ -173,8 +173,7 @@ stop() {
 
 	unset "PIDS[$1]"
 	if is_child "$pid"; then
-		kill "$pid"
-		kill -CONT "$pid"
+		{ kill "$pid" && kill -CONT "$pid"; } 2>/dev/null || true # it may end just now
 		while server_runs "$pid" && [ "$SECONDS" -lt "$until" ]; do
 			sleep 0.01
 		done

@@ -9,8 +9,8 @@
  * call of all processes together), *N (the Nth of each process), N+ (all calls of a process from its Nth on), or ~N (one in N, at
  * random).
  *
- * Only what a kernel may do is done: EAGAIN only where the call must not block, fewer bytes only of streams and files, and what
- * fails after its work is done, as close(2) and connect(2) may, does that work. Each injection is a byte more in FILE.
+ * Only what a kernel may do is done: EAGAIN only where the call must not block, fewer bytes only of streams and files, and
+ * calls that fail when their work is done, or is beyond doing, as close(2), connect(2) and shutdown(2) may, do that. Each injection is a byte more in FILE.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -57,7 +57,7 @@ static const struct { const char *name; int number; } errors[] = {
 	ERROR(EPIPE), ERROR(ESRCH), ERROR(ETIMEDOUT),
 };
 
-enum { SHORT = -1, KILL = -2, RULES_MAX = 16 };
+enum { SHORT = -1, KILL = -2, RULES_MAX = 16, LOG_LEAST = 200 };
 
 static struct rule {
 	bool calls[CALL_COUNT];
@@ -68,7 +68,7 @@ static struct rule {
 static size_t rule_count;
 static unsigned long counts[CALL_COUNT];
 static atomic_ulong *counts_of_all;
-static const char *log_file;
+static int log_fd = -1;
 static uint64_t random_state;
 
 /* The functions themselves. */
@@ -119,7 +119,10 @@ static void inject_begin(void)
 {
 	char *text = getenv("INJECT"), *word, *seed = getenv("INJECT_SEED");
 
-	log_file = getenv("INJECT_LOG");
+	if (getenv("INJECT_LOG")) /* it may not be let to the file later */
+		log_fd = (int)syscall(SYS_openat, AT_FDCWD, getenv("INJECT_LOG"), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+	if (log_fd != -1)
+		log_fd = (int)syscall(SYS_fcntl, log_fd, F_DUPFD_CLOEXEC, LOG_LEAST);
 	random_state = seed ? strtoul(seed, NULL, 10) : 1;
 	for (size_t i = 0; i < CALL_COUNT; i++)
 		if (!(*(void **)&reals[i] = dlsym(RTLD_NEXT, names[i])))
@@ -156,16 +159,6 @@ static bool is_due(const struct rule *rule, unsigned long count, unsigned long o
 	       (rule->how == '*' ? count : of_all) == rule->when;
 }
 
-static void log_add(void)
-{
-	long fd = log_file ? syscall(SYS_openat, AT_FDCWD, log_file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666) : -1;
-
-	if (fd != -1) {
-		syscall(SYS_write, fd, "x", 1);
-		syscall(SYS_close, fd);
-	}
-}
-
 /* What may be done with a call. */
 static bool is_possible(int what, bool may_block, size_t size)
 {
@@ -181,7 +174,8 @@ static int inject(int call, bool may_block, size_t size)
 	for (size_t i = 0; i < rule_count; i++) {
 		if (!rules[i].calls[call] || !is_possible(rules[i].what, may_block, size) || !is_due(&rules[i], count, of_all))
 			continue;
-		log_add();
+		if (log_fd != -1)
+			syscall(SYS_write, log_fd, "x", 1);
 		if (rules[i].what == KILL)
 			syscall(SYS_kill, getpid(), SIGKILL);
 		errno = saved;
@@ -263,7 +257,6 @@ PLAIN(pipe, int, (int ends[2]), (ends))
 PLAIN(poll, int, (struct pollfd *set, nfds_t count, int patience), (set, count, patience))
 PLAIN(ppoll, int, (struct pollfd *set, nfds_t count, const struct timespec *patience, const sigset_t *mask), (set, count, patience, mask))
 PLAIN(setsockopt, int, (int fd, int level, int name, const void *value, socklen_t size), (fd, level, name, value, size))
-PLAIN(shutdown, int, (int fd, int how), (fd, how))
 PLAIN(socket, int, (int family, int type, int protocol), (family, type, protocol))
 PLAIN(socketpair, int, (int family, int type, int protocol, int ends[2]), (family, type, protocol, ends))
 PLAIN(waitpid, pid_t, (pid_t pid, int *status, int flags), (pid, status, flags))
@@ -287,6 +280,17 @@ int close(int fd)
 	if (error != 0)
 		FAIL(error);
 	return closed;
+}
+
+int shutdown(int fd, int how)
+{
+	int error = inject(CALL_shutdown, true, 0);
+
+	if (error != 0) {
+		REAL(shutdown)(fd, SHUT_RDWR);
+		FAIL(error);
+	}
+	return REAL(shutdown)(fd, how);
 }
 
 int connect(int fd, __CONST_SOCKADDR_ARG at, socklen_t size)
@@ -365,12 +369,28 @@ int getaddrinfo(const char *restrict host, const char *restrict port, const stru
 	}
 
 CARRIES(read, (int fd, void *bytes, size_t size), false, is_blocking(fd), fd, bytes, size)
-CARRIES(write, (int fd, const void *bytes, size_t size), false, is_blocking(fd), fd, bytes, size)
 CARRIES(recv, (int fd, void *bytes, size_t size, int flags), flags & MSG_WAITALL, blocks(fd, flags), fd, bytes, size, flags)
 CARRIES(send, (int fd, const void *bytes, size_t size, int flags), false, blocks(fd, flags), fd, bytes, size, flags)
 CARRIES(pread, (int fd, void *bytes, size_t size, off_t at), false, true, fd, bytes, size, at)
 CARRIES(pwrite, (int fd, const void *bytes, size_t size, off_t at), false, true, fd, bytes, size, at)
 CARRIES(splice, (int fd, off_t *from, int to, off_t *at, size_t size, unsigned flags), false, false, fd, from, to, at, size, flags)
+
+static bool is_stderr(int fd)
+{
+	struct stat one, other;
+
+	return fd == 2 || (REAL(fstat)(fd, &one) == 0 && REAL(fstat)(2, &other) == 0 && one.st_dev == other.st_dev && one.st_ino == other.st_ino);
+}
+
+/* What a message is written to is left alone, as it would not say what has happened. */
+ssize_t write(int fd, const void *bytes, size_t size)
+{
+	int error = is_stderr(fd) ? 0 : inject(CALL_write, is_blocking(fd), stream_size(fd, size));
+
+	if (error > 0)
+		FAIL(error);
+	return REAL(write)(fd, bytes, error == SHORT ? fewer(size) : size);
+}
 
 /* Cut short is only what has one piece of bytes, or the first of several, and no descriptors. */
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
