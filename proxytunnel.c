@@ -42,6 +42,11 @@
  * options      all of it together, and main: options
  */
 
+#if defined PORTABLE && defined __linux__
+#undef _GNU_SOURCE
+#define _POSIX_C_SOURCE 200809L	/* to show that this suffices; a BSD would hide what its systems share with Linux */
+#endif
+
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
@@ -67,10 +72,8 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/mman.h>
-#ifndef PORTABLE
-#include <sys/prctl.h>
-#endif
 #include <sys/resource.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -83,6 +86,34 @@
 #include <unistd.h>
 
 #include "base64.h"
+
+/*
+ * What is used beyond POSIX.1-2008. Linux and the BSDs share sysexits.h, MSG_DONTWAIT, MSG_CMSG_CLOEXEC, CMSG_LEN, CMSG_SPACE,
+ * SOCK_CLOEXEC and SOCK_NONBLOCK, and what Linux hides where only that is asked for; for what is Linux's own something stands in.
+ */
+#ifndef PORTABLE
+#include <sys/prctl.h>
+#else
+#ifdef __linux__
+#ifndef MAP_ANONYMOUS
+#include <asm/mman.h>
+#endif
+void explicit_bzero(void *, size_t);
+int getentropy(void *, size_t);
+int inet_aton(const char *, struct in_addr *);
+int ppoll(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *);
+int setgroups(size_t, const gid_t *);
+#endif
+#undef F_GETPIPE_SZ
+#define F_GETPIPE_SZ (-1)	/* which fails, and so does splice: a lane keeps its buffer */
+#undef F_SETPIPE_SZ
+#define F_SETPIPE_SZ F_GETPIPE_SZ
+#define splice(in, at, out, to, length, flags) ((void)(in), (void)(out), errno = ENOSYS, (ssize_t)-1)
+#define memfd_create(name, flags) (-1)	/* a session is in a file */
+#define prctl(option, signal) ((void)0)	/* a child ends as its stream does */
+#undef POLLRDHUP
+#define POLLRDHUP 0		/* a client that has gone is noticed by the next heartbeat */
+#endif
 
 enum {
 	WORDS_SIZE = 256,		/* the last words of a process that another waits for */
@@ -410,6 +441,7 @@ static void signal_end(int signal_number)
 {
 	bool prompts = handlers.terminal != -1;
 	struct sigaction action;
+	sigset_t none;
 
 	if (prompts)
 		tcsetattr(handlers.terminal, TCSANOW, &handlers.loud);
@@ -422,6 +454,8 @@ static void signal_end(int signal_number)
 	}
 	sigaction(signal_number, NULL, &action);
 	signal(signal_number, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
 	raise(signal_number);
 	sigaction(signal_number, &action, NULL);
 	if (prompts)
@@ -761,7 +795,7 @@ static char *text_trim(char *text)
 }
 
 /* A variable of the environment, trimmed; NULL if it is not set. */
-static const char *variable_get(const char *name)
+static char *variable_get(const char *name)
 {
 	char *value = getenv(name);
 
@@ -1010,13 +1044,13 @@ static socklen_t address_size(const union address *address)
 /* Writes an address and port as an authority is written, to a text of AUTHORITY_SIZE; false if it is not of TCP. */
 static bool address_text(char *text, const union address *address)
 {
-	char host[NI_MAXHOST], port[NI_MAXSERV];
+	char host[HOST_MAX + 1], port[6];
 
 	if ((address->any.sa_family != AF_INET && address->any.sa_family != AF_INET6) ||
 	    getnameinfo(&address->any, address_size(address), host, sizeof host, port, sizeof port,
 	                NI_NUMERICHOST | NI_NUMERICSERV) != 0)
 		return false;
-	snprintf(text, AUTHORITY_SIZE, strchr(host, ':') ? "[%.*s]:%s" : "%.*s:%s", HOST_MAX, host, port);
+	snprintf(text, AUTHORITY_SIZE, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
 	return true;
 }
 
@@ -1336,14 +1370,11 @@ static void child_forget(pid_t child)
 /* In a child: it ends also where its parent is killed; not for --fdpass, where that leaves first. */
 static void child_bind(pid_t parent)
 {
-#ifdef PORTABLE
-	(void)parent;
-#else
-	if (!opt.fdpass)
-		prctl(PR_SET_PDEATHSIG, SIGTERM); /* where there is no such thing it ends as its stream does */
-	if (!opt.fdpass && getppid() != parent)
+	if (opt.fdpass)
+		return;
+	prctl(PR_SET_PDEATHSIG, SIGTERM); /* where there is no such thing it ends as its stream does */
+	if (getppid() != parent)
 		_exit(EX_OSERR);
-#endif
 }
 
 /* Starts a command, with a socket, whose other end is in *fd, for stdin and stdout, and complaints (-1: ours) for stderr; returns its pid. */
@@ -2263,14 +2294,6 @@ static void lane_write(struct lane *lane)
 	}
 }
 
-#ifdef PORTABLE
-static void lane_begin_splice(struct lane *lane)
-{
-	lane->may_splice = false;
-}
-
-#define lane_splice(lane) ((void)(lane))
-#else
 /* Goes over to splice(2), by a large pipe for fewer wake-ups; not by one below the buffer, all that pipe(7) may allow. */
 static void lane_begin_splice(struct lane *lane)
 {
@@ -2310,7 +2333,6 @@ static void lane_splice(struct lane *lane)
 			lane->spliced_error = errno;
 	}
 }
-#endif
 
 /* One transfer, of what poll found, and the end if that has come; a socket says by itself whether it has room. */
 static void lane_move(struct lane *lane, const struct pollfd set[2])
@@ -2341,10 +2363,7 @@ static void lane_move(struct lane *lane, const struct pollfd set[2])
 /* Lets signals in, as ppoll(2) does not while there is always something. */
 static void signals_admit(const sigset_t *waiting)
 {
-	sigset_t blocked;
-
-	if (sigprocmask(SIG_SETMASK, waiting, &blocked) == 0)
-		sigprocmask(SIG_SETMASK, &blocked, NULL);
+	pselect(0, NULL, NULL, NULL, &(struct timespec){ 0 }, waiting);
 }
 
 /* Lets signals end the shuttle while it waits, with the set that it returns. */
@@ -2361,19 +2380,6 @@ static sigset_t shuttle_signals(const struct lane *up)
 		signal(SIGINT, SIG_IGN); /* a Ctrl-C for another of the group must not cut an ssh master's connection */
 	sigprocmask(SIG_BLOCK, &awaited, &waiting);
 	return waiting;
-}
-
-/* Ends the program as a signal would have. */
-static void signal_die(int signal_number)
-{
-	sigset_t one;
-
-	children_end();
-	signal(signal_number, SIG_DFL);
-	sigemptyset(&one);
-	sigaddset(&one, signal_number);
-	sigprocmask(SIG_UNBLOCK, &one, NULL);
-	raise(signal_number);
 }
 
 /*
@@ -2403,15 +2409,13 @@ static void shuttle(const struct end *near, const struct end *far, struct lane *
 		double left = up->error ? end - seconds_now() : LINGER / 1e3;
 		struct timespec linger = time_span(left);
 
-		ready = left <= 0 ? 0 : ppoll(set, 4, is_lingering || up->error ? &linger : NULL, &waiting);
 		if (turn % 64 == 0)
 			signals_admit(&waiting);
+		ready = left <= 0 ? 0 : ppoll(set, 4, is_lingering || up->error ? &linger : NULL, &waiting);
 		if (ready == -1 && errno != EINTR)
 			die(EX_OSERR, "cannot wait for the tunnel: %s", strerror(errno));
 		if (ready == 0 && lane_holds(up) && !up->error)
 			lane_break(up, ETIMEDOUT); /* the far end, itself at its end, does not take what is left */
-		if (ready <= 0)
-			continue;
 		lane_move(up, set);
 		lane_move(down, set + 2);
 		/* What a socket's other side wrote before it closed still comes from there; from a pipe nobody waits for more. */
@@ -3261,15 +3265,12 @@ _Static_assert(sizeof(struct session) <= PAGE, "the head of a session is one pag
 /* A file without a name, for memory that is handed on; -1 if there can be none. */
 static int memory_open(void)
 {
-#ifndef PORTABLE
+	const char *folder = getenv("TMPDIR");
+	char path[PATH_MAX];
 	int fd = memfd_create("session", MFD_CLOEXEC);
 
 	if (fd != -1)
 		return fd; /* else it may be forbidden, or not there */
-#endif
-	const char *folder = getenv("TMPDIR");
-	char path[PATH_MAX];
-
 	snprintf(path, sizeof path, "%s/proxytunnel.XXXXXX", folder && *folder ? folder : "/tmp");
 	int file = mkstemp(path);
 	if (file != -1) {
@@ -3675,7 +3676,7 @@ static _Noreturn void listener_end(struct listener *listener)
 		if (listener->kept[i].session)
 			kept_end(listener, &listener->kept[i], outcome);
 	if (handlers.caught != SIGTERM)
-		signal_die(handlers.caught);
+		signal_end(handlers.caught);
 	exit(EX_OK);
 }
 
@@ -3781,7 +3782,7 @@ static int worker_wait(const struct worker *worker)
 /* The client that a worker takes next. Until its tunnel stands, or while there is none, a signal ends the worker at once. */
 static struct end worker_accept(struct worker *worker)
 {
-	for (int i = 1; i < NSIG; i++)
+	for (int i = 1; i < 32; i++)
 		if (sigismember(&worker->deadly, i) == 1)
 			signal(i, SIG_DFL);
 	sigprocmask(SIG_UNBLOCK, &worker->deadly, NULL);
@@ -3877,10 +3878,6 @@ static void frame_add_text(char *text, size_t *length, char type, const char *pa
 	memcpy(text + *length, payload, strlen(payload));
 	*length += strlen(payload);
 }
-
-#ifndef POLLRDHUP
-#define POLLRDHUP 0	/* there a client that has gone is noticed by the next heartbeat */
-#endif
 
 /* What a worker has received, and passes on. */
 static char body_bytes[READ_SIZE];
@@ -5525,7 +5522,7 @@ static int tunnel_close(const struct end *far, const struct lane *up, const stru
 	note("%s: %llu bytes up, %llu down, %.3f s", opt.destination.text, (unsigned long long)up->carried,
 	     (unsigned long long)down->carried, seconds_now() - started);
 	if (handlers.caught)
-		signal_die(handlers.caught);
+		signal_end(handlers.caught);
 	if (lane_cut(down) && (down->error == 0 || down->error == EPIPE))
 		return EX_IOERR;
 	close(far->in);
@@ -5623,34 +5620,27 @@ static const char *line_value(char *const *word, const char *letter, const char 
 	return NULL;
 }
 
-/* nc -X connect -x PROXY:PORT HOST PORT; its -x alone, or with -X 5 or 4, is for SOCKS. */
-static void line_of_nc(char *const *words, const char *host, const char *port)
+/*
+ * nc -X connect -x PROXY:PORT [-P USER] HOST PORT, whose -x alone, or with -X 5 or 4, is for SOCKS; or connect
+ * -H [USER@]PROXY:PORT HOST PORT, with -h for -H, or with -h alone for the proxy of http_proxy.
+ */
+static void line_of_client(char *const *words, const char *host, const char *port)
 {
-	const char *type = line_value(words, "-X", ""), *proxy = line_value(words, "-x", ""), *user = line_value(words, "-P", "");
-	bool http = type && strcmp(type, "connect") == 0, socks = type && (strcmp(type, "5") == 0 || strcmp(type, "4") == 0);
-	struct authority at;
+	const char *title = line_value(words, "-x", ""), *type = line_value(words, "-X", ""), *help = line_value(words, "-h", "");
+	const char *header = line_value(words, "-H", ""), *proxy = title ? title : header ? header : help;
+	const char *at = proxy && !title ? strrchr(proxy, '@') : NULL, *user = title ? line_value(words, "-P", "") : at ? proxy : NULL;
+	bool socks = title && (!type || strcmp(type, "connect") != 0);
+	const char *usual = !title ? "80" : !socks ? "3128" : type && isdigit((unsigned char)*type) ? "1080" : NULL;
+	struct authority to;
 
-	if (proxy && !line_value(words, "-p", "") && !authority_parse(&at, proxy, http ? "3128" : socks ? "1080" : NULL))
-		die(EX_USAGE, "this is a line of nc%s; write: proxytunnel -p %s%s%.*s %s %s",
-		    http ? "" : " for a SOCKS proxy, which cannot be used here; with an HTTP proxy",
-		    at.text, user ? " -P " : "", user ? (int)strcspn(user, ":") : 0, user, host, port);
-}
-
-/* connect -H [USER@]PROXY:PORT HOST PORT; with -h the proxy is that of http_proxy. */
-static void line_of_connect(char *const *words, const char *host, const char *port)
-{
-	const char *help = line_value(words, "-h", ""), *proxy = line_value(words, "-H", ""), *user;
-	struct authority at;
-
-	if (line_value(words, "-p", "--proxy"))
+	if (!proxy || line_value(words, "-p", "--proxy"))
 		return;
 	if (help && help == host)
 		die(EX_USAGE, "this is a line of connect; write: proxytunnel %s %s", host, port);
-	proxy = proxy ? proxy : help;
-	user = proxy ? strrchr(proxy, '@') : NULL;
-	if (proxy && !authority_parse(&at, user ? user + 1 : proxy, "80"))
-		die(EX_USAGE, "this is a line of connect; write: proxytunnel -p %.*s%s%s %s %s",
-		    user ? (int)strcspn(proxy, ":@") : 0, proxy, user ? "@" : "", at.text, host, port);
+	if (!authority_parse(&to, at ? at + 1 : proxy, usual))
+		die(EX_USAGE, "this is a line of %s%s; write: proxytunnel -p %s%s%.*s %s %s", title ? "nc" : "connect",
+		    socks ? " for a SOCKS proxy, which cannot be used here; with an HTTP proxy" : "", to.text,
+		    user ? " -P " : "", user ? (int)strcspn(user, ":@") : 0, user, host, port);
 }
 
 /* socat ADDRESS PROXY:PROXY:HOST:PORT,proxyport=PORT, where ADDRESS may be TCP-LISTEN:PORT. */
@@ -5701,11 +5691,10 @@ static void line_of_httptunnel(char *const *words, const char *last)
 static void lines_check(int count, char *const *words)
 {
 	line_of_socat(words);
-	if (count < 3)
-		return;
-	line_of_httptunnel(words, words[count - 1]);
-	line_of_nc(words, words[count - 2], words[count - 1]);
-	line_of_connect(words, words[count - 2], words[count - 1]);
+	if (count > 2) {
+		line_of_httptunnel(words, words[count - 1]);
+		line_of_client(words, words[count - 2], words[count - 1]);
+	}
 }
 
 /* --- words: the command line, word by word: words_take, operands ---------------------------------------- */
@@ -5851,28 +5840,20 @@ static struct hop *last_remote(void)
 	return &opt.hops[opt.hop_count > 1 ? opt.hop_count - 1 : 1];
 }
 
-static _Noreturn void print_and_exit(const char *first, const char *second)
+static void help_print(void)
 {
-	exit(dprintf(STDOUT_FILENO, "%s%s", first, second) < 0 ? EX_IOERR : EX_OK);
-}
-
-static _Noreturn void help_print(void)
-{
-	static struct head help;
-
-	head_add(&help, "\nCarries stdin and stdout to HOST:PORT through an HTTP proxy that allows CONNECT,\n"
-	         "as in ssh_config: ProxyCommand proxytunnel -p proxy.corp:8080 %%h %%p\n\n");
+	printf("%s\nCarries stdin and stdout to HOST:PORT through an HTTP proxy that allows CONNECT,\n"
+	       "as in ssh_config: ProxyCommand proxytunnel -p proxy.corp:8080 %%h %%p\n\n", usage);
 	for (const struct option *option = known_options; option < known_options + OPTIONS_KNOWN; option++) {
-		char names[64] = "", letter[] = { '-', (char)option->letter, ',', '\0' };
+		char letter[] = { '-', (char)option->letter, ',', '\0' };
+		int width = 0;
 
 		if (!option->said || option->kind == GONE)
 			continue;
 		if (option->name)
-			snprintf(names, sizeof names, "  %-3s --%s%s", isgraph(letter[1]) ? letter : "", option->name,
-			         strlen(option->name) > 19 ? "\n" : "");
-		head_add(&help, strchr(names, '\n') ? "%s%28s%s\n" : option->name ? "%-28s%s%s\n" : "%s%s%s\n", names, "", option->said);
+			width = printf("  %-3s --%s", isgraph(letter[1]) ? letter : "", option->name);
+		printf("%s%*s%s\n", width > 27 ? "\n" : "", width > 27 ? 28 : width > 0 ? 28 - width : 0, "", option->said);
 	}
-	print_and_exit(usage, help.bytes);
 }
 
 /* Does what an option says that is more than a flag or a text. */
@@ -5906,8 +5887,8 @@ static void option_act(int letter, char *value, struct words *words)
 		break;
 	case 'v': opt.verbosity = 1; break;
 	case 'q': opt.verbosity = opt.verbosity < 0 ? -2 : -1; break;
-	case 'h': help_print();
-	case 'V': print_and_exit("proxytunnel " VERSION, "\n");
+	case 'h': help_print(); exit(fflush(stdout) == 0 ? EX_OK : EX_IOERR);
+	case 'V': exit(puts("proxytunnel " VERSION) >= 0 && fflush(stdout) == 0 ? EX_OK : EX_IOERR);
 	}
 }
 
@@ -5923,12 +5904,12 @@ static const struct option *option_find(const char *name, size_t length)
 	return NULL;
 }
 
-/* Takes an option, with its value if it takes one: attached, or else the next word. Returns in how many words that was, or 0. */
-static int option_take(const char *name, size_t length, char *attached, char *next, struct words *words)
+/* Takes an option, and its value if it has one: attached, or else the next word, to which *word goes on. Returns whether it has one. */
+static bool option_take(const char *name, size_t length, char *attached, char ***word, struct words *words)
 {
 	const struct option *option = option_find(name, length);
 	bool takes_value = option && option->name && strchr(option->name, '=');
-	char *value = attached ? attached : next, written[32];
+	char *value = attached ? attached : (*word)[1], written[32];
 	size_t idle = strlen(words->idle);
 
 	snprintf(written, sizeof written, "%s%.*s", length > 1 ? "--" : "-", (int)length, name);
@@ -5946,7 +5927,8 @@ static int option_take(const char *name, size_t length, char *attached, char *ne
 		*(const char **)option->to = value;
 	else
 		*(bool *)option->to = true;
-	return takes_value ? attached ? 1 : 2 : 0;
+	*word += takes_value && !attached;
+	return takes_value;
 }
 
 /* Takes the options out of the words, so that the operands are left; returns how many. */
@@ -5957,20 +5939,26 @@ static int words_take(char **word, struct words *words)
 	for (; *word && strcmp(*word, "--") != 0; word++) {
 		char *name = *word + 1;
 		size_t length = strcspn(name, "=");
-		int taken = 0;
 
 		if (**word != '-' || !*name)
 			*operand++ = *word;
 		else if (*name == '-')
-			taken = option_take(name + 1, length - 1, name[length] ? name + length + 1 : NULL, word[1], words);
+			option_take(name + 1, length - 1, name[length] ? name + length + 1 : NULL, &word, words);
 		else
-			for (; *name && taken == 0; name++)
-				taken = option_take(name, 1, name[1] ? name + 1 : NULL, word[1], words);
-		word += taken == 2;
+			while (*name && !option_take(name, 1, name[1] ? name + 1 : NULL, &word, words))
+				name++;
 	}
 	for (word += *word != NULL; *word; word++)
 		*operand++ = *word;
 	return (int)(operand - first);
+}
+
+static void words_authority(struct authority *to, char *const *word)
+{
+	const char *wrong = authority_set(to, word[0], strlen(word[0]), word[1]);
+
+	if (wrong)
+		die(EX_USAGE, "%s %s: %s", word[0], word[1], wrong);
 }
 
 /* The words that are no options: the destination in one or two, and before it the proxy, in two as corkscrew has it, or in one. */
@@ -5978,7 +5966,6 @@ static void operands(int count, char **operand, struct words *words)
 {
 	struct hop *first = opt.hops;
 	bool has_proxy = (count == 3 || (count == 2 && strchr(operand[1], ':'))) && strchr(operand[0], ':');
-	const char *wrong;
 
 	if (first->url && count + (words->destination != NULL) > 1 && number_parse(operand[0], 1, 65535) != -1)
 		die(EX_USAGE, "%s: is it the proxy's port? write -p %s:%s", operand[0], url_host(first->url), operand[0]);
@@ -5988,19 +5975,22 @@ static void operands(int count, char **operand, struct words *words)
 		die(EX_USAGE, "%s: the proxy is given already, by -p", url_host(operand[0]));
 	if (count == 5 && words->passfile)
 		die(EX_USAGE, "%s: the passfile is given already, by -F", operand[4]);
-	if (count > 3 && (wrong = authority_set(&first->at, operand[0], strlen(operand[0]), operand[1])))
-		die(EX_USAGE, "%s %s: %s", operand[0], operand[1], wrong);
-	words->passfile = count == 5 ? operand[4] : words->passfile;
-	if (has_proxy)
-		first->url = secret_url(operand[0]);
-	operand += has_proxy ? 1 : count > 3 ? 2 : 0;
-	count = has_proxy ? count - 1 : count > 3 ? 2 : count;
+	if (count == 5)
+		words->passfile = operand[4];
+	if (has_proxy) {
+		first->url = secret_url(*operand++);
+		count--;
+	} else if (count > 3) {
+		words_authority(&first->at, operand);
+		operand += 2;
+		count = 2;
+	}
 	if (count > 0 && words->destination)
 		die(EX_USAGE, "%s: the destination is given already, by -d", operand[0]);
 	if (count == 1)
 		words->destination = operand[0];
-	if (count == 2 && (wrong = authority_set(&opt.destination, operand[0], strlen(operand[0]), operand[1])))
-		die(EX_USAGE, "%s %s: %s", operand[0], operand[1], wrong);
+	if (count == 2)
+		words_authority(&opt.destination, operand);
 }
 
 /* --- sources: what the command line leaves open: hops_complete, credentials_complete -------------------- */
@@ -6036,12 +6026,10 @@ static bool is_exempt(const char *host)
 static void hop_parse(struct hop *hop, const char *source, const char *name)
 {
 	const char *wrong = proxy_parse(hop);
-	char url[HOST_MAX + 32];
 
 	if (wrong)
 		die(EX_USAGE, "%s %s: %s", source, name, wrong);
-	snprintf(url, sizeof url, "the URL of %s", hop->at.text);
-	credentials_check(&hop->userinfo, url);
+	credentials_check(&hop->userinfo, source);
 }
 
 /* Takes the URL of the relay apart: that of a proxy, and a path. */
@@ -6070,51 +6058,28 @@ static void hops_complete(void)
 {
 	struct hop *first = opt.hops;
 	const char *variable = proxy_variable(false), *socks = proxy_variable(true), *source = first->url ? "-p" : variable;
+	bool is_named = first->url || *first->at.text || opt.proxy_command;
+	bool is_meant = first->credentials.user || first->tls || first->host || opt.ntlm || (first->headers && !opt.relay);
 
 	if (opt.relay)
 		relay_parse();
 	for (size_t i = 1; i < opt.hop_count; i++)
 		hop_parse(&opt.hops[i], "-r", url_host(opt.hops[i].url));
-	if (!first->url && !*first->at.text && variable && !opt.proxy_command && !is_exempt(route_point(1)->host))
+	if (!is_named && variable && !is_exempt(route_point(1)->host))
 		first->url = copy(variable_get(variable));
-
-	if (first->url) {
+	if (first->url)
 		hop_parse(first, source, url_host(first->url));
-	} else if (opt.proxy_command && !*first->at.text) {
+	else if (opt.proxy_command && !*first->at.text)
 		strcpy(first->at.text, "proxy command");
-		if (first->tls)
-			die(EX_USAGE, "-E: needs a name for the certificate to bear: name the proxy with -p");
-	} else if (!*first->at.text) {
-		bool is_meant = first->credentials.user || first->tls || first->host || opt.ntlm || (first->headers && !opt.relay);
-		bool lacks = !variable && ((opt.hop_count == 1 && !opt.relay) || is_meant);
-
-		if (lacks)
-			die(EX_USAGE, "no proxy: %s%s", socks ? socks : "name it with -p, or in https_proxy",
-			    socks ? " names a SOCKS proxy, which cannot be used here; name an HTTP proxy with -p" : "");
-		for (; opt.relay && !variable && first->headers; first->headers = first->headers->next)
-			header_add(opt.relay, first->headers->line);
-		opt.hops++;
-		opt.hop_count--;
-	}
-}
-
-/* Takes the credentials of the first proxy, the last -r and the relay out of the environment; children find no passwords there. */
-static void environment_take(struct credentials found[3])
-{
-	static const char *const names[] = { "PROXYUSER", "PROXYPASS", "REMPROXYUSER", "REMPROXYPASS", "RELAYUSER", "RELAYPASS" };
-
-	for (int i = 0; i < 6; i++) {
-		struct credentials *of = &found[i / 2];
-		const char *value = variable_get(names[i]);
-
-		*(i % 2 == 0 ? &of->user : &of->password) = value ? copy(value) : NULL;
-		credentials_check(of, names[i]);
-		if (i % 2 == 1)
-			unsetenv(names[i]);
-	}
-	for (int i = 0; i < PROXY_VARIABLES; i++)
-		if (getenv(proxy_variables[i]) && strchr(getenv(proxy_variables[i]), '@'))
-			unsetenv(proxy_variables[i]);
+	if (*first->at.text)
+		return;
+	if (!variable && ((opt.hop_count == 1 && !opt.relay) || is_meant))
+		die(EX_USAGE, "no proxy: %s%s", socks ? socks : "name it with -p, or in https_proxy",
+		    socks ? " names a SOCKS proxy, which cannot be used here; name an HTTP proxy with -p" : "");
+	for (; opt.relay && !variable && first->headers; first->headers = first->headers->next)
+		header_add(opt.relay, first->headers->line);
+	opt.hops++;
+	opt.hop_count--;
 }
 
 /* Gathers what is known of a hop's credentials behind those of the command line, and asks for a password that lacks. */
@@ -6135,27 +6100,40 @@ static void credentials_gather(struct hop *hop, const struct credentials *file, 
 	hop->asked |= opt.listen || opt.inetd; /* nobody sits there to be asked later */
 }
 
-/* The first proxy has its sources of credentials, the last -r and the relay have theirs, and those between have their URLs. */
+/*
+ * The first proxy, the last -r and the relay have their credentials in the file and in the environment, where children
+ * find no passwords; the hops between have only those of their URLs.
+ */
 static void credentials_complete(const char *path)
 {
-	struct credentials in_file[4] = { { NULL, NULL } }, environment[4] = { { NULL, NULL } };
-	bool is_single = path && passfile_read(in_file, path);
+	static const char *const names[][3] = {
+		{ "PROXYUSER", "PROXYPASS", "PROXYUSER or PROXYPASS" },
+		{ "REMPROXYUSER", "REMPROXYPASS", "REMPROXYUSER or REMPROXYPASS" },
+		{ "RELAYUSER", "RELAYPASS", "RELAYUSER or RELAYPASS" },
+	};
+	struct credentials file[4] = { { NULL, NULL } }, environment[4] = { { NULL, NULL } };
+	bool is_single = path && passfile_read(file, path);
 
 	if (is_single && opt.relay && opt.hop_count > 0)
 		die(EX_NOINPUT, "%s: is that for the proxy or for the relay? write lines proxy_user = and proxy_passwd =, "
 		    "or relay_user = and relay_passwd =", path);
 	if (is_single && opt.relay)
-		in_file[2] = in_file[0];
-	for (int i = 0; i < 3; i++)
-		credentials_check(&in_file[i], path);
-	environment_take(environment);
-	for (size_t i = 0; i < opt.hop_count; i++) {
-		int source = !opt.hops[i].remote ? 0 : i == opt.hop_count - 1 ? 1 : 3;
-
-		credentials_gather(&opt.hops[i], &in_file[source], &environment[source]);
+		file[2] = file[0];
+	for (int i = 0; i < 3; i++) {
+		environment[i] = (struct credentials){ variable_get(names[i][0]), variable_get(names[i][1]) };
+		credentials_check(&file[i], path);
+		credentials_check(&environment[i], names[i][2]);
+		unsetenv(names[i][1]);
 	}
-	if (opt.relay)
-		credentials_gather(opt.relay, &in_file[2], &environment[2]);
+	for (int i = 0; i < PROXY_VARIABLES; i++)
+		if (getenv(proxy_variables[i]) && strchr(getenv(proxy_variables[i]), '@'))
+			unsetenv(proxy_variables[i]);
+	for (size_t i = 0; i < opt.hop_count + (opt.relay != NULL); i++) {
+		struct hop *hop = i < opt.hop_count ? &opt.hops[i] : opt.relay;
+		int source = hop == opt.relay ? 2 : !hop->remote ? 0 : i == opt.hop_count - 1 ? 1 : 3;
+
+		credentials_gather(hop, &file[source], &environment[source]);
+	}
 }
 
 /* The accounts of a server: a line user:password each, made to strings behind each other. */
@@ -6193,15 +6171,14 @@ static void options_check(const struct words *words, int operand_count)
 		bool wrong;
 		const char *why;
 	} rules[] = {
-		{ opt.listen && opt.inetd, "-a and -i: there is one near end" },
-		{ opt.fdpass && opt.listen, "--fdpass and -a: there is one near end" },
-		{ opt.fdpass && opt.inetd, "--fdpass and -i: there is one near end" },
+		{ !!opt.listen + opt.inetd + opt.fdpass > 1, "of -a, -i and --fdpass there can be one: there is one near end" },
 		{ opt.fdpass && !fdpass_possible(), "--fdpass: standard output is no Unix socket (for ssh: ProxyUseFdpass yes)" },
 		{ opt.inetd && fd_type(STDIN_FILENO) != S_IFSOCK, "-i: standard input is no socket" },
-		{ opt.hop_count == 1 && second->tls, "-X: there is no -r" },
-		{ opt.hop_count == 1 && second->credentials.user, "-R: there is no -r" },
+		{ opt.hop_count == 1 && (second->tls || second->credentials.user), "-X, -R: there is no -r" },
 		{ opt.tls_key && !opt.tls_certificate, "-k: there is no certificate, -c, for this key" },
 		{ first->host && has_control(first->host), "-o: a control character" },
+		{ opt.proxy_command && first->tls && !first->url && operand_count < 3,
+		  "-E: needs a name for the certificate to bear: name the proxy with -p" },
 		{ !opt.serve && (opt.allow_count > 0 || opt.tls_only), "--allow and --tls-only: only for --serve" },
 		{ opt.serve && client, "--serve: connects by itself to what its clients name, and takes only "
 		                       "-a, -i, --allow, --tls-only, --max-clients, -F, -w, -4, -6, -v and -q" },
@@ -6222,15 +6199,12 @@ static void options_check(const struct words *words, int operand_count)
 static void options(int argc, char **argv)
 {
 	static struct head request;
-	struct words words = { .last = NULL };
 	const char *wrong;
 
-	opt.hops = calloc((size_t)argc + 2, sizeof *opt.hops);
-	opt.allow = calloc((size_t)argc + 1, sizeof *opt.allow);
-	if (!opt.hops || !opt.allow)
-		die(EX_OSERR, "out of memory");
+	opt.hops = memory_map(((size_t)argc + 2) * sizeof *opt.hops, MAP_PRIVATE);
+	opt.allow = memory_map(((size_t)argc + 1) * sizeof *opt.allow, MAP_PRIVATE);
 	opt.hop_count = 1;
-	words.last = opt.hops;
+	struct words words = { .last = opt.hops };
 	argv += argc > 0;
 	lines_check(argc - 1, argv);
 	int count = words_take(argv, &words);
@@ -6264,11 +6238,8 @@ static void options(int argc, char **argv)
 /* A descriptor of 0 to 2 that came closed would be taken by the next socket, and mistaken for the near end. */
 static void descriptors_ensure(void)
 {
-	struct pollfd standard[] = { { .fd = STDIN_FILENO }, { .fd = STDOUT_FILENO }, { .fd = STDERR_FILENO } };
-
-	poll(standard, 3, 0);
-	for (int i = 0; i < 3; i++)
-		if (standard[i].revents & POLLNVAL && open("/dev/null", O_RDWR) != standard[i].fd)
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", O_RDWR) != fd)
 			exit(EX_OSERR);
 }
 

@@ -183,7 +183,7 @@ refused() {
 	rewritten host:22 '-p proxy:80 host 22' -H proxy host 22
 	rewritten host:22 '-p proxy:8080 host 22' -4 -H proxy:8080 host 22
 	rewritten host:22 '-p proxy:8080 host 22' -h proxy:8080 host 22
-	answered '-p user@proxy.corp:8080 host 22' -H user@proxy.corp:8080 host 22
+	answered '-p proxy.corp:8080 -P user host 22' -H user@proxy.corp:8080 host 22
 	https_proxy=http://other:1 answered '-p proxy:8080 host 22' -H proxy:8080 host 22
 	HTTP_PROXY=http://proxy:8080 rewritten host:22 'host 22' -h host 22
 	refused SOCKS -S socks.corp:1080 host 22

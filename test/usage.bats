@@ -208,8 +208,8 @@ not_reached() {
 		err_lacks secret
 		refused -w -p 127.0.0.1:PORT -w "5${c}" host:22
 	done
-	refused URL -p user:secret%0a@127.0.0.1:PORT host:22
-	refused URL -p us%7fer:secret@127.0.0.1:PORT host:22
+	refused -p -p user:secret%0a@127.0.0.1:PORT host:22
+	refused -p -p us%7fer:secret@127.0.0.1:PORT host:22
 	err_lacks secret
 	PROXYUSER=$'us\ner' PROXYPASS=secret refused PROXYUSER -p 127.0.0.1:PORT host:22
 	PROXYUSER=user PROXYPASS=$'secret\x7f' refused PROXYPASS -p 127.0.0.1:PORT host:22
