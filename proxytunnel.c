@@ -141,7 +141,6 @@ enum {
 	CLIENTS_MAX = 65535,
 	CHILDREN_MAX = 16,		/* commands behind one tunnel: a proxy command, and openssl for each hop with TLS */
 	ANSWER_SIZE = 512,		/* of a server that refuses */
-	ALLOW_MAX = 300,		/* a pattern of --allow */
 	COMPLAINT_MAX = 16384,		/* what openssl says of a failure */
 	MEETING_SIZE = 108,		/* sun_path of a sockaddr_un */
 	PAGE = 4096,			/* of memory, as a rule */
@@ -216,6 +215,11 @@ struct hop {
 	const char *path;		/* of a relay's URL, without a slash at its end */
 };
 
+/* A pattern of what may be reached, in the form of what is asked for. */
+struct allowed {
+	char host[HOST_MAX + 1], port[HOST_MAX + 1];
+};
+
 /* What the command line and the environment say; written by options(), read by all. */
 static struct {
 	struct hop *hops;
@@ -232,7 +236,7 @@ static struct {
 	bool inetd;
 	struct hop *relay;		/* that carries the tunnel in ordinary requests; NULL: none */
 	bool serve;			/* the far end is what the near end asks for */
-	char **allow;			/* patterns of what may be reached, in lower case */
+	struct allowed *allow;		/* what may be reached */
 	size_t allow_count;
 	char *accounts;			/* user:password, each ended by a NUL, up to an empty one; NULL: anybody */
 	bool tls_only;
@@ -1050,7 +1054,8 @@ static bool address_text(char *text, const union address *address)
 	    getnameinfo(&address->any, address_size(address), host, sizeof host, port, sizeof port,
 	                NI_NUMERICHOST | NI_NUMERICSERV) != 0)
 		return false;
-	snprintf(text, AUTHORITY_SIZE, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+	const char *shown = strncmp(host, "::ffff:", 7) == 0 && strchr(host, '.') ? host + 7 : host; /* an IPv4 address as such */
+	snprintf(text, AUTHORITY_SIZE, strchr(shown, ':') ? "[%s]:%s" : "%s:%s", shown, port);
 	return true;
 }
 
@@ -2565,9 +2570,10 @@ enum {
 	NAME_SIZE = AUTHORITY_SIZE + 128,	/* of a client, with its user and its session */
 	USER_SHOWN = 64,		/* of a user's name */
 	POLL_MAX = 60,			/* s that a GET may wait */
-	WAITING_MAX = 16,		/* workers of a server without a client */
+	SPARE_MAX = 16,			/* workers of a server without a client */
 	WAITING_TIME = 5,		/* s that they wait for one, in accept(2) and in poll(2) */
 	SESSION_TIME = 120,		/* s without a request after which a session ends, and is remembered */
+	EXPIRY_TIME = 5,		/* s after which it is noticed */
 	ENDED_MAX = 8192,		/* sessions that are remembered */
 	SESSION_CONNECTIONS = 16,	/* that are served at once */
 	KEPT_SIZE = 8 << 20,		/* what a client has not acknowledged */
@@ -2593,7 +2599,7 @@ enum stage {
 /* Of a worker. */
 struct place {
 	atomic_int worker;		/* 0: not known yet */
-	atomic_int session;		/* the number of the one that it serves; -1: none */
+	atomic_int session;		/* the number of the one that it serves; 0: none */
 	_Atomic double since;		/* when it began to wait for its client's request */
 	char client[AUTHORITY_SIZE];	/* empty: nothing to be said of it */
 };
@@ -2613,21 +2619,23 @@ struct scoreboard {
 /* A session that a worker serves requests of, or that the listener keeps. */
 struct hold {
 	char id[SESSION_WORD + 1], key[SESSION_WORD + 1];
-	int number;			/* among those that the listener keeps */
 	int memory, target;
 	struct session *session;	/* its first page, mapped; NULL: there is none, or it has ended */
-	double ended;			/* when the listener ended it */
+	double forgotten;		/* when a session that has ended is not remembered any more */
 };
 
-/* What a worker of a listener knows. */
+/* What a listener knows, and each of its workers, which begins as a copy of it. */
 struct worker {
 	struct scoreboard *board;	/* NULL: this process has no listener */
+	int listening;			/* the socket that clients come by */
+	int questions[2];		/* to the listener, which has them from the first */
+	sigset_t waiting;		/* the mask to wait with: all other signals are let in */
+	/* Of the listener: */
+	struct hold *kept;		/* the sessions, and ENDED_MAX that have ended */
+	int kept_used;			/* those beyond were never taken */
+	double due;			/* when to look next for sessions that nobody asks for */
+	/* Of a worker: */
 	int place;
-	int listening;			/* the socket that its clients come by */
-	int questions;			/* to the listener */
-	int answers[2];			/* they come at the first; -1: not made yet */
-	sigset_t deadly;		/* signals that end it while it has no tunnel */
-	sigset_t waiting;		/* those that are let in while it waits */
 	struct hold hold;
 };
 
@@ -2653,10 +2661,10 @@ static bool lock_take(pthread_mutex_t *lock)
 	return !is_left;
 }
 
-/* Of a server twice as many places as clients may be, as a session has two connections, and some for those who are told that there are too many. */
+/* Of a server twice as many places as clients, as a session has two connections, and some for who is told that there are too many. */
 static struct scoreboard *board_create(void)
 {
-	int size = (int)opt.clients_max * (opt.serve ? 2 : 1) + WAITING_MAX;
+	int size = opt.serve ? 2 * (int)opt.clients_max + SPARE_MAX : (int)opt.clients_max;
 	struct scoreboard *board = memory_map(sizeof *board + (size_t)size * sizeof *board->stages, MAP_SHARED);
 
 	board->places = memory_map((size_t)size * sizeof *board->places, MAP_SHARED);
@@ -2674,18 +2682,6 @@ static int board_count(const struct scoreboard *board, enum stage stage)
 	for (int i = 0; i < used; i++)
 		count += board->stages[i] == stage;
 	return count;
-}
-
-/* Whether as many tunnels and sessions stand as may be. */
-static bool board_is_full(const struct scoreboard *board)
-{
-	return board_count(board, STAGE_TUNNEL) + board->sessions >= opt.clients_max;
-}
-
-/* Whether clients are told at once that there are too many: none can have come for a session. */
-static bool board_turns_away(const struct scoreboard *board)
-{
-	return opt.serve && board->sessions == 0 && board_is_full(board);
 }
 
 /* Nothing that a client does, and no shortage, ends a listener or a worker: says it once, and waits for better times. */
@@ -2710,14 +2706,16 @@ static void worker_enter(const struct worker *worker, enum stage stage)
 /* Has a tunnel or a session stand for the client, unless as many do as may be; false if so. */
 static bool worker_stand(const struct worker *worker)
 {
-	if (!worker->board)
+	struct scoreboard *board = worker->board;
+
+	if (!board)
 		return true;
-	lock_take(&worker->board->lock);
-	bool is_full = board_is_full(worker->board);
-	if (!is_full)
+	lock_take(&board->lock);
+	bool has_room = board_count(board, STAGE_TUNNEL) + board->sessions < opt.clients_max;
+	if (has_room)
 		worker_enter(worker, STAGE_TUNNEL);
-	pthread_mutex_unlock(&worker->board->lock);
-	return !is_full;
+	pthread_mutex_unlock(&board->lock);
+	return has_room;
 }
 
 /* Waits for a request of a client, which the listener may end meanwhile: by that name, or without a word. */
@@ -2727,7 +2725,7 @@ static void worker_rest(const struct worker *worker, const char *client)
 		return;
 	struct place *place = &worker->board->places[worker->place];
 	strcpy(place->client, client);
-	place->session = -1;
+	place->session = 0;
 	place->since = seconds_now();
 	worker->board->stages[worker->place] = STAGE_ASKED;
 }
@@ -2764,9 +2762,6 @@ struct client {
 	uint64_t body;			/* bytes of it that are to come */
 	struct head head;
 };
-
-/* To a client that sends the body of its request only then. */
-static const char proceed[] = "HTTP/1.1 100 Continue\r\n\r\n";
 
 #define RELAY_HEAD(type) "Tunnel-Relay: 2\r\nContent-Type: " type "\r\nCache-Control: no-store, no-transform\r\n"
 #define STREAM_HEAD "HTTP/1.1 200 OK\r\n" RELAY_HEAD("application/octet-stream")
@@ -2813,11 +2808,15 @@ static void client_stage_end(void)
 	handlers.answer_length = 0;
 }
 
-/* Receives bytes of a request's body; 0 or less at the client's end, and where nothing comes for IDLE_TIME. */
+/* Receives bytes of a request's body, and asks for them first if the client wants that; 0 or less at its end, and where nothing comes for IDLE_TIME. */
 static ssize_t client_receive(struct client *client, char *bytes, size_t size)
 {
-	ssize_t got = recv(client->socket, bytes, client->body < size ? (size_t)client->body : size, 0);
+	static const char proceed[] = "HTTP/1.1 100 Continue\r\n\r\n";
 
+	if (client->asked.expects && !net_send(client->socket, proceed, sizeof proceed - 1))
+		return -1;
+	client->asked.expects = false;
+	ssize_t got = recv(client->socket, bytes, client->body < size ? (size_t)client->body : size, 0);
 	client->body -= got > 0 ? (uint64_t)got : 0;
 	return got;
 }
@@ -2960,12 +2959,12 @@ static const char *target_parse(struct authority *to, const char *target)
 	struct authority asked;
 	const char *wrong = authority_parse(&asked, target, NULL);
 
-	if (!wrong && strchr(asked.host, ':') && *target != '[')
-		wrong = "an IPv6 address without brackets";
-	if (!wrong && strchr(asked.host, '%'))
-		wrong = "no host can hold such a character";
 	if (wrong)
 		return wrong;
+	if (strchr(asked.host, ':') && *target != '[')
+		return "an IPv6 address without brackets";
+	if (strchr(asked.host, '%'))
+		return "no host can hold such a character";
 	host_plain(asked.host);
 	return authority_set(to, asked.host, strlen(asked.host), asked.port);
 }
@@ -2983,8 +2982,6 @@ static bool secret_equal(const char *secret, const char *given)
 	return difference == 0;
 }
 
-enum login { LOGIN_NONE, LOGIN_UNKNOWN, LOGIN_WRONG, LOGIN_RIGHT };
-
 /* Decodes the user and password that a field of that name bears (RFC 7617); false if there are none. */
 static bool login_read(char given[2 * CREDENTIAL_MAX + 4], const char *fields, const char *name)
 {
@@ -3001,52 +2998,44 @@ static bool login_read(char given[2 * CREDENTIAL_MAX + 4], const char *fields, c
 	return true;
 }
 
-/* Compares what a request bears in the field of that name with all accounts. The user is only told if there is such an account. */
-static enum login login_check(const char *fields, const char *name, char user[USER_SHOWN + 1])
+/* Has the client named by its user, or refuses one that is none; clients are not told which users there are. */
+static void client_login(struct client *client, const char *field, int status)
 {
 	char given[2 * CREDENTIAL_MAX + 4];
-	enum login login = LOGIN_UNKNOWN;
+	bool is_right = false, is_user = false;
 
-	*user = '\0';
-	if (!login_read(given, fields, name))
-		return LOGIN_NONE;
-	int length = (int)strcspn(given, ":");
+	if (!opt.accounts)
+		return;
+	if (!login_read(given, client->asked.fields, field))
+		client_refuse_as(client, status, "user and password wanted", "no password");
+	size_t length = strcspn(given, ":"), named = strlen(client->name);
 	for (const char *account = opt.accounts; *account; account += strlen(account) + 1) {
-		bool is_user = given[length] == ':' && strncmp(account, given, (size_t)length + 1) == 0;
-
-		if (is_user)
-			snprintf(user, USER_SHOWN + 1, "%.*s", length, given);
-		if (secret_equal(account, given))
-			login = LOGIN_RIGHT;
-		else if (is_user && login != LOGIN_RIGHT)
-			login = LOGIN_WRONG;
+		is_right |= secret_equal(account, given);
+		is_user |= given[length] == ':' && strncmp(account, given, length + 1) == 0;
 	}
+	if (is_user)
+		snprintf(client->name + named, sizeof client->name - named, " user %.*s", length < USER_SHOWN ? (int)length : USER_SHOWN, given);
 	explicit_bzero(given, sizeof given);
-	return login;
+	if (!is_right)
+		client_refuse_as(client, status, "wrong user or password", is_user ? "wrong password" : "no such user");
 }
 
 /* How a pattern of --allow fits. */
 enum fit { FIT_NOT, FIT_WILD, FIT_ADDRESS, FIT_EXACT };
 
 /* Fits a pattern on a plain host and a port. One as 10.0.*, with its wildcard not in front, still names an address. */
-static enum fit pattern_fit(const char *pattern, const char *host, const char *port)
+static enum fit pattern_fit(const struct allowed *pattern, const char *host, const char *port)
 {
-	const char *colon = strrchr(pattern, ':');
-	size_t length = (size_t)(colon - pattern);
-	char name[ALLOW_MAX + 1];
-
-	if (pattern[0] == '[' && colon[-1] == ']' && memchr(pattern, ':', length))
-		pattern++, length -= 2; /* the brackets of an IPv6 address are no pattern */
-	memcpy(name, pattern, length);
-	name[length] = '\0';
 	unsigned char address[16];
 	int family = address_parse(address, host, strlen(host));
-	bool is_range = strchr(name, '/');
-	bool fits = is_range ? family != AF_UNSPEC && range_holds(name, family, address) : fnmatch(name, host, 0) == 0;
-	if (!fits || fnmatch(colon + 1, port, 0) != 0)
+	size_t length = strlen(pattern->host), wild = strcspn(pattern->host, "*?[/");
+	bool is_range = pattern->host[wild] == '/', is_numeric = strspn(pattern->host, "0123456789.*?[]-!") == length;
+
+	if (fnmatch(pattern->port, port, 0) != 0)
 		return FIT_NOT;
-	size_t wild = is_range ? 1 : strcspn(name, "*?[");
-	if (wild < length && wild > 0 && strspn(name, "0123456789.*?[]-!") == length && family == AF_UNSPEC)
+	if (is_range)
+		return family != AF_UNSPEC && range_holds(pattern->host, family, address) ? FIT_ADDRESS : FIT_NOT;
+	if (fnmatch(pattern->host, host, 0) != 0 || (wild < length && wild > 0 && is_numeric && family == AF_UNSPEC))
 		return FIT_NOT; /* 10.* is meant for addresses, and would let 10.evil.example pass */
 	return wild == length ? FIT_EXACT : wild > 0 ? FIT_ADDRESS : FIT_WILD;
 }
@@ -3070,35 +3059,41 @@ static const char *allow_host_wrong(const char *host)
 	return NULL;
 }
 
+/* What is wrong with the port of a pattern, or NULL. */
+static const char *allow_port_wrong(const char *port)
+{
+	if (number_parse(port, 1, 65535) != -1)
+		return NULL;
+	if (strpbrk(port, "*?["))
+		return strspn(port, "0123456789*?[]-!^") == strlen(port) ? NULL : "a port is digits, and *, ? and [...]";
+	return strchr(port, '-') ? "a range of ports is a pattern, as 80[0-9][0-9]" : "the port is not a number from 1 to 65535, or a pattern";
+}
+
 /* Adds a pattern of what may be reached, in the form of what is asked for: one that can never fit ends the program. */
 static void allow_add(const char *given)
 {
-	const char *colon = strrchr(given, ':'), *wrong = NULL;
-	char host[ALLOW_MAX + 1], port[ALLOW_MAX + 1], *pattern = malloc(ALLOW_MAX + 8), *to = host;
+	struct allowed *pattern = &opt.allow[opt.allow_count++];
+	const char *colon = strrchr(given, ':');
+	char *host = pattern->host;
 
 	if (!colon || colon == given || !colon[1] || (colon[-1] == ':' && colon - given != 2))
 		die(EX_USAGE, "--allow %s: not HOST:PORT, patterns both", given);
-	if (strlen(given) > HOST_MAX || !pattern)
+	if (strlen(given) > HOST_MAX)
 		die(EX_USAGE, "--allow %s: over %d bytes", given, HOST_MAX);
 	bool is_literal = *given == '[' && memchr(given, ':', (size_t)(colon - given)) && strchr(given, ']');
 	for (const char *c = given; c < colon; c++)
-		if (!is_literal || (*c != '[' && *c != ']'))
-			*to++ = (char)tolower((unsigned char)*c);
-	*to = '\0';
-	strcpy(port, colon + 1);
-	if (!strpbrk(port, "*?[") && number_parse(port, 1, 65535) == -1)
-		wrong = strchr(port, '-') ? "a range of ports is a pattern, as 80[0-9][0-9]" : "the port is not a number from 1 to 65535, or a pattern";
-	else if (strspn(port, "0123456789*?[]-!^") != strlen(port))
-		wrong = "a port is digits, and *, ? and [...]";
-	else if (!strpbrk(port, "*?["))
-		snprintf(port, sizeof port, "%ld", number_parse(port, 1, 65535));
-	wrong = wrong ? wrong : allow_host_wrong(host);
+		if (!is_literal || (*c != '[' && *c != ']')) /* the brackets of an IPv6 address are no pattern */
+			*host++ = (char)tolower((unsigned char)*c);
+	strcpy(pattern->port, colon + 1);
+	long number = number_parse(pattern->port, 1, 65535);
+	if (number != -1)
+		snprintf(pattern->port, sizeof pattern->port, "%ld", number);
+	const char *wrong = allow_port_wrong(pattern->port);
+	wrong = wrong ? wrong : allow_host_wrong(pattern->host);
 	if (wrong)
 		die(EX_USAGE, "--allow %s: %s", given, wrong);
-	if (!strpbrk(host, "*?[/"))
-		host_plain(host);
-	sprintf(pattern, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
-	opt.allow[opt.allow_count++] = pattern;
+	if (!strpbrk(pattern->host, "*?[/"))
+		host_plain(pattern->host);
 }
 
 /* The best fit of all patterns. */
@@ -3107,7 +3102,7 @@ static enum fit allow_fit(const char *host, const char *port)
 	enum fit best = FIT_NOT;
 
 	for (size_t i = 0; i < opt.allow_count; i++) {
-		enum fit fit = pattern_fit(opt.allow[i], host, port);
+		enum fit fit = pattern_fit(&opt.allow[i], host, port);
 
 		best = fit > best ? fit : best;
 	}
@@ -3243,6 +3238,7 @@ enum direction { UP, DOWN };
 struct session {
 	pthread_mutex_t locks[2];
 	char name[NAME_SIZE], to[AUTHORITY_SIZE];	/* who opened it, and where it leads */
+	int number;			/* the place that the listener has for it, and more than 0 */
 	double begun;
 	_Atomic double asked;		/* when a request last came, or bytes of one */
 	atomic_bool is_closed;
@@ -3451,22 +3447,8 @@ struct question {
 	char id[SESSION_WORD + 1], key[SESSION_WORD + 1];
 };
 
-/* It is answered as a request would be: 200 and 201 with the session, 204, 404, 409, 410, 503. */
-struct answer {
-	int status, number;
-};
-
-struct listener {
-	struct scoreboard *board;
-	int listening;
-	int questions[2];		/* they come at the first */
-	struct hold *kept;		/* the sessions, and ENDED_MAX that have ended */
-	int kept_used;			/* those beyond were never taken */
-	double due;			/* before that no session ends for want of requests */
-};
-
 /* Ends a session, and logs how it ended. */
-static void kept_end(struct listener *listener, struct hold *kept, const char *outcome)
+static void kept_end(struct worker *listener, struct hold *kept, const char *outcome)
 {
 	struct session *session = kept->session;
 	bool is_broken = !outcome && session->is_broken;
@@ -3477,199 +3459,165 @@ static void kept_end(struct listener *listener, struct hold *kept, const char *o
 	     outcome ? outcome : is_broken ? "broken: " : "done", is_broken ? session->error : "",
 	     session->is_hello ? session->taken : 0, session->sent, seconds_now() - session->begun);
 	hold_release(kept);
-	kept->ended = seconds_now();
+	kept->forgotten = seconds_now() + SESSION_TIME;
 	listener->board->sessions--;
 }
 
-/* Ends the sessions that nobody asks for any more. */
-static void sessions_expire(struct listener *listener)
+/* Ends, now and then, the sessions that nobody asks for any more. */
+static void sessions_expire(struct worker *listener)
 {
-	double now = seconds_now(), due = NEVER;
+	double now = seconds_now();
 
 	if (now < listener->due)
 		return;
-	for (struct hold *kept = listener->kept; kept < listener->kept + listener->kept_used; kept++) {
-		double end = kept->session ? kept->session->asked + SESSION_TIME : NEVER;
-
-		if (end <= now)
+	listener->due = now + EXPIRY_TIME;
+	for (struct hold *kept = listener->kept; kept < listener->kept + listener->kept_used; kept++)
+		if (kept->session && kept->session->asked + SESSION_TIME <= now)
 			kept_end(listener, kept, "left by its client");
-		else if (end < due)
-			due = end;
-	}
-	listener->due = due;
 }
 
-/* The session of that id, or NULL. One that has ended is remembered for a while: a late POST or PUT must not open it anew. */
-static struct hold *kept_find(const struct listener *listener, const char *id)
+/* The session of that id, or a place for one without an id; NULL if there is none. One that has ended is remembered: a late POST must not open it anew. */
+static struct hold *kept_find(const struct worker *listener, const char *id)
 {
-	for (struct hold *kept = listener->kept; kept < listener->kept + listener->kept_used; kept++)
-		if (memcmp(kept->id, id, SESSION_WORD) == 0 && (kept->session || seconds_now() - kept->ended < SESSION_TIME))
+	double now = seconds_now();
+
+	for (struct hold *kept = listener->kept; kept < listener->kept + listener->kept_used; kept++) {
+		bool is_known = kept->session || kept->forgotten > now;
+
+		if (id ? is_known && strcmp(kept->id, id) == 0 : !is_known)
 			return kept;
+	}
 	return NULL;
 }
 
-/* Keeps a new session, in place of the one that ended first if need be; NULL if there is no room. */
-static struct hold *kept_add(struct listener *listener, const struct question *question, int memory, int target)
+/* Keeps a new session; false if there is no room. */
+static bool kept_add(struct worker *listener, const struct question *question, int memory, int target)
 {
-	struct hold *end = listener->kept + listener->kept_used, *kept = NULL;
+	struct hold *kept = kept_find(listener, NULL);
 
-	for (struct hold *one = listener->kept; one < end; one++)
-		if (!one->session && (!kept || one->ended < kept->ended))
-			kept = one;
-	if ((!kept || seconds_now() - kept->ended < SESSION_TIME) && listener->kept_used < opt.clients_max + ENDED_MAX)
-		kept = end, kept->number = listener->kept_used++;
-	if (target == -1 || !(kept->session = session_map(memory)))
-		return NULL;
+	if (!kept && listener->kept_used < opt.clients_max + ENDED_MAX)
+		kept = &listener->kept[listener->kept_used++];
+	if (!kept || target == -1 || !(kept->session = session_map(memory)))
+		return false;
 	memcpy(kept->id, question->id, sizeof kept->id);
 	memcpy(kept->key, question->key, sizeof kept->key);
 	kept->memory = memory;
 	kept->target = target;
-	listener->due = 0;
+	kept->session->number = (int)(kept - listener->kept) + 1;
 	listener->board->sessions++;
-	return kept;
+	return true;
 }
 
-/* Takes the next question, and answers it; false if there is none. With it come where the answer goes, and the fds of a new session. */
-static bool question_take(struct listener *listener)
+/* Takes a question, and answers it. With it come where the answer goes, and the fds of a new session. */
+static void question_take(struct worker *listener)
 {
 	struct question question;
-	int fds[FDS_MAX];
-	ssize_t got = fds_pass(true, listener->questions[0], fds, FDS_MAX, &question, sizeof question, MSG_DONTWAIT);
+	int fds[FDS_MAX], status;
 
-	if (got == sizeof question && fds[0] != -1) {
-		struct hold *kept = kept_find(listener, question.id), *added = NULL;
-		if (!kept && question.what == QUERY_ADD && (added = kept_add(listener, &question, fds[1], fds[2])))
-			fds[1] = fds[2] = -1;
-		struct answer answer = {
-			.status = !kept ? added ? 201 : question.what == QUERY_ADD ? 503 : 404 : !kept->session ? 410 :
-			          !secret_equal(kept->key, question.key) ? 409 : question.what == QUERY_END ? 204 : 200,
-			.number = kept ? kept->number : added ? added->number : 0,
-		};
-		int given[2] = { kept ? kept->memory : -1, kept ? kept->target : -1 };
+	if (fds_pass(true, listener->questions[0], fds, FDS_MAX, &question, sizeof question, MSG_DONTWAIT) == sizeof question) {
+		struct hold *kept = kept_find(listener, question.id);
 
-		if (answer.status == 204)
+		if (kept)
+			status = !kept->session ? 410 : !secret_equal(kept->key, question.key) ? 409 : question.what == QUERY_END ? 204 : 200;
+		else if (question.what != QUERY_ADD)
+			status = 404;
+		else if (kept_add(listener, &question, fds[1], fds[2]))
+			status = 201, fds[1] = fds[2] = -1;
+		else
+			status = 503;
+		if (status == 204)
 			kept_end(listener, kept, NULL);
-		fds_pass(false, fds[0], given, answer.status == 200 ? 2 : 0, &answer, sizeof answer, MSG_DONTWAIT);
+		int given[2] = { status == 200 ? kept->memory : -1, status == 200 ? kept->target : -1 };
+		fds_pass(false, fds[0], given, status == 200 ? 2 : 0, &status, sizeof status, MSG_DONTWAIT);
 	}
 	for (int i = 0; i < FDS_MAX; i++)
 		if (fds[i] != -1)
 			close(fds[i]);
-	return got > 0;
 }
 
 /* Waits for workers that have ended. */
 static void workers_reap(struct scoreboard *board)
 {
-	int status, place, used = board->used;
+	int status;
 	pid_t worker;
 
-	while ((worker = waitpid(-1, &status, WNOHANG)) > 0) {
-		for (place = 0; place < used && board->places[place].worker != worker; place++)
-			continue;
-		if (place == used)
-			continue;
-		if (WIFSIGNALED(status) && board->stages[place] != STAGE_EVICTED)
-			warn("%s: the process that served it was ended by signal %d", board->places[place].client, WTERMSIG(status));
-		board->places[place].worker = 0;
-		board->stages[place] = STAGE_FREE;
-	}
+	while ((worker = waitpid(-1, &status, WNOHANG)) > 0)
+		for (int i = 0; i < board->used; i++) {
+			if (board->places[i].worker != worker)
+				continue;
+			if (WIFSIGNALED(status) && board->stages[i] != STAGE_EVICTED && !handlers.caught)
+				warn("%s: the process that served it was ended by signal %d", board->places[i].client, WTERMSIG(status));
+			board->places[i].worker = 0;
+			board->stages[i] = STAGE_FREE;
+		}
 }
 
-/* Makes room by ending the worker whose client has not asked for anything for longest; false if there is none. */
-static bool worker_evict(struct scoreboard *board)
+/* Makes room by ending the worker whose client has not asked for anything for longest. */
+static void worker_evict(struct scoreboard *board)
 {
 	unsigned char asked = STAGE_ASKED;
-	int oldest = -1, used = board->used;
+	int oldest = -1;
 
-	for (int i = 0; i < used; i++)
+	for (int i = 0; i < board->used; i++)
 		if (board->stages[i] == STAGE_ASKED && (oldest == -1 || board->places[i].since < board->places[oldest].since))
 			oldest = i;
 	if (oldest == -1 || !atomic_compare_exchange_strong(&board->stages[oldest], &asked, STAGE_EVICTED))
-		return oldest != -1;
+		return;
 	const struct place *place = &board->places[oldest];
 	if (*place->client)
 		warn("%s to -: ended to make room, after %.1f s without a request", place->client, seconds_now() - place->since);
 	kill(place->worker, SIGKILL);
-	return true;
 }
 
-/* Whether there may be one more worker; a server ends another one for it, or tells its client that there are too many. */
-static bool worker_has_room(struct scoreboard *board)
-{
-	int count = board->used - board_count(board, STAGE_FREE) - board_count(board, STAGE_EVICTED);
-	bool is_below = count < (board->sessions > 0 ? board->size : opt.clients_max);
-	return is_below || (opt.serve && ((!board_turns_away(board) && worker_evict(board)) || count < board->size));
-}
-
-/* Starts a worker; true in it. */
-static bool worker_start(struct listener *listener, struct worker *worker)
+/* Starts a worker, where there is a place for it, or makes one; true in it. */
+static bool worker_start(struct worker *listener)
 {
 	struct scoreboard *board = listener->board;
 	int place = 0;
 
 	while (place < board->size && board->stages[place] != STAGE_FREE)
 		place++;
-	if (place == board->size)
+	if (place == board->size) {
+		worker_evict(board);
 		return false;
+	}
 	if (place == board->used)
 		board->used = place + 1;
-	board->places[place].session = -1;
-	*board->places[place].client = '\0';
 	board->stages[place] = STAGE_WAITING;
 	pid_t child = fork();
 	if (child == -1) {
 		board->stages[place] = STAGE_FREE;
 		board_shortage(board, "cannot start a process for a connection");
+		return false;
 	}
-	if (child != -1)
-		board->places[place].worker = child > 0 ? child : getpid();
-	if (child != 0)
+	board->places[place].worker = child > 0 ? child : getpid();
+	if (child > 0)
 		return false;
 	child_bind(board->listener); /* else it would keep the port from the next listener */
 	close(listener->questions[0]);
 	for (int i = 0; i < listener->kept_used; i++)
 		hold_release(&listener->kept[i]);
-	worker->board = board;
-	worker->place = place;
-	worker->listening = listener->listening;
-	worker->questions = listener->questions[1];
+	listener->place = place;
+	signal(SIGCHLD, SIG_DFL);
+	sigprocmask(SIG_SETMASK, &listener->waiting, NULL);
+	listener->waiting = signal_hold(SIGUSR1); /* see session_workers */
 	return true;
 }
 
-/* A client waits, as it seemed: starts a worker for it; and another for the next, where they come one upon the other. True in the worker. */
-static bool listener_serve(struct listener *listener, struct worker *worker)
-{
-	struct scoreboard *board = listener->board;
-	int waiting = board_count(board, STAGE_WAITING);
-	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
-
-	if (waiting > 0)
-		return waiting == 1 && opt.serve && board_count(board, STAGE_FREE) + opt.clients_max > board->used && worker_start(listener, worker);
-	bool is_there = fd_wait(listener->listening, POLLIN, 0), has_room = is_there && worker_has_room(board);
-	if (is_there && !has_room && opt.serve)
-		nanosleep(&pause, NULL);
-	return has_room && worker_start(listener, worker);
-}
-
 /* Ends all clients and sessions, and the listener: as it was asked to, or by the signal. */
-static _Noreturn void listener_end(struct listener *listener)
+static _Noreturn void listener_end(struct worker *listener)
 {
 	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
-	const int signals[] = { SIGTERM, SIGKILL };
 	struct scoreboard *board = listener->board;
 	char outcome[32];
-	pid_t left = 0;
 
 	/* As process 1 of a container this would take them along before each has said how it ended. */
-	for (int goes = 0; goes < 2 && left != -1; goes++) {
-		for (int i = 0; i < board->used; i++)
-			if (board->stages[i] != STAGE_FREE && board->places[i].worker > 0)
-				kill(board->places[i].worker, signals[goes]);
-		for (int i = 0; i < 8 * LINGER / 100 && left != -1; i += left == 0) {
-			left = waitpid(-1, NULL, WNOHANG);
-			if (left == 0)
-				nanosleep(&pause, NULL);
-		}
+	for (int i = 0; i < LINGER / 10 && board_count(board, STAGE_FREE) < board->used; i++) {
+		for (int j = 0; j < board->used; j++)
+			if (i % 80 == 0 && board->places[j].worker > 0)
+				kill(board->places[j].worker, i == 0 ? SIGTERM : SIGKILL);
+		nanosleep(&pause, NULL);
+		workers_reap(board);
 	}
 	snprintf(outcome, sizeof outcome, "ended by signal %d", handlers.caught);
 	for (int i = 0; i < listener->kept_used; i++)
@@ -3680,11 +3628,12 @@ static _Noreturn void listener_end(struct listener *listener)
 	exit(EX_OK);
 }
 
-/* Prepares a listener on a socket. A session takes it two descriptors. */
-static void listener_begin(struct listener *listener, int listening)
+/* Prepares a listener on a socket. A session takes it two descriptors. Signals come only while it waits, so that none is missed. */
+static void listener_begin(struct worker *listener, int listening)
 {
 	const struct timeval patience = { .tv_sec = WAITING_TIME };
 	struct rlimit files;
+	sigset_t awaited;
 
 	if (opt.serve && getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		files.rlim_cur = files.rlim_max;
@@ -3693,108 +3642,83 @@ static void listener_begin(struct listener *listener, int listening)
 	listener->listening = listening;
 	listener->board = board_create();
 	listener->kept = memory_map((size_t)(opt.clients_max + ENDED_MAX) * sizeof *listener->kept, MAP_PRIVATE);
-	listener->due = NEVER;
 	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, listener->questions) == -1)
 		die(EX_OSERR, "cannot prepare to listen: %s", strerror(errno));
 	setsockopt(listening, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-}
-
-/*
- * Has workers wait for clients on a socket that listens, and returns in each of them. A plain listener leaves clients in
- * the backlog while there are as many as may be; a server tells them. Signals come only while it waits, so that none is missed.
- */
-static void listener_run(int listening, struct worker *worker)
-{
-	static struct listener listener;
-	sigset_t awaited, waiting = signal_hold(SIGCHLD);
-	bool is_worker = false;
-
-	listener_begin(&listener, listening);
+	listener->waiting = signal_hold(SIGCHLD);
+	children_guard(); /* its atexit(3) would cost each worker a page */
 	sigemptyset(&awaited);
 	signal_await(SIGTERM, &awaited);
 	signal_await(SIGINT, &awaited);
 	signal_await(SIGHUP, &awaited);
 	sigprocmask(SIG_BLOCK, &awaited, NULL);
-	sigaddset(&awaited, SIGCHLD);
 	listen_announce(listening);
-
-	while (!is_worker && !handlers.caught) {
-		struct scoreboard *board = listener.board;
-		struct pollfd set[2] = { { .fd = listener.questions[0], .events = POLLIN }, { .fd = -1, .events = POLLIN } };
-		double now = seconds_now();
-
-		workers_reap(board);
-		if (board_count(board, STAGE_WAITING) == 0 &&
-		    (opt.serve || board->used - board_count(board, STAGE_FREE) < opt.clients_max))
-			set[1].fd = listening; /* else a worker is there, or a place has to become free */
-		struct timespec wait = time_span(listener.due > now ? listener.due - now : 0);
-		if (ppoll(set, 2, listener.due < NEVER ? &wait : NULL, &waiting) > 0) {
-			while (set[0].revents && question_take(&listener))
-				continue;
-			is_worker = set[1].revents && listener_serve(&listener, worker);
-		}
-		if (!is_worker) {
-			sessions_expire(&listener);
-			signals_admit(&waiting);
-		}
-	}
-	if (!is_worker)
-		listener_end(&listener);
-	worker->deadly = awaited;
 }
 
-/* The near end that is one connected socket: it is known by its address, where it has one; an IPv4 address as such. */
+/* Whether a client that comes is to have a further worker: none waits, and there is a place, or will be. Else it stays in the backlog. */
+static bool listener_needs_worker(const struct scoreboard *board)
+{
+	return board_count(board, STAGE_WAITING) + board_count(board, STAGE_EVICTED) == 0 &&
+	       (board->used < board->size || board_count(board, STAGE_FREE) > 0 || (opt.serve && board_count(board, STAGE_ASKED) > 0));
+}
+
+/* Has workers wait for clients on a socket that listens, and returns in each of them. */
+static void listener_run(struct worker *listener, int listening)
+{
+	bool is_worker = false;
+
+	listener_begin(listener, listening);
+	while (!is_worker && !handlers.caught) {
+		const struct timespec tick = { .tv_sec = EXPIRY_TIME };
+		struct pollfd set[2] = { { .fd = listener->questions[0], .events = POLLIN }, { .fd = -1, .events = POLLIN } };
+
+		workers_reap(listener->board);
+		sessions_expire(listener);
+		if (listener_needs_worker(listener->board))
+			set[1].fd = listening;
+		if (ppoll(set, 2, listener->board->sessions > 0 ? &tick : NULL, &listener->waiting) > 0) {
+			if (set[0].revents)
+				question_take(listener);
+			is_worker = set[1].revents && worker_start(listener);
+		}
+		if (!is_worker)
+			signals_admit(&listener->waiting);
+	}
+	if (!is_worker)
+		listener_end(listener);
+}
+
+/* The near end that is one connected socket: it is known by its address, where it has one. */
 static struct end end_client(int socket)
 {
 	static char name[AUTHORITY_SIZE];
 	union address address = { .any = { .sa_family = AF_UNSPEC } };
 
 	getpeername(socket, &address.any, &(socklen_t){ sizeof address });
-	if (address.any.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&address.ipv6.sin6_addr)) {
-		struct sockaddr_in ipv4 = { .sin_family = AF_INET, .sin_port = address.ipv6.sin6_port };
-
-		memcpy(&ipv4.sin_addr, address.ipv6.sin6_addr.s6_addr + 12, sizeof ipv4.sin_addr);
-		address.ipv4 = ipv4;
-	}
 	if (!address_text(name, &address))
 		strcpy(name, "the client");
 	return (struct end){ .in = socket, .out = socket, .in_name = name, .out_name = name };
 }
 
-/* Waits for a client that comes; returns its socket. A worker for which none comes leaves, and so does one without a listener. */
-static int worker_wait(const struct worker *worker)
+/* The next client of a worker, which leaves if none comes. Until its tunnel stands a signal ends the worker at once. */
+static struct end worker_accept(struct worker *worker)
 {
-	const struct timeval patience = { .tv_sec = IDLE_TIME };
+	struct scoreboard *board = worker->board;
 	int fd;
 
+	children_guard();
 	while ((fd = accept(worker->listening, NULL, NULL)) == -1) {
 		if (is_shortage(errno))
-			board_shortage(worker->board, "cannot accept a connection");
-		if (getppid() != worker->board->listener ||
-		    (is_nothing(fd) && !fd_wait(worker->listening, POLLIN, WAITING_TIME)))
+			board_shortage(board, "cannot accept a connection");
+		if (is_nothing(fd) && !fd_wait(worker->listening, POLLIN, WAITING_TIME))
 			exit(EX_OK);
 	}
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience); /* else it inherits that of the listening one */
-	return fd;
-}
-
-/* The client that a worker takes next. Until its tunnel stands, or while there is none, a signal ends the worker at once. */
-static struct end worker_accept(struct worker *worker)
-{
-	for (int i = 1; i < 32; i++)
-		if (sigismember(&worker->deadly, i) == 1)
-			signal(i, SIG_DFL);
-	sigprocmask(SIG_UNBLOCK, &worker->deadly, NULL);
-	worker->waiting = signal_hold(SIGUSR1); /* see session_workers */
-
-	struct end client = end_client(worker_wait(worker));
+	struct end client = end_client(fd);
 	client.own = true;
 	worker_rest(worker, client.in_name);
-	if (!opt.serve)
-		worker_enter(worker, STAGE_TUNNEL);
-	if (board_count(worker->board, STAGE_WAITING) == 0)
-		kill(worker->board->listener, SIGCHLD); /* the next client needs another worker */
+	if (board_count(board, STAGE_WAITING) == 0)
+		kill(board->listener, SIGCHLD); /* the next client needs another worker */
 	return client;
 }
 
@@ -3802,43 +3726,34 @@ static struct end worker_accept(struct worker *worker)
 static bool worker_next(struct worker *worker, struct end *near)
 {
 	if (!worker->board || handlers.caught || getppid() != worker->board->listener ||
-	    board_count(worker->board, STAGE_WAITING) >= WAITING_MAX)
+	    board_count(worker->board, STAGE_WAITING) >= SPARE_MAX)
 		return false;
-	*worker->board->places[worker->place].client = '\0';
 	worker->board->stages[worker->place] = STAGE_WAITING;
 	*near = worker_accept(worker);
 	return true;
 }
 
-/* Asks the listener, with fds of which the last two are those of a new session; returns the status, and the session of 200 and 201 in the hold. */
-static int worker_ask(struct worker *worker, enum query what, struct hold *added)
+/* Asks the listener, and gives it a new session, if there is one; returns the status, as a request would be answered, and the session of a 200 in the hold. */
+static int worker_ask(struct worker *worker, enum query what, const struct hold *added)
 {
 	struct hold *hold = &worker->hold;
-	const struct timeval patience = { .tv_sec = WAITING_TIME };
 	struct question question = { .what = what };
-	struct answer answer = { .status = 503 };
-	int fds[FDS_MAX] = { -1, -1, -1 };
+	int status = 503, answers[2], fds[FDS_MAX] = { -1, -1, -1 };
 
-	if (worker->answers[0] == -1 && (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, worker->answers) == -1 ||
-	                                 setsockopt(worker->answers[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == -1))
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, answers) == -1)
 		return 503;
 	memcpy(question.id, hold->id, sizeof question.id);
 	memcpy(question.key, hold->key, sizeof question.key);
-	int given[FDS_MAX] = { worker->answers[1], added ? added->memory : -1, added ? added->target : -1 };
-	if (fds_pass(false, worker->questions, given, added ? 3 : 1, &question, sizeof question, 0) != sizeof question ||
-	    fds_pass(true, worker->answers[0], fds, FDS_MAX, &answer, sizeof answer, 0) != sizeof answer) {
-		close(worker->answers[0]); /* what comes too late must not be taken for the answer to another question */
-		close(worker->answers[1]);
-		worker->answers[0] = -1;
-		return 503;
-	}
-	hold->number = answer.number;
-	if (answer.status == 200 && fds[1] != -1) {
+	int given[FDS_MAX] = { answers[1], added ? added->memory : -1, added ? added->target : -1 };
+	bool is_asked = fds_pass(false, worker->questions[1], given, added ? 3 : 1, &question, sizeof question, 0) == sizeof question;
+	close(answers[1]); /* so that the answers end if the listener does */
+	if (is_asked && fds_pass(true, answers[0], fds, FDS_MAX, &status, sizeof status, 0) == sizeof status && status == 200) {
 		hold->memory = fds[0];
 		hold->target = fds[1];
-		hold->session = session_map(hold->memory);
+		hold->session = fds[1] == -1 ? NULL : session_map(hold->memory);
 	}
-	return answer.status == 200 && !hold->session ? 503 : answer.status;
+	close(answers[0]);
+	return status == 200 && !hold->session ? 503 : status;
 }
 
 /*
@@ -3851,7 +3766,7 @@ static int session_workers(const struct worker *worker, int signal_number)
 	int count = 0;
 
 	for (int i = 0, used = board->used; i < used; i++) {
-		if (board->places[i].session != worker->hold.number)
+		if (board->places[i].session != worker->hold.session->number)
 			continue;
 		count++;
 		if (signal_number != 0 && i != worker->place && board->stages[i] == STAGE_SERVING && board->places[i].worker > 0)
@@ -4148,9 +4063,6 @@ static bool session_put(struct client *client, const struct worker *worker, cons
 		return client_reply(client, 416, "the upstream has ended before that", asked->keep);
 	if (at > session->taken)
 		return put_reply(client, &worker->hold, asked);
-	if (client->asked.expects && client->body > 0 && !net_send(client->socket, proceed, sizeof proceed - 1))
-		return false;
-	client->asked.expects = false;
 	while (client->body > 0) {
 		ssize_t got = client_receive(client, bytes, READ_SIZE);
 
@@ -4195,6 +4107,11 @@ static int client_dial(struct client *client, int late, int failed)
 	struct addresses addresses = { .count = 0 };
 	char reason[128];
 
+	if (allow_fit(client->to.host, client->to.port) == FIT_NOT)
+		client_refuse(client, 403, "not allowed");
+	if (!worker_stand(client->worker))
+		client_refuse(client, 503, "too many clients");
+	note("%s to %s: asked for", client->name, client->to.text);
 	client_stage(client, late, "no connection");
 	int code = net_resolve(&client->to, &addresses), fd = -1;
 	addresses_filter(&addresses, &client->to);
@@ -4210,52 +4127,33 @@ static int client_dial(struct client *client, int late, int failed)
 	return fd;
 }
 
-/* Reads the next head, or refuses; false if none comes. A further one comes whole as a rule, and needs no clock then. */
+/* Reads the next head, or refuses; false if none comes, a further one for IDLE_TIME. */
 static bool client_hear(struct client *client, bool is_first)
 {
 	struct head *head = &client->head;
-	enum head_result result;
-	bool is_timed = is_first;
+	enum head_result result = HEAD_MORE;
 
 	explicit_bzero(head->bytes, head->length); /* it may hold credentials */
 	head->start = head->length = 0;
-	snprintf(client->name, sizeof client->name, "%s", client->address);
+	strcpy(client->name, client->address);
 	strcpy(client->to.text, "-");
-	client->body = 0;
 	client->asked = (struct request){ .method = "" };
-	if (is_first)
+	client->body = 0;
+	if (!is_first)
+		result = http_take_head(client->socket, head, ""); /* whole as a rule, so that it needs no clock */
+	if (result == HEAD_MORE && (is_first || head->length > 0)) {
 		client_stage(client, 408, "no request");
-	while ((result = http_take_head(client->socket, head, "")) == HEAD_MORE) {
-		if (!is_first && head->length == 0)
-			return false; /* for IDLE_TIME, see worker_wait */
-		if (!is_timed)
-			client_stage(client, 408, "no request");
-		is_timed = true;
-		fd_wait(client->socket, POLLIN, NEVER);
-	}
-	if (is_timed)
+		while ((result = http_take_head(client->socket, head, "")) == HEAD_MORE)
+			fd_wait(client->socket, POLLIN, NEVER);
 		client_stage_end();
-	if (result == HEAD_TOO_LARGE || result == HEAD_FOREIGN)
-		client_refuse(client, result == HEAD_FOREIGN ? 400 : 431, result == HEAD_FOREIGN ? "a NUL in the head" : "a head over 64 KiB");
+	}
+	if (result == HEAD_FOREIGN)
+		client_refuse(client, 400, "a NUL in the head");
+	if (result == HEAD_TOO_LARGE)
+		client_refuse(client, 431, "a head over 64 KiB");
 	if (result != HEAD_WHOLE)
 		note("%s to -: gone before a request", client->name);
 	return result == HEAD_WHOLE;
-}
-
-/* Has the client named by its user, or refuses one that is none; clients are not told which users there are. */
-static void client_login(struct client *client, const char *fields, const char *field, int status)
-{
-	static const char *const logged[] = { "no password", "no such user", "wrong password" };
-	char user[USER_SHOWN + 1];
-	size_t length = strlen(client->name);
-
-	if (!opt.accounts)
-		return;
-	enum login login = login_check(fields, field, user);
-	if (*user)
-		snprintf(client->name + length, sizeof client->name - length, " user %s", user);
-	if (login != LOGIN_RIGHT)
-		client_refuse_as(client, status, login == LOGIN_NONE ? "user and password wanted" : "wrong user or password", logged[login]);
 }
 
 /* Refuses a request that is neither a CONNECT nor one of a session. */
@@ -4281,18 +4179,17 @@ static size_t client_require_hello(const struct client *client, int far)
 	ssize_t got = 1;
 
 	client_stage(client, 0, "no TLS ClientHello");
-	while (length < sizeof bytes && is_hello(bytes, length) && (got > 0 || is_nothing(got))) {
+	while (length < HELLO_SIZE && is_hello(bytes, length) && (got > 0 || is_nothing(got))) {
 		fd_wait(client->socket, POLLIN, NEVER);
-		got = recv(client->socket, bytes + length, sizeof bytes - length, 0);
+		got = recv(client->socket, bytes + length, HELLO_SIZE - length, 0);
 		length += got > 0 ? (size_t)got : 0;
 	}
 	client_stage_end();
-	if (length < sizeof bytes || !is_hello(bytes, length))
-		warn("%s to %s: cut, as it is no TLS", client->name, client->to.text);
-	else if (net_send(far, (const char *)bytes, length))
+	bool is_right = length == HELLO_SIZE && is_hello(bytes, length);
+	if (is_right && net_send(far, (const char *)bytes, length))
 		return length;
-	else
-		warn("%s to %s: broken by the far end, %s", client->name, client->to.text, strerror(errno));
+	warn("%s to %s: %s%s", client->name, client->to.text, is_right ? "broken by the far end, " : "cut, as it is no TLS",
+	     is_right ? strerror(errno) : "");
 	return 0;
 }
 
@@ -4312,23 +4209,18 @@ static void tunnel_log(const struct end *near, const struct end *far, const stru
 }
 
 /* Serves a CONNECT: a tunnel, if the client may have it. */
-static void serve_tunnel(struct client *client, const struct worker *worker, const char *target, const char *fields)
+static void serve_tunnel(struct client *client)
 {
 	static const char granted[] = "HTTP/1.1 200 Connection established\r\n\r\n";
-	const char *wrong = target_parse(&client->to, target);
+	const char *wrong = target_parse(&client->to, client->asked.target);
 	struct lane up, down;
 
 	if (wrong)
 		client_refuse(client, 400, wrong);
-	client_login(client, fields, "Proxy-Authorization", 407);
-	if (allow_fit(client->to.host, client->to.port) == FIT_NOT)
-		client_refuse(client, 403, "not allowed");
-	if (!worker_stand(worker))
-		client_refuse(client, 503, "too many clients");
-	note("%s to %s: asked for", client->name, client->to.text);
+	client_login(client, "Proxy-Authorization", 407);
 	int fd = client_dial(client, 504, 502);
 	double begun = seconds_now();
-	struct end near = { client->socket, client->socket, client->name, client->name, .own = worker->board };
+	struct end near = { client->socket, client->socket, client->name, client->name, .own = client->worker->board };
 	struct end far = { fd, fd, client->to.text, client->to.text, .own = true };
 	if (!net_send(client->socket, granted, sizeof granted - 1)) {
 		warn("%s to %s: gone before the answer", client->name, client->to.text);
@@ -4339,79 +4231,74 @@ static void serve_tunnel(struct client *client, const struct worker *worker, con
 	close(fd);
 }
 
-/* Reads what a session is to lead to, and refuses what it may not. */
+/* Reads what a session is to lead to, or refuses. */
 static void client_read_target(struct client *client)
 {
-	char body[AUTHORITY_SIZE + 1];
+	char body[AUTHORITY_SIZE + 1] = "";
 	size_t length = 0;
 	ssize_t got;
 
-	if (client->body > AUTHORITY_SIZE)
+	while (client->body > 0 && client->body <= AUTHORITY_SIZE - length && (got = client_receive(client, body + length, client->body)) > 0)
+		length += (size_t)got;
+	if (client->body > 0 || strlen(body) != length || target_parse(&client->to, body))
 		client_refuse(client, 400, "a body that is no HOST:PORT");
-	if (client->asked.expects)
-		net_send(client->socket, proceed, sizeof proceed - 1);
-	client->asked.expects = false;
-	for (; client->body > 0; length += (size_t)got)
-		if ((got = client_receive(client, body + length, AUTHORITY_SIZE - length)) <= 0) {
-			note("%s to -: gone within its request", client->name);
-			exit(EX_OK);
-		}
-	body[length] = '\0';
-	if (strlen(body) != length || target_parse(&client->to, body))
-		client_refuse(client, 400, "a body that is no HOST:PORT");
-	if (allow_fit(client->to.host, client->to.port) == FIT_NOT)
-		client_refuse(client, 403, "not allowed");
 }
 
 /* Opens a session; returns the status of the answer. Another worker may have been faster with the same request. */
-static int serve_open(struct client *client, struct worker *worker)
+static int serve_open(struct client *client)
 {
+	struct worker *worker = client->worker;
 	struct hold added = worker->hold;
 
-	if (!worker_stand(worker))
-		client_refuse(client, 503, "too many clients");
-	note("%s to %s: asked for", client->name, client->to.text);
 	if (!session_create(&added, client, client_dial(client, 422, 422)))
-		client_refuse(client, 503, "no place for a session");
+		return 503;
 	int status = worker_ask(worker, QUERY_ADD, &added);
-	added.number = worker->hold.number;
 	if (status == 201)
 		worker->hold = added;
 	else
 		hold_release(&added);
-	worker->board->stages[worker->place] = STAGE_SERVING;
 	return status;
 }
 
 /* Gets hold of the session of a request, or refuses. Whether it was opened by it just now. */
-static bool session_find(struct client *client, struct worker *worker, const struct request *asked)
+static bool session_find(struct client *client)
 {
+	struct worker *worker = client->worker;
 	struct hold *hold = &worker->hold;
+	const struct request *asked = &client->asked;
+	bool opens = asked->means == RELAY_OPEN;
 	int status = 200;
 
 	if (!hold->session || strcmp(hold->id, asked->id) != 0 || !secret_equal(hold->key, asked->key) ||
 	    hold->session->is_closed) {
 		hold_release(hold);
-		memcpy(hold->id, asked->id, sizeof hold->id);
-		memcpy(hold->key, asked->key, sizeof hold->key);
+		strcpy(hold->id, asked->id);
+		strcpy(hold->key, asked->key);
 		status = worker_ask(worker, QUERY_FIND, NULL);
 	}
-	if (status == 404 && asked->means == RELAY_OPEN)
-		status = serve_open(client, worker);
-	else
+	if (status == 404 && opens) {
+		status = serve_open(client);
+		worker->board->stages[worker->place] = STAGE_SERVING;
+	} else {
 		worker_enter(worker, STAGE_SERVING);
-	bool is_taken = status == 409 && asked->means == RELAY_OPEN;
-	if (status == 503 || is_taken || !hold->session)
-		client_refuse(client, status == 503 || is_taken ? status : 410, status == 503 ? "no place for a session" :
-		              is_taken ? "a session of that id stands" : "no such session");
+	}
+	if (status == 503)
+		client_refuse(client, 503, "no place for a session");
+	if (status == 409 && opens)
+		client_refuse(client, 409, "a session of that id stands");
+	if (!hold->session)
+		client_refuse(client, 410, "no such session");
 	return status == 201;
 }
 
 /* Serves a request of a session, if the client may have it; false if its connection is not to be used again. */
-static bool serve_session(struct client *client, struct worker *worker, const struct request *asked, const char *fields)
+static bool serve_session(struct client *client)
 {
+	struct worker *worker = client->worker;
+	const struct request *asked = &client->asked;
+
 	client->body = asked->length;
-	client_login(client, fields, "Authorization", 401);
+	client_login(client, "Authorization", 401);
 	if (!worker->board)
 		client_refuse(client, 501, "no sessions with -i on a connection: the relay needs -a, or -i on a socket that listens");
 	if (!*asked->key)
@@ -4419,44 +4306,35 @@ static bool serve_session(struct client *client, struct worker *worker, const st
 	sprintf(client->name + strlen(client->name), " session %s", asked->id);
 	if (asked->means == RELAY_OPEN)
 		client_read_target(client);
-	bool is_new = session_find(client, worker, asked);
-	worker->board->places[worker->place].session = worker->hold.number;
+	bool is_new = session_find(client);
+	worker->board->places[worker->place].session = worker->hold.session->number;
 	if (session_workers(worker, 0) > SESSION_CONNECTIONS)
 		client_refuse(client, 503, "too many connections of the session");
 	return session_serve(client, worker, asked, is_new);
 }
 
 /* Serves the requests of a connection. */
-static void serve_client(struct client *client, struct worker *worker)
+static void serve_client(struct client *client)
 {
+	struct request *asked = &client->asked;
+	const char *wrong, *coding;
 	bool goes_on = true;
 
-	if (worker->board && board_turns_away(worker->board)) {
-		char reply[ANSWER_SIZE];
-
-		client_stage_end();
-		answer_send(client->socket, reply, reply_compose(reply, 503, "too many clients", false, false));
-		warn("%s to -: 503, too many clients", client->address);
-		return;
-	}
 	for (bool is_first = true; goes_on && client_hear(client, is_first); is_first = false) {
-		struct request *asked = &client->asked;
-		const char *wrong = request_parse(asked, client->head.bytes), *coding;
-
-		if (wrong)
+		if ((wrong = request_parse(asked, client->head.bytes)))
 			client_refuse(client, 400, wrong);
 		if (strcmp(asked->method, "CONNECT") == 0) {
-			serve_tunnel(client, worker, asked->target, asked->fields);
+			serve_tunnel(client);
 			return;
 		}
 		if (field_count(asked->fields, "Transfer-Encoding", &coding, &(int){ 0 }) > 0)
 			client_refuse(client, 411, "a Transfer-Encoding; a Content-Length is wanted");
 		if (!relay_request_parse(asked))
 			client_refuse_stray(client);
-		goes_on = serve_session(client, worker, asked, asked->fields);
-		worker_rest(worker, client->address);
+		goes_on = serve_session(client);
+		worker_rest(client->worker, client->address);
 	}
-	hold_release(&worker->hold);
+	hold_release(&client->worker->hold);
 	net_linger(client->socket);
 }
 
@@ -4466,15 +4344,13 @@ static int serve(struct end *near, struct worker *worker)
 	static struct client client;
 	const struct timeval patience = { .tv_sec = IDLE_TIME };
 
-	setsockopt(near->in, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-	worker->answers[0] = -1;
 	client.worker = worker;
 	do {
 		client.socket = near->in;
 		client.address = near->in_name;
-		serve_client(&client, worker);
+		setsockopt(near->in, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+		serve_client(&client);
 		close(client.socket);
-		explicit_bzero(client.head.bytes, client.head.length);
 	} while (worker_next(worker, near));
 	return EX_OK;
 }
@@ -5565,7 +5441,7 @@ static struct end near_open(struct worker *worker)
 	if (opt.serve)
 		privileges_drop();
 	if (listens) {
-		listener_run(listening, worker);
+		listener_run(worker, listening);
 		return worker_accept(worker);
 	}
 	if (!opt.inetd)

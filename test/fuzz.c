@@ -155,13 +155,12 @@ static int lines_count(const char *head, const char *beginning)
 /* What a server does with a head, of which the input is all but the beginning: what it takes for a request is one. */
 static void try_request(const char *beginning, const char *input)
 {
-	static char accounts[] = "joe:secret\0", head[INPUT_MAX + 64], text[INPUT_MAX + 64];
+	static char head[INPUT_MAX + 64], text[INPUT_MAX + 64];
 	struct authority to = { .text = "-" };
 	struct request request;
-	char again[HOST_MAX + 1], user[USER_SHOWN + 1];
+	char again[HOST_MAX + 1], given[2 * CREDENTIAL_MAX + 4];
 	size_t length = (size_t)snprintf(head, sizeof head, "%s%s", beginning, input);
 
-	opt.accounts = accounts;
 	length = http_head_end(head, 0, length);
 	head[length] = '\0';
 	strcpy(text, head);
@@ -178,7 +177,7 @@ static void try_request(const char *beginning, const char *input)
 	MUST(lines_count(head, "Transfer-Encoding:") == 0 || (strcmp(request.method, "CONNECT") != 0 && lines_count(head, "Content-Length:") == 0));
 	MUST(lines_count(head, "Host:") == 1 || request.is_http10);
 	MUST(lines_count(head, "Content-Length:") <= 1);
-	MUST(login_check(request.fields, "Proxy-Authorization", user) == LOGIN_NONE || lines_count(head, "Proxy-Authorization:") == 1);
+	MUST(!login_read(given, request.fields, "Proxy-Authorization") || lines_count(head, "Proxy-Authorization:") == 1);
 	if (target_parse(&to, request.target))
 		return;
 	MUST(*to.host && !strpbrk(to.host, " \t%@/[]ABCDEFGHIJKLMNOPQRSTUVWXYZ") && !has_control(to.text));
@@ -479,19 +478,18 @@ static void program_begin(void)
 	wire_give(&wires[1], "", 0);
 }
 
-static struct listener listener;
-static struct worker worker;
+static struct worker listener, worker;
 
 static void listener_answers(void)
 {
-	while (question_take(&listener))
-		continue;
+	question_take(&listener);
 }
 
 /* A server with a worker, and no session. */
 static void server_begin(const char *settings)
 {
-	static char *allow[] = { "*:22", "192.0.2.1:80" }, accounts[] = "joe:secret\0";
+	static struct allowed allow[] = { { "*", "22" }, { "192.0.2.1", "80" } };
+	static char accounts[] = "joe:secret\0";
 
 	program_begin();
 	opt.serve = true;
@@ -504,11 +502,11 @@ static void server_begin(const char *settings)
 	target_bytes = (unsigned char)settings[1] * 150u;
 	if (!listener.board) {
 		listener_begin(&listener, -1);
-		worker = (struct worker){ .board = listener.board, .questions = listener.questions[1], .answers = { -1, -1 } };
+		worker = listener;
 	}
 	for (int i = 0; i < listener.kept_used; i++) {
 		hold_release(&listener.kept[i]);
-		listener.kept[i].ended = -SESSION_TIME;
+		listener.kept[i].forgotten = 0;
 	}
 	listener.kept_used = 0;
 	listener.board->sessions = 0;
@@ -517,7 +515,7 @@ static void server_begin(const char *settings)
 
 static void client_run(void *client)
 {
-	serve_client(client, &worker);
+	serve_client(client);
 }
 
 /* Checks what a client has received: whole answers, and up to the last it knows how long each is. */

@@ -551,7 +551,12 @@ static void pattern_group(void)
 	};
 
 	for (size_t i = 0; i < COUNT(cases); i++) {
-		enum fit fit = pattern_fit(cases[i].pattern, cases[i].host, cases[i].port);
+		struct allowed pattern = { .host = "" };
+
+		opt.allow = &pattern;
+		opt.allow_count = 0;
+		allow_add(cases[i].pattern);
+		enum fit fit = pattern_fit(&pattern, cases[i].host, cases[i].port);
 
 		expect(fit == cases[i].want, cases[i].line, "%s fits %s:%s by %d", cases[i].pattern, cases[i].host, cases[i].port,
 		       (int)fit);
@@ -561,9 +566,10 @@ static void pattern_group(void)
 /* What --allow takes, in any case and order, and the best of all that fit. */
 static void allow_group(void)
 {
-	char *patterns[4];
+	struct allowed patterns[4] = { { .host = "" } };
 
 	opt.allow = patterns;
+	opt.allow_count = 0;
 	expect(allow_fit("host", "22") == FIT_NOT, __LINE__, "no pattern lets something through");
 	allow_add("*:22");
 	allow_add("10.*:22");
