@@ -640,6 +640,14 @@ asks_nobody() {
 	err_has "$DIR/missing"
 }
 
+@test "an empty user without a password is none: nothing is sent, and nobody is asked" {
+	start_peer proxy accept 'log request' head 'send HTTP/1.1 200 OK\r\n\r\n' close
+	program -d host:22 -p @127.0.0.1:PORT </dev/null
+	status_is 0
+	finished proxy
+	given ''
+}
+
 @test "its answer is taken though the caller has SIGCHLD ignored" {
 	askpass 'echo secret'
 	start_peer proxy accept 'log request' head "send $OK" close

@@ -2,14 +2,12 @@
 
 /*
  * cover: linked into a program that gcc --coverage instruments, keeps what it counts in a file that all its processes
- * share, PROGRAM.counts, if there is one. So no count is lost, whatever ends a process: _exit(2), execve(2), or SIGKILL.
+ * share, COUNTS. So no count is lost, whatever ends a process: _exit(2), execve(2), or SIGKILL.
  *
  * With COVER_DUMP in the environment the program does nothing but write what was counted for gcov(1).
  */
 
 #include <fcntl.h>
-#include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -28,13 +26,8 @@ void __wrap___gcov_exit(void)
 __attribute__((constructor))
 static void counters_share(void)
 {
-	char program[PATH_MAX] = "", path[PATH_MAX + sizeof ".counts"];
-
-	if (readlink("/proc/self/exe", program, sizeof program - 1) == -1)
-		return;
-	snprintf(path, sizeof path, "%s.counts", program);
-	int fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd == -1) /* a test has made a copy of the program */
+	int fd = open(COUNTS, O_RDWR | O_CLOEXEC);
+	if (fd == -1)
 		return;
 	if (mmap(cover_begin, (size_t)(cover_end - cover_begin), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
 		abort();

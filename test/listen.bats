@@ -426,6 +426,20 @@ some_children() {
 	[ -n "$(children listener)" ]
 }
 
+@test "nobody is asked for what a proxy wants of a tunnel of a listener" {
+	start_peer proxy accept head 'send HTTP/1.1 407 no\r\nProxy-Authenticate: Basic realm="a"\r\n\r\n' close
+	listen
+	client eof
+	finished proxy
+	said | grep -q '407 no (try -P or -F; it offers Basic)'
+}
+
+@test "a process that it did not start, and has all the same, is waited for when it ends" {
+	start_listener listener sh -c 'sleep 0.2 & exec "$@"' sh "$PROXYTUNNEL" -a 0 -p 127.0.0.1:1 -d host:22
+	await children_are listener 0
+	kill -0 "${PIDS[listener]}"
+}
+
 # --- -i -----------------------------------------------------------------------------------------
 
 # start_inetd REDIRECTION [ARG...]: a listener that starts the program for each connection with the socket as its stdin and

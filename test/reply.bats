@@ -385,6 +385,8 @@ hints() {
 	fails 77 'send HTTP/1.1 407 Auth\r\nproxy-authenticate: Negotiate\r\nProxy-Authenticate:Basic realm="a"\r\n\r\n' close
 	err_has Basic
 	err_has Negotiate
+	fails 77 'send HTTP/1.1 407 Auth\r\nProxy-Authenticate: Basic realm="a, \\" , Bear, b", charset="UTF-8" , NTLM\r\n\r\n' close
+	err_has 'offers Basic, NTLM)'
 }
 
 @test "-v tells both heads, and not the password; -q tells why it failed, -qq nothing" {

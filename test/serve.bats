@@ -1206,6 +1206,31 @@ child_gone() {
 	drive_command -s socket 'send CONNECT' 'expect HTTP/1.1 408 ' 'status 75 2000' "$@"
 }
 
+@test "with -i on a connection there are no sessions: 501, and what to start" {
+	local id=0123456789abcdef0123456789abcdef
+
+	drive_command -s socket "send POST /$id HTTP/1.1\r\nHost: x\r\nTunnel-Key: $id\r\nContent-Length: 7\r\n\r\nhost:22" \
+		'expect HTTP/1.1 501 no sessions with -i' 'status 0 2000' -- "$PROXYTUNNEL" --serve -i --allow 'host:22'
+	err_has 'the relay needs -a'
+}
+
+@test "a client that leaves within a body that was refused ends nothing but itself" {
+	serve --allow '*:22'
+	"$PEER" -c "$SERVER" 'send PUT /0123456789abcdef0123456789abcdef/0 HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nhello' half-close \
+		'expect HTTP/1.1 410 ' sink
+	refuses 403 127.0.0.1:1
+}
+
+@test "a far end that resets before the ClientHello has come has broken the tunnel, and the log says so" {
+	start_far accept 'await asked' reset
+	serve --allow '127.0.0.1:*' --tls-only
+	"$PEER" -c "$SERVER" "$(connects "127.0.0.1:$FAR")" head 'touch asked' 'await reset' "send $HELLO" sink &
+	finished far
+	touch reset
+	wait $! || true # it may be reset, too
+	logs "127.0.0.1:* to 127.0.0.1:$FAR: broken by the far end, *"
+}
+
 # credentials_of PID: its users, groups and capabilities, as numbers.
 credentials_of() {
 	awk '/^(Uid|Gid|Groups|CapPrm|CapEff|CapInh|CapAmb):/ { $1 = $1; print }' "/proc/$1/status"

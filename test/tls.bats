@@ -495,6 +495,35 @@ met() {
 	await ours_gone
 }
 
+# with_openssl SCRIPT OPTION...: the program, with an openssl that does that once it has the connection.
+with_openssl() {
+	mkdir -p fake
+	printf '#!/bin/sh\n%s\n' "$1" >fake/openssl
+	chmod +x fake/openssl
+	shift
+	status=0
+	limited env PATH="$DIR/fake:$PATH" "$PROXYTUNNEL" "$@" </dev/null >out 2>err || status=$?
+	await ours_gone
+}
+
+@test "whatever openssl does, it is told what that means: it ends at once, by an errno, by a signal, behind its handshake" {
+	local stands='socat -u OPEN:/dev/null UNIX-CONNECT:$6; { echo; echo Protocol version: TLSv1.3; } >&2'
+
+	set -- -E -p "localhost:$STUNNEL" host 22
+	with_openssl 'exit 0' "$@"
+	status_is 76
+	err_has 'openssl ended before its handshake'
+	with_openssl 'echo connect:errno=104 >&2; exit 1' "$@"
+	status_is 76
+	err_has 'TLS failed: Connection reset by peer'
+	with_openssl "$stands; kill -TERM \$\$" "$@"
+	status_is 69
+	err_has 'answer to CONNECT host:22'
+	with_openssl "$stands; echo 1:error:1:lib:func:a reason:file:1: >&2; exit 1" --relay "https://localhost:$STUNNEL/t" host 22
+	status_is 76
+	err_has 'TLS failed: a reason'
+}
+
 @test "a TMPDIR that is not there, or too long a name for a socket in it, is told" {
 	TMPDIR=$DIR/none program -E -p "localhost:$STUNNEL" host 22 </dev/null
 	status_is 71

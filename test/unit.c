@@ -543,6 +543,7 @@ static void pattern_group(void)
 		{ __LINE__, "[0-9]*:22", "127.0.0.1", "22", FIT_WILD },
 		{ __LINE__, "10.0.*:22", "10.0.0.1", "22", FIT_ADDRESS },
 		{ __LINE__, "10.0.*:22", "10.1.0.1", "22", FIT_NOT },
+		{ __LINE__, "10.*:22", "10.evil.example", "22", FIT_NOT },	/* which anyone can have */
 		{ __LINE__, "127.0.0.[1-3]:22", "127.0.0.2", "22", FIT_ADDRESS },
 		{ __LINE__, "[::1]:22", "::1", "22", FIT_EXACT },
 		{ __LINE__, "[fd00::*]:22", "fd00::7", "22", FIT_ADDRESS },

@@ -543,6 +543,26 @@ asks_relay() {
 	err_has header
 }
 
+@test "-H before --relay, where no proxy is named, is for the relay too" {
+	start_peer relay accept 'log request' head 'expect host:22' 'send HTTP/1.1 500 no\r\nTunnel-Relay: 2\r\n\r\n' close
+	program -H 'X-One: 1' --relay "http://127.0.0.1:$PORT/t" -H 'X-Two: 2' host:22 </dev/null
+	finished relay
+	grep -q '^X-One: 1' request
+	grep -q '^X-Two: 2' request
+}
+
+@test "behind -- there are no options, only the words of the destination" {
+	start_peer proxy accept head 'send HTTP/1.1 200 OK\r\n\r\n' close
+	program -p "127.0.0.1:$PORT" -- host 22 </dev/null
+	status_is 0
+	finished proxy
+	refused '-host:22: no host begins with a dash' -p 127.0.0.1:1 -- -host:22
+}
+
+@test "-E needs the name of a proxy, also where a command leads to it" {
+	refused 'name the proxy with -p' -E --proxy-command='exit 0' host:22
+}
+
 @test "-h tells of --relay too" {
 	program -h
 	status_is 0
@@ -572,7 +592,7 @@ asks_relay() {
 	for pattern in 'host:ssh|number from 1' 'host:0|number from 1' 'host:65536|number from 1' 'host:80-90|80[0-9][0-9]' \
 		'10.0.0.0/33:22|ADDRESS/BITS' 'host/8:22|ADDRESS/BITS' 'https://host:443|ADDRESS/BITS' 'ho st:22|no host holds' \
 		' host:22|no host holds' 'host:22 |number from 1' 'user@host:22|no host holds' '[::1:22|without its ]' \
-		'fe80::1%eth0:22|no host holds' 'a:b:22|IPv6'; do
+		'fe80::1%eth0:22|no host holds' 'a:b:22|IPv6' 'host:8a*|a port is digits' "$(printf '%0260d' 0):22|over 255 bytes"; do
 		refused "${pattern#*|}" --serve -a 0 --allow "${pattern%%|*}"
 	done
 }

@@ -1,0 +1,116 @@
+#!/usr/bin/env bats
+# Single calls to the system that fail before the tunnel stands, or around it: each is told in one line, or does no harm.
+
+load helper
+load relay
+
+# with CALL WHAT OPTION...: the program, of which each process has WHAT injected into CALL; see strace(1).
+with() {
+	local call=$1 what=$2
+
+	shift 2
+	echo "$call $what $*"
+	status=0
+	limited strace -f -qq -o /dev/null -e "trace=$call" -e "inject=$call:$what" "$PROXYTUNNEL" "$@" \
+		>out 2>err </dev/null || status=$?
+}
+
+# fails TEXT CALL WHAT OPTION...: likewise, and one line with that text tells it: 71.
+fails() {
+	local text=$1
+
+	shift
+	with "$@"
+	status_is 71
+	err_has "$text"
+	[ "$(grep -vc 'now nobody' err)" -eq 1 ]
+}
+
+@test "what the system refuses at the start is told by its reason: 71" {
+	local serve=(--serve -a 0 --allow '*:22') to=(-p 127.0.0.1:1 -d host:22)
+
+	fails '-a 0: Too many open files' socket error=EMFILE -a 0 "${to[@]}"
+	fails '127.0.0.1:1: cannot connect: Too many open files' socket error=EMFILE "${to[@]}"
+	SHELL=/bin/sh fails '/bin/sh: Too many open files' socketpair error=EMFILE --proxy-command=cat -d host:22
+	fails 'cannot start a process: Cannot allocate memory' clone,?clone3,?fork error=ENOMEM --proxy-command=cat -d host:22
+	fails 'cannot prepare to listen: Too many open files' socketpair error=EMFILE "${serve[@]}"
+	if [ "$(id -u)" -eq 0 ]; then
+		fails 'cannot become nobody: Operation not permitted' setgroups error=EPERM "${serve[@]}"
+		fails 'could become root again' setuid retval=0 "${serve[@]}"
+	fi
+}
+
+@test "what the system refuses once a proxy or a relay is reached is told by its reason: 71" {
+	local tls relay
+
+	start_peer proxy loop hold
+	tls=(-E -p "127.0.0.1:$PORT" -d host:22)
+	relay_start
+	target loop sink
+	relay=("${ROUTE[@]}" -d "127.0.0.1:$TARGET")
+	fails '/tls: Operation not permitted' bind error=EPERM "${tls[@]}"
+	fails 'cannot make a pipe: Too many open files' '?pipe,pipe2' error=EMFILE "${tls[@]}"
+	fails 'cannot make a pipe: Too many open files' '?pipe,pipe2' error=EMFILE "${relay[@]}"
+	fails 'cannot make a pair of sockets: Too many open files' socketpair error=EMFILE "${relay[@]}"
+	fails 'no random numbers: Function not implemented' getrandom error=ENOSYS "${relay[@]}"
+	status=0
+	(ulimit -v 12000 && limited "$PROXYTUNNEL" "${relay[@]}" >out 2>err </dev/null) || status=$?
+	[ -n "$SANITIZED" ] || status_is 71
+	[ -n "$SANITIZED" ] || err_has 'out of memory'
+	with sendmsg error=ENOBUFS "${relay[@]}"
+	status_is 69
+	err_has 'cannot send: No buffer space available'
+}
+
+@test "a call that is interrupted is made again; a child that has lost its parent ends" {
+	with wait4 error=EINTR:when=1 --proxy-command=false -d host:22
+	status_is 69
+	err_has 'ended with status 1'
+	with getppid retval=1 --proxy-command=false -d host:22
+	status_is 69
+	err_has 'ended with status 71'
+}
+
+@test "started without stdin, where nothing can stand in for it: 71" {
+	status=0
+	limited strace -qq -o /dev/null -P /dev/null -e trace=openat -e inject=openat:error=EMFILE "$PROXYTUNNEL" -V <&- || status=$?
+	[ "$status" -eq 71 ]
+}
+
+# injecting CALL WHAT COMMAND...: runs it so. It is the child of this shell.
+injecting() {
+	exec strace -D -f -qq -o /dev/null -e "trace=$1" -e "inject=$1:$2" "${@:3}"
+}
+
+relay_with() {
+	start_listener relay injecting "$1" "$2" "$PROXYTUNNEL" --serve -a 0 --allow '127.0.0.1:*'
+	RELAY=$PORT
+	route_to "$RELAY"
+}
+
+@test "a relay that has no memory for a session says so, and another that cannot keep what its target sends breaks its session" {
+	target loop 'pattern 1M' sink
+	TMPDIR=/nonexistent relay_with memfd_create error=EMFILE
+	program "${ROUTE[@]}" -d "127.0.0.1:$TARGET" </dev/null
+	status_is 69
+	err_has '503 no place for a session'
+	stop relay
+	relay_with pwrite64 error=ENOSPC:when=1+
+	program "${ROUTE[@]}" -d "127.0.0.1:$TARGET" </dev/null
+	status_is 74
+	err_has 'the relay has no memory left'
+}
+
+@test "a client that resets while its target is connected to costs a line of the log" {
+	target loop sink
+	relay_with connect delay_enter=300000
+	"$PEER" -c "$RELAY" "send CONNECT 127.0.0.1:$TARGET HTTP/1.1\r\nHost: x\r\n\r\n" 'pause 100' reset
+	await grep -q 'gone before the answer' relay.err
+}
+
+@test "without a pipe between two sockets their bytes go by a buffer, exact" {
+	start_peer far accept head 'send HTTP/1.1 200 OK\r\n\r\n' 'pattern 4M 1 &' 'check 4M 2' join half-close eof
+	start_listener listener injecting '?pipe,pipe2' error=EMFILE "$PROXYTUNNEL" -a 0 -p "127.0.0.1:$PORT" -d host:22
+	"$PEER" -c "$PORT" 'pattern 4M 2 &' 'check 4M 1' join half-close eof
+	finished far
+}
