@@ -1014,7 +1014,7 @@ static int http_status(const char *line)
 {
 	const char *code = http_reason(line);
 
-	if (strncmp(line, "HTTP/1.", 7) != 0 || strspn(line + 7, "0123456789") != 1 || code == line + 8 ||
+	if (strncmp(line, "HTTP/1.", 7) != 0 || !isdigit((unsigned char)line[7]) || !strchr(" \t", line[8]) ||
 	    strspn(code, "0123456789") != 3 || !strchr(" \t\r\n", code[3]))
 		return -1;
 	return (int)strtol(code, NULL, 10);

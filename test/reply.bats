@@ -227,7 +227,7 @@ asks() {
 
 	for line in 'HTTP/2 200 OK' 'HTTP/1.1 20 OK' 'HTTP/1.1 2000 OK' 'HTTP/1.1 200OK' 'HTTP/1.x 200 OK' \
 		'http/1.1 200 OK' 'ICY 200 OK' ' HTTP/1.1 200 OK' \
-		'HTTP/1.1 +20 OK' 'HTTP/1.1 2 0' 'HTTP/1.1' '200 OK' 'HTTP/1.10 200 OK'; do
+		'HTTP/1.1 +20 OK' 'HTTP/1.1 2 0' 'HTTP/1.1' '200 OK' 'HTTP/1.10 200 OK' 'HTTP/1.1! 200 OK'; do
 		echo "$line"
 		fails 76 "send $line\r\n\r\nleaked" hold
 	done

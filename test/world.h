@@ -416,6 +416,12 @@ static int world_dprintf(int fd, const char *format, ...)
 	return 1;
 }
 
+__attribute__((format(printf, 1, 2)))
+static int world_printf(const char *format, ...)
+{
+	return (int)strlen(format);
+}
+
 static int world_sigaction(int number, const struct sigaction *action, struct sigaction *before)
 {
 	(void)number, (void)action;
@@ -458,6 +464,8 @@ static int world_sigprocmask(int how, const sigset_t *set, sigset_t *before)
 #define sigaction(number, action, before) world_sigaction(number, action, before)
 #define sigprocmask world_sigprocmask
 #define dprintf world_dprintf
+#define printf(...) world_printf(__VA_ARGS__)
+#define puts(text) world_printf("%s", text)
 #include "../proxytunnel.c"
 #undef main
 #undef recv
