@@ -640,6 +640,14 @@ asks_nobody() {
 	err_has "$DIR/missing"
 }
 
+@test "a terminal whose echo cannot be put off is not asked at: 64" {
+	start_peer proxy accept 'expect the test itself' close
+	"$PTY" -l screen 'status 64' -- strace -qq -o /dev/null -e trace=ioctl -e inject=ioctl:error=EIO:when=2+ \
+		"$PROXYTUNNEL" -d host:22 -p "127.0.0.1:$PORT" -P joe >out 2>err </dev/null
+	err_has 'no answer to the question'
+	stop proxy
+}
+
 @test "an empty user without a password is none: nothing is sent, and nobody is asked" {
 	start_peer proxy accept 'log request' head 'send HTTP/1.1 200 OK\r\n\r\n' close
 	program -d host:22 -p @127.0.0.1:PORT </dev/null

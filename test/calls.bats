@@ -101,6 +101,23 @@ relay_with() {
 	err_has 'the relay has no memory left'
 }
 
+@test "a worker that cannot ask its listener for a session tells its client so: 503, and the next one gets it" {
+	target loop sink
+	relay_start
+	start tracer strace -f -qq -o /dev/null -e trace=socketpair -e inject=socketpair:error=EMFILE:when=1 -p "${PIDS[relay]}"
+	await traced relay
+	program "${ROUTE[@]}" -d "127.0.0.1:$TARGET" </dev/null
+	status_is 69
+	err_has '503 no place for a session'
+	stop tracer
+	program "${ROUTE[@]}" -d "127.0.0.1:$TARGET" </dev/null
+	status_is 0
+}
+
+traced() {
+	! grep -q '^TracerPid:.0$' "/proc/${PIDS[$1]}/status"
+}
+
 @test "a client that resets while its target is connected to costs a line of the log" {
 	target loop sink
 	relay_with connect delay_enter=300000

@@ -297,7 +297,7 @@ again() {
 @test "a stream that is cut anywhere, in order or not, is asked for again from the next byte on" {
 	local cut
 
-	for cut in '' D 'D\0\0' 'D\0\0\x03' 'H\0' 'B\0\0' 'E\0\0'; do
+	for cut in '' D 'D\0\0' 'D\0\0\x03' 'H\0' 'B\0\0' 'E\0\0' 'X\0\0\x03ba'; do
 		again "send ${STREAM}D\0\0\x02abD\0\0\x01c$cut" close
 	done
 	again "send ${STREAM}D\0\0\x04abc" close

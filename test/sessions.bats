@@ -1284,6 +1284,16 @@ HELLO='\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03and more'
 	finished far
 }
 
+@test "under --tls-only a target that has reset before the ClientHello breaks the session: 422" {
+	relays --tls-only
+	start_far accept 'await stood' reset
+	stands
+	touch stood
+	finished far
+	asks PUT /0 '' "$HELLO"
+	answered 422
+}
+
 # An error is told, and not a byte from the target.
 cut_is_told() {
 	asks GET '/0?9&poll=0'
