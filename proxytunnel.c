@@ -6,7 +6,7 @@
  * Each section rests on those above it:
  *
  * messages     one escaped line on stderr: note, warn, die
- * deadline     the time limit of everything before the tunnel stands: deadline_start, deadline_stage
+ * signals      what ends a process before its work does, the time limit too: deadline_stage, signals_await
  * text         numbers, host:port, URLs, no_proxy: authority_parse, proxy_parse, no_proxy_names
  * http         heads, read to their last byte and no further: http_read_head, http_field
  * dial         reaching a host: net_dial, net_reach
@@ -378,11 +378,12 @@ static void words_share(void)
 	words_patience = 0;
 }
 
-/* --- deadline: the time limit of everything before the tunnel stands: deadline_start, deadline_stage ---- */
+/* --- signals: what ends a process before its work does, the time limit too: deadline_stage, signals_await */
 
 /*
  * What the signal handlers need, as nobody can hand them anything. The line is composed beforehand,
- * since formatting is not async-signal-safe; there are two, so that one is always whole.
+ * since formatting is not async-signal-safe; there are two, so that one is always whole. The time limit is alarm(2), as the
+ * name service of libc blocks and takes none.
  */
 static struct {
 	char line[2][DEADLINE_SIZE];
@@ -391,7 +392,8 @@ static struct {
 	char answer[ANSWER_SIZE];	/* what the client of a server is told then */
 	size_t answer_length;
 	int client;
-	volatile sig_atomic_t caught;	/* the signal that ends the shuttle, or the listener */
+	sigset_t awaited;		/* the signals that only end the shuttle, or a listener's wait: */
+	volatile sig_atomic_t caught;	/* this one did */
 	pid_t children[CHILDREN_MAX + 1];	/* that end with this process */
 	volatile sig_atomic_t child_count;
 	char folder[MEETING_SIZE], meeting[MEETING_SIZE];	/* the path of a Unix socket, and of a folder of its own; "": none */
@@ -440,13 +442,21 @@ static void answer_send(int client, const char *answer, size_t length)
 		i++;
 }
 
-/* Ends the children, and the process by a signal, or as the time is up. A prompt that is only stopped goes on behind that. */
-static void signal_end(int signal_number)
+/*
+ * The one handler. A signal that is awaited is noted; any other ends the children, and the process: by that signal, or as
+ * the time is up. A prompt that is only stopped goes on behind that.
+ */
+static void signal_handle(int signal_number)
 {
 	bool prompts = handlers.terminal != -1;
-	struct sigaction action;
-	sigset_t none;
+	struct sigaction ending = { .sa_handler = SIG_DFL }, taken;
 
+	if (signal_number == SIGCHLD || signal_number == SIGUSR1)
+		return; /* they end a wait, and do no more */
+	if (sigismember(&handlers.awaited, signal_number) == 1) {
+		handlers.caught = signal_number;
+		return;
+	}
 	if (prompts)
 		tcsetattr(handlers.terminal, TCSANOW, &handlers.loud);
 	children_end();
@@ -456,68 +466,58 @@ static void signal_end(int signal_number)
 		words_tell(handlers.line[handlers.current], handlers.length[handlers.current]);
 		_exit(EX_TEMPFAIL);
 	}
-	sigaction(signal_number, NULL, &action);
-	signal(signal_number, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	sigaction(signal_number, &ending, &taken);
 	raise(signal_number);
-	sigaction(signal_number, &action, NULL);
+	sigaction(signal_number, &taken, NULL);
 	if (prompts)
 		tcsetattr(handlers.terminal, TCSANOW, &handlers.silent);
 }
 
-static void signal_caught(int signal_number)
-{
-	handlers.caught = signal_number;
-}
-
-static void signal_noted(int signal_number)
-{
-	(void)signal_number;
-}
-
-/* Has a signal end a wait, and do no more; returns the mask to wait with. */
-static sigset_t signal_hold(int signal_number)
-{
-	const struct sigaction noted = { .sa_handler = signal_noted };
-	sigset_t held, waiting;
-
-	sigaction(signal_number, &noted, NULL);
-	sigemptyset(&held);
-	sigaddset(&held, signal_number);
-	sigprocmask(SIG_BLOCK, &held, &waiting);
-	sigdelset(&waiting, signal_number);
-	return waiting;
-}
-
 /* Has a signal handled, unless the caller had it ignored: false then. */
-static bool signal_take(int signal_number, void (*handler)(int))
+static bool signal_take(int signal_number)
 {
-	struct sigaction action = { .sa_handler = handler, .sa_flags = SA_NODEFER }, before;
+	struct sigaction action = { .sa_handler = signal_handle, .sa_flags = SA_NODEFER }, before;
 
 	sigaction(signal_number, NULL, &before);
 	return before.sa_handler != SIG_IGN && sigaction(signal_number, &action, NULL) == 0;
 }
 
-/* Lets a signal end the shuttle in order, and adds it to those to wait for. */
-static void signal_await(int signal_number, sigset_t *awaited)
+/* Has what ends this process end its children, from now on, unless the caller had it ignored. */
+static void signals_take(void)
 {
-	if (signal_take(signal_number, signal_caught))
-		sigaddset(awaited, signal_number);
+	static const int ending[] = { SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM };
+	sigset_t none;
+
+	signal(SIGCHLD, SIG_DFL); /* these three are not for a caller to ignore */
+	signal(SIGUSR1, SIG_DFL);
+	signal(SIGALRM, SIG_DFL);
+	for (size_t i = 0; i < sizeof ending / sizeof *ending; i++)
+		signal_take(ending[i]);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL); /* a caller may have blocked them */
+	atexit(children_end);
 }
 
-/* Starts the clock: alarm(2), as the name service of libc blocks and takes no limit. A parent may have left SIGALRM blocked. */
-static void deadline_start(void)
+/* Lets signals, up to a 0, only end a wait with the mask that it returns. */
+static sigset_t signals_await(const int *signals)
 {
-	sigset_t alarms;
+	sigset_t before;
 
-	if (opt.timeout == 0)
-		return;
-	signal(SIGALRM, signal_end);
-	sigemptyset(&alarms);
-	sigaddset(&alarms, SIGALRM);
-	sigprocmask(SIG_UNBLOCK, &alarms, NULL);
-	alarm(opt.timeout);
+	for (; *signals; signals++) {
+		signal_take(*signals);
+		sigaddset(&handlers.awaited, *signals);
+	}
+	sigprocmask(SIG_BLOCK, &handlers.awaited, &before);
+	return before;
+}
+
+/* Has signals end the process again; so does at once the one that was noted. */
+static void signals_release(void)
+{
+	sigemptyset(&handlers.awaited);
+	sigprocmask(SIG_SETMASK, &handlers.awaited, NULL);
+	if (handlers.caught)
+		raise(handlers.caught);
 }
 
 static double seconds_now(void)
@@ -1327,29 +1327,11 @@ static void fd_leave(int fd)
 
 /* --- commands: programs behind a socket: command_start, command_reach ----------------------------------- */
 
-/* From now on this process ends its children, and removes what was made for them, whatever ends it, unless that is ignored. */
-static void children_guard(void)
-{
-	static const int signals[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM };
-	static bool prepared;
-	sigset_t guarded;
-
-	sigemptyset(&guarded);
-	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
-		if (signal_take(signals[i], signal_end))
-			sigaddset(&guarded, signals[i]);
-	sigprocmask(SIG_UNBLOCK, &guarded, NULL);
-	if (!prepared)
-		atexit(children_end);
-	prepared = true;
-}
-
 /* Forks a child that ends with this process; no signal comes between its start and its being known. */
 static pid_t child_fork(void)
 {
 	sigset_t all, before;
 
-	children_guard();
 	if (handlers.child_count == CHILDREN_MAX)
 		die(EX_OSERR, "over %d processes for one tunnel: too many hops with TLS", CHILDREN_MAX);
 	sigfillset(&all);
@@ -1666,8 +1648,7 @@ static bool prompt_read(int terminal, const char *question, bool hidden, char *a
 	if (hidden)
 		handlers.silent.c_lflag = (handlers.silent.c_lflag & ~(tcflag_t)ECHO) | ECHONL;
 	handlers.terminal = terminal;
-	children_guard();
-	bool stops = signal_take(SIGTSTP, signal_end);
+	bool stops = signal_take(SIGTSTP);
 
 	tcsetattr(terminal, TCSAFLUSH, &handlers.silent);
 	do {
@@ -2374,17 +2355,9 @@ static void signals_admit(const sigset_t *waiting)
 /* Lets signals end the shuttle while it waits, with the set that it returns. */
 static sigset_t shuttle_signals(const struct lane *up)
 {
-	sigset_t awaited, waiting;
-
-	sigemptyset(&awaited);
-	signal_await(SIGHUP, &awaited);
-	signal_await(SIGTERM, &awaited);
-	if (up->in_type == S_IFCHR && isatty(up->in))
-		signal_await(SIGINT, &awaited);
-	else
+	if (up->in_type != S_IFCHR || !isatty(up->in))
 		signal(SIGINT, SIG_IGN); /* a Ctrl-C for another of the group must not cut an ssh master's connection */
-	sigprocmask(SIG_BLOCK, &awaited, &waiting);
-	return waiting;
+	return signals_await((const int[]){ SIGHUP, SIGTERM, SIGINT, 0 });
 }
 
 /*
@@ -2453,7 +2426,6 @@ static int meeting_open(void)
 	const char *variable = getenv("TMPDIR"), *above = variable && *variable ? variable : "/tmp";
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	children_guard();
 	if (strlen(above) + sizeof "/proxytunnel.XXXXXX/tls" > sizeof address.sun_path)
 		die(EX_OSERR, "%s: too long a name for the folder of a Unix socket (set TMPDIR)", above);
 	sprintf(handlers.folder, "%s/proxytunnel.XXXXXX", above);
@@ -3599,8 +3571,6 @@ static bool worker_start(struct worker *listener)
 		hold_release(&listener->kept[i]);
 	listener->place = place;
 	signal(SIGCHLD, SIG_DFL);
-	sigprocmask(SIG_SETMASK, &listener->waiting, NULL);
-	listener->waiting = signal_hold(SIGUSR1); /* see session_workers */
 	return true;
 }
 
@@ -3624,7 +3594,7 @@ static _Noreturn void listener_end(struct worker *listener)
 		if (listener->kept[i].session)
 			kept_end(listener, &listener->kept[i], outcome);
 	if (handlers.caught != SIGTERM)
-		signal_end(handlers.caught);
+		signals_release();
 	exit(EX_OK);
 }
 
@@ -3633,7 +3603,6 @@ static void listener_begin(struct worker *listener, int listening)
 {
 	const struct timeval patience = { .tv_sec = WAITING_TIME };
 	struct rlimit files;
-	sigset_t awaited;
 
 	if (opt.serve && getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		files.rlim_cur = files.rlim_max;
@@ -3645,13 +3614,7 @@ static void listener_begin(struct worker *listener, int listening)
 	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, listener->questions) == -1)
 		die(EX_OSERR, "cannot prepare to listen: %s", strerror(errno));
 	setsockopt(listening, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-	listener->waiting = signal_hold(SIGCHLD);
-	children_guard(); /* its atexit(3) would cost each worker a page */
-	sigemptyset(&awaited);
-	signal_await(SIGTERM, &awaited);
-	signal_await(SIGINT, &awaited);
-	signal_await(SIGHUP, &awaited);
-	sigprocmask(SIG_BLOCK, &awaited, NULL);
+	listener->waiting = signals_await((const int[]){ SIGCHLD, SIGTERM, SIGINT, SIGHUP, 0 });
 	listen_announce(listening);
 }
 
@@ -3706,7 +3669,8 @@ static struct end worker_accept(struct worker *worker)
 	struct scoreboard *board = worker->board;
 	int fd;
 
-	children_guard();
+	signals_release();
+	worker->waiting = signals_await((const int[]){ SIGUSR1, 0 }); /* see session_workers */
 	while ((fd = accept(worker->listening, NULL, NULL)) == -1) {
 		if (is_shortage(errno))
 			board_shortage(board, "cannot accept a connection");
@@ -4789,7 +4753,7 @@ static bool exchange_connect(struct exchange *exchange)
 	if (!is_used) {
 		exchange_close(exchange);
 		opt.timeout = opt.timeout == 0 || opt.timeout > SILENCE ? SILENCE : opt.timeout;
-		deadline_start();
+		alarm(opt.timeout);
 		exchange->fd = route_open(&openssl);
 		alarm(0);
 	}
@@ -5205,10 +5169,9 @@ static void tunnel_reap(struct tunnel *tunnel, struct exchange *exchange)
 /* Carries the tunnel's bytes until both directions are over, and the session is closed; ends the process. */
 static _Noreturn void tunnel_run(struct tunnel *tunnel, struct exchange *exchange)
 {
-	children_guard();
 	signal(SIGINT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN); /* the end of the tunnel is told by its socket */
-	sigset_t waiting = signal_hold(SIGCHLD);
+	sigset_t waiting = signals_await((const int[]){ SIGCHLD, 0 });
 	tunnel->parent = getpid();
 	tunnel->told = seconds_now();
 	carrier_start(tunnel, &tunnel->sender, exchange);
@@ -5397,13 +5360,10 @@ static int tunnel_close(const struct end *far, const struct lane *up, const stru
 
 	note("%s: %llu bytes up, %llu down, %.3f s", opt.destination.text, (unsigned long long)up->carried,
 	     (unsigned long long)down->carried, seconds_now() - started);
-	if (handlers.caught)
-		signal_end(handlers.caught);
+	signals_release(); /* who carries a session's bytes then closes it without us */
 	if (lane_cut(down) && (down->error == 0 || down->error == EPIPE))
 		return EX_IOERR;
 	close(far->in);
-	if (route->relayed)
-		children_guard(); /* a signal ends the wait; who carries the tunnel then closes its session by itself */
 	if (route->relayed && (status = child_wait(route->relayed)) != 0 && WIFEXITED(status))
 		return WEXITSTATUS(status); /* it has said why */
 	if (status != 0)
@@ -6128,10 +6088,10 @@ int main(int argc, char **argv)
 	descriptors_ensure();
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
-	signal(SIGCHLD, SIG_DFL); /* a caller may ignore it, and then there is nothing to wait for */
+	signals_take();
 	options(argc, argv);
 	struct end near = near_open(&worker);
-	deadline_start();
+	alarm(opt.timeout);
 	if (opt.serve)
 		return serve(&near, &worker);
 
