@@ -2571,7 +2571,7 @@ enum stage {
 /* Of a worker. */
 struct place {
 	atomic_int worker;		/* 0: not known yet */
-	atomic_int session;		/* the number of the one that it serves; 0: none */
+	atomic_int session;		/* the number of the one that it serves */
 	_Atomic double since;		/* when it began to wait for its client's request */
 	char client[AUTHORITY_SIZE];	/* empty: nothing to be said of it */
 };
@@ -2603,8 +2603,7 @@ struct worker {
 	int questions[2];		/* to the listener, which has them from the first */
 	sigset_t waiting;		/* the mask to wait with: all other signals are let in */
 	/* Of the listener: */
-	struct hold *kept;		/* the sessions, and ENDED_MAX that have ended */
-	int kept_used;			/* those beyond were never taken */
+	struct hold *kept;		/* the sessions, and ENDED_MAX that have ended, up to one without an id */
 	double due;			/* when to look next for sessions that nobody asks for */
 	/* Of a worker: */
 	int place;
@@ -2633,7 +2632,7 @@ static bool lock_take(pthread_mutex_t *lock)
 	return !is_left;
 }
 
-/* Of a server twice as many places as clients, as a session has two connections, and some for who is told that there are too many. */
+/* A server has twice as many places as clients, as a session has two connections, and some to refuse others. */
 static struct scoreboard *board_create(void)
 {
 	int size = opt.serve ? 2 * (int)opt.clients_max + SPARE_MAX : (int)opt.clients_max;
@@ -2656,7 +2655,7 @@ static int board_count(const struct scoreboard *board, enum stage stage)
 	return count;
 }
 
-/* Nothing that a client does, and no shortage, ends a listener or a worker: says it once, and waits for better times. */
+/* Says once that something is short, and waits: no shortage ends a listener or a worker. */
 static void board_shortage(struct scoreboard *board, const char *what)
 {
 	const struct timespec pause = { .tv_nsec = 100 * 1000 * 1000 };
@@ -2697,7 +2696,6 @@ static void worker_rest(const struct worker *worker, const char *client)
 		return;
 	struct place *place = &worker->board->places[worker->place];
 	strcpy(place->client, client);
-	place->session = 0;
 	place->since = seconds_now();
 	worker->board->stages[worker->place] = STAGE_ASKED;
 }
@@ -2711,6 +2709,7 @@ struct request {
 	const char *method, *target;
 	char *fields;
 	bool is_head, is_http10;
+	bool is_coded;			/* its body comes in chunks, or otherwise without a length */
 	bool keep;			/* the connection, for further requests */
 	bool expects;			/* 100, before it sends the body */
 	uint64_t length;		/* of the body */
@@ -2745,7 +2744,8 @@ struct client {
  */
 static size_t reply_compose(char reply[ANSWER_SIZE], int status, const char *words, bool keep, bool is_head)
 {
-	const char *reason = status == 200 ? "OK" : status == 201 ? "Created by a relay of 2.1, which wants a client of 2.1" : status == 204 ? "No Content" : words;
+	const char *reason = status == 200 ? "OK" : status == 204 ? "No Content" :
+	                     status == 201 ? "Created by a relay of 2.1, which wants a client of 2.1" : words;
 	const char *field = status == 401 ? "WWW-Authenticate: Basic realm=\"proxytunnel\"\r\n" :
 	                    status == 405 ? "Allow: CONNECT\r\n" :
 	                    status == 407 ? "Proxy-Authenticate: Basic realm=\"proxytunnel\"\r\n" : "";
@@ -2757,11 +2757,11 @@ static size_t reply_compose(char reply[ANSWER_SIZE], int status, const char *wor
 		words = "";
 	else
 		snprintf(length, sizeof length, "Content-Length: %zu\r\n", strlen(words) + strlen(end));
-	return (size_t)snprintf(reply, ANSWER_SIZE, "HTTP/1.1 %d %s\r\n%s%s%s%s\r\n%s%s", status, reason, field, fields, length,
-	                        keep ? "" : "Connection: close\r\n", is_head ? "" : words, is_head ? "" : end);
+	return (size_t)snprintf(reply, ANSWER_SIZE, "HTTP/1.1 %d %s\r\n%s%s%s%s\r\n%s%s", status, reason, field, fields,
+	                        length, keep ? "" : "Connection: close\r\n", is_head ? "" : words, is_head ? "" : end);
 }
 
-/* Starts the clock for a stage of a request, and says how the client is answered, and what is logged, when it runs out. 0: no answer. */
+/* Starts the clock for a stage of a request; when it runs out, the client is answered so (0: not), and that is logged. */
 static void client_stage(const struct client *client, int status, const char *reason)
 {
 	handlers.answer_length = 0;
@@ -2780,7 +2780,7 @@ static void client_stage_end(void)
 	handlers.answer_length = 0;
 }
 
-/* Receives bytes of a request's body, and asks for them first if the client wants that; 0 or less at its end, and where nothing comes for IDLE_TIME. */
+/* Receives bytes of a request's body, asked for as the client wants; 0 or less at its end, or after IDLE_TIME without. */
 static ssize_t client_receive(struct client *client, char *bytes, size_t size)
 {
 	static const char proceed[] = "HTTP/1.1 100 Continue\r\n\r\n";
@@ -2815,7 +2815,7 @@ static bool client_reply(struct client *client, int status, const char *words, b
 	return net_send(client->socket, reply, reply_compose(reply, status, words, keep, client->asked.is_head)) && keep;
 }
 
-/* Replies that the client cannot have it, logs that, in other words where they are not for clients, and ends the process. */
+/* Replies that the client cannot have it, logs that, in words that may not be for clients, and ends the process. */
 static _Noreturn void client_refuse_as(struct client *client, int status, const char *reason, const char *logged)
 {
 	client_stage_end();
@@ -2831,18 +2831,6 @@ static _Noreturn void client_refuse(struct client *client, int status, const cha
 	client_refuse_as(client, status, reason, reason);
 }
 
-/* What no head may hold, obs-fold included (RFC 9112 2.2, 5.2); NULL if it holds nothing of that. */
-static const char *head_wrong(const char *head)
-{
-	const char *wrong = NULL;
-
-	for (const char *c = head; *c && !wrong; c++)
-		wrong = *c == '\r' && c[1] != '\n' ? "a bare CR in the head" :
-		        iscntrl((unsigned char)*c) && !strchr("\t\r\n", *c) ? "a control character in the head" :
-		        *c == '\n' && (c[1] == ' ' || c[1] == '\t') ? "a folded line in the head" : NULL;
-	return wrong;
-}
-
 /* Takes the request line apart, in place; false if it is none (RFC 9112 3). */
 static bool request_split(struct request *request, char *head)
 {
@@ -2851,7 +2839,8 @@ static bool request_split(struct request *request, char *head)
 	if (line && *line == '\0')
 		line = line_take(&request->fields); /* RFC 9112 2.2: an empty line before it is to be ignored */
 	size_t method = line ? strspn(line, token_characters) : 0;
-	char *target = method > 0 && line[method] == ' ' ? line + method + 1 : NULL, *version = target ? strpbrk(target, " \t") : NULL;
+	char *target = method > 0 && line[method] == ' ' ? line + method + 1 : NULL;
+	char *version = target ? strpbrk(target, " \t") : NULL;
 	if (!version || version == target || (strcmp(version, " HTTP/1.0") != 0 && strcmp(version, " HTTP/1.1") != 0))
 		return false;
 	request->is_http10 = version[8] == '0';
@@ -2864,34 +2853,38 @@ static bool request_split(struct request *request, char *head)
 /* What is wrong with the lengths that a request gives its body, or NULL (RFC 9112 6.3). */
 static const char *lengths_wrong(struct request *request)
 {
-	const char *coding, *value = "";
-	int ignored, length = 0;
+	const char *value = "", *coding;
+	int length = 0, ignored;
 	int lengths = field_count(request->fields, "Content-Length", &value, &length);
-	int codings = field_count(request->fields, "Transfer-Encoding", &coding, &ignored);
-	bool is_number = offset_parse(&request->length, value, (size_t)length), is_connect = strcmp(request->method, "CONNECT") == 0;
+	bool is_number = offset_parse(&request->length, value, (size_t)length);
+	bool is_connect = strcmp(request->method, "CONNECT") == 0;
 
-	return codings > 0 && lengths > 0 ? "both Content-Length and Transfer-Encoding" :
-	       codings > 0 && is_connect ? "a Transfer-Encoding" :
+	request->is_coded = field_count(request->fields, "Transfer-Encoding", &coding, &ignored) > 0;
+	return request->is_coded && lengths > 0 ? "both Content-Length and Transfer-Encoding" :
+	       request->is_coded && is_connect ? "a Transfer-Encoding" :
 	       lengths > 1 ? "more than one Content-Length" :
 	       lengths == 1 && !is_number ? "a Content-Length that is no number" :
 	       request->length > 0 && is_connect ? "a CONNECT with a body" :
 	       request->length > 0 && strcmp(request->method, "GET") == 0 ? "a GET with a body" : NULL;
 }
 
-/* Takes a head apart, in place; returns what is wrong with it, or NULL (RFC 9112 3.2, 5.1). */
+/* Takes a head apart, in place; returns what is wrong with it, or NULL (RFC 9112 2.2, 3.2, 5). */
 static const char *request_parse(struct request *request, char *head)
 {
-	const char *line, *value = "", *wrong = head_wrong(head);
+	const char *line, *value = "";
 	int length = 0;
 
 	*request = (struct request){ .method = "", .poll = -1 };
-	if (wrong || !request_split(request, head))
-		return wrong ? wrong : "a request line that is none";
+	for (const char *c = head; *c; c++)
+		if (iscntrl((unsigned char)*c) && !strchr("\t\n", *c) && (*c != '\r' || c[1] != '\n'))
+			return "a control character, or a bare CR, in the head";
+	if (!request_split(request, head))
+		return "a request line that is none";
 	for (const char *cursor = request->fields; (line = http_line(&cursor, &length)) && length > 0;) {
 		size_t name = strspn(line, token_characters);
 
 		if (name == 0 || line[name] != ':')
-			return "a header that is not Name: value";
+			return "a header that is not Name: value"; /* nor is a folded one */
 	}
 	int hosts = field_count(request->fields, "Host", &value, &length);
 	if (hosts > 1 || (hosts == 0 && !request->is_http10))
@@ -2905,7 +2898,7 @@ static const char *request_parse(struct request *request, char *head)
 	return lengths_wrong(request);
 }
 
-/* Brings a host to the one form that it is matched in: lower case, no dot at its end, an address as inet_ntop(3) writes it. */
+/* Brings a host to its plain form: lower case, no dot at its end, an address as inet_ntop(3) writes it. */
 static void host_plain(char host[HOST_MAX + 1])
 {
 	static const unsigned char mapped[12] = { [10] = 0xff, [11] = 0xff }; /* RFC 4291 2.5.5.2 */
@@ -2939,6 +2932,13 @@ static const char *target_parse(struct authority *to, const char *target)
 		return "no host can hold such a character";
 	host_plain(asked.host);
 	return authority_set(to, asked.host, strlen(asked.host), asked.port);
+}
+
+/* Logs how a tunnel has ended, or a session. */
+static void tunnel_log(const char *name, const char *to, const char *outcome, uint64_t up, uint64_t down, double begun)
+{
+	warn("%s to %s: %s, %" PRIu64 " bytes up, %" PRIu64 " down, %.3f s", name, to, outcome, up, down,
+	     seconds_now() - begun);
 }
 
 /* --- access: who may have what: login_check, allow_fit, addresses_filter --------------------------------- */
@@ -2985,8 +2985,9 @@ static void client_login(struct client *client, const char *field, int status)
 		is_right |= secret_equal(account, given);
 		is_user |= given[length] == ':' && strncmp(account, given, length + 1) == 0;
 	}
+	given[length < USER_SHOWN ? length : USER_SHOWN] = '\0';
 	if (is_user)
-		snprintf(client->name + named, sizeof client->name - named, " user %.*s", length < USER_SHOWN ? (int)length : USER_SHOWN, given);
+		snprintf(client->name + named, sizeof client->name - named, " user %s", given);
 	explicit_bzero(given, sizeof given);
 	if (!is_right)
 		client_refuse_as(client, status, "wrong user or password", is_user ? "wrong password" : "no such user");
@@ -3038,7 +3039,8 @@ static const char *allow_port_wrong(const char *port)
 		return NULL;
 	if (strpbrk(port, "*?["))
 		return strspn(port, "0123456789*?[]-!^") == strlen(port) ? NULL : "a port is digits, and *, ? and [...]";
-	return strchr(port, '-') ? "a range of ports is a pattern, as 80[0-9][0-9]" : "the port is not a number from 1 to 65535, or a pattern";
+	return strchr(port, '-') ? "a range of ports is a pattern, as 80[0-9][0-9]" :
+	                           "the port is not a number from 1 to 65535, or a pattern";
 }
 
 /* Adds a pattern of what may be reached, in the form of what is asked for: one that can never fit ends the program. */
@@ -3081,12 +3083,12 @@ static enum fit allow_fit(const char *host, const char *port)
 	return best;
 }
 
-/* What is reached from here, and not from the outside: loopback, link-local, private, multicast, and what embeds such. */
+/* Whether that is reached from here only: loopback, link-local, private, multicast, and what embeds such. */
 static bool is_inside(const char *address)
 {
 	return no_proxy_names("0.0.0.0/8,10.0.0.0/8,100.64.0.0/10,127.0.0.0/8,169.254.0.0/16,172.16.0.0/12,192.0.0.0/24,"
-	                      "192.168.0.0/16,198.18.0.0/15,224.0.0.0/3,::/96,::ffff:0:0:0/96,64:ff9b::/96,64:ff9b:1::/48,2001::/32,2002::/16,"
-	                      "fc00::/7,fe80::/10,fec0::/10,ff00::/8", address);
+	                      "192.168.0.0/16,198.18.0.0/15,224.0.0.0/3,::/96,::ffff:0:0:0/96,64:ff9b::/96,64:ff9b:1::/48,"
+	                      "2001::/32,2002::/16,fc00::/7,fe80::/10,fec0::/10,ff00::/8", address);
 }
 
 /* Drops the addresses that a destination may not have: only a wildcard must not lead inside, or anyone's DNS would. */
@@ -3106,19 +3108,14 @@ static void addresses_filter(struct addresses *addresses, const struct authority
 	addresses->count = count;
 }
 
-/* Whether bytes may be the beginning of a TLS ClientHello (RFC 8446 5.1, 4.1.2), as far as there are any. */
+/* Whether bytes may begin a TLS ClientHello: a record of a handshake, and the version that it speaks (RFC 8446 5.1, 4.1.2). */
 static bool is_hello(const unsigned char *bytes, size_t length)
 {
-	static const struct {
-		unsigned char low, high;
-	} expected[HELLO_SIZE] = {
-		{ 22, 22 }, { 3, 3 }, { 0, 4 }, { 0, 65 }, { 0, 255 },	/* a record, of a handshake */
-		{ 1, 1 }, { 0, 1 }, { 0, 255 }, { 0, 255 },		/* ClientHello, and its length */
-		{ 3, 3 }, { 0, 4 },					/* the version it speaks */
-	};
+	static const unsigned char low[HELLO_SIZE] = { 22, 3, 0, 0, 0, 1, 0, 0, 0, 3, 0 };
+	static const unsigned char high[HELLO_SIZE] = { 22, 3, 4, 65, 255, 1, 1, 255, 255, 3, 4 };
 
 	for (size_t i = 0; i < length; i++)
-		if (bytes[i] < expected[i].low || bytes[i] > expected[i].high)
+		if (bytes[i] < low[i] || bytes[i] > high[i])
 			return false;
 	return true;
 }
@@ -3419,17 +3416,17 @@ struct question {
 	char id[SESSION_WORD + 1], key[SESSION_WORD + 1];
 };
 
-/* Ends a session, and logs how it ended. */
-static void kept_end(struct worker *listener, struct hold *kept, const char *outcome)
+/* Ends a session: as it has ended, or otherwise. */
+static void kept_end(struct worker *listener, struct hold *kept, const char *otherwise)
 {
 	struct session *session = kept->session;
-	bool is_broken = !outcome && session->is_broken;
+	char outcome[ERROR_SIZE + 16];
 
 	session->is_closed = true;
 	shutdown(kept->target, SHUT_RDWR);
-	warn("%s to %s: %s%s, %" PRIu64 " bytes up, %" PRIu64 " down, %.3f s", session->name, session->to,
-	     outcome ? outcome : is_broken ? "broken: " : "done", is_broken ? session->error : "",
-	     session->is_hello ? session->taken : 0, session->sent, seconds_now() - session->begun);
+	snprintf(outcome, sizeof outcome, session->is_broken ? "broken: %s" : "done", session->error);
+	tunnel_log(session->name, session->to, otherwise ? otherwise : outcome, session->is_hello ? session->taken : 0,
+	           session->sent, session->begun);
 	hold_release(kept);
 	kept->forgotten = seconds_now() + SESSION_TIME;
 	listener->board->sessions--;
@@ -3443,23 +3440,24 @@ static void sessions_expire(struct worker *listener)
 	if (now < listener->due)
 		return;
 	listener->due = now + EXPIRY_TIME;
-	for (struct hold *kept = listener->kept; kept < listener->kept + listener->kept_used; kept++)
+	for (struct hold *kept = listener->kept; *kept->id; kept++)
 		if (kept->session && kept->session->asked + SESSION_TIME <= now)
 			kept_end(listener, kept, "left by its client");
 }
 
-/* The session of that id, or a place for one without an id; NULL if there is none. One that has ended is remembered: a late POST must not open it anew. */
+/* The session of that id, or a place for a new one; NULL if there is none. One that ended is remembered, lest a late POST opens it. */
 static struct hold *kept_find(const struct worker *listener, const char *id)
 {
+	struct hold *kept = listener->kept;
 	double now = seconds_now();
 
-	for (struct hold *kept = listener->kept; kept < listener->kept + listener->kept_used; kept++) {
+	for (; *kept->id; kept++) {
 		bool is_known = kept->session || kept->forgotten > now;
 
 		if (id ? is_known && strcmp(kept->id, id) == 0 : !is_known)
 			return kept;
 	}
-	return NULL;
+	return id || kept - listener->kept == opt.clients_max + ENDED_MAX ? NULL : kept;
 }
 
 /* Keeps a new session; false if there is no room. */
@@ -3467,12 +3465,10 @@ static bool kept_add(struct worker *listener, const struct question *question, i
 {
 	struct hold *kept = kept_find(listener, NULL);
 
-	if (!kept && listener->kept_used < opt.clients_max + ENDED_MAX)
-		kept = &listener->kept[listener->kept_used++];
 	if (!kept || target == -1 || !(kept->session = session_map(memory)))
 		return false;
-	memcpy(kept->id, question->id, sizeof kept->id);
-	memcpy(kept->key, question->key, sizeof kept->key);
+	strcpy(kept->id, question->id);
+	strcpy(kept->key, question->key);
 	kept->memory = memory;
 	kept->target = target;
 	kept->session->number = (int)(kept - listener->kept) + 1;
@@ -3480,17 +3476,19 @@ static bool kept_add(struct worker *listener, const struct question *question, i
 	return true;
 }
 
-/* Takes a question, and answers it. With it come where the answer goes, and the fds of a new session. */
+/* Answers a question, with which come where the answer goes, and the fds of a new session. */
 static void question_take(struct worker *listener)
 {
 	struct question question;
 	int fds[FDS_MAX], status;
+	ssize_t got = fds_pass(true, listener->questions[0], fds, FDS_MAX, &question, sizeof question, MSG_DONTWAIT);
 
-	if (fds_pass(true, listener->questions[0], fds, FDS_MAX, &question, sizeof question, MSG_DONTWAIT) == sizeof question) {
+	if (got == sizeof question) {
 		struct hold *kept = kept_find(listener, question.id);
 
 		if (kept)
-			status = !kept->session ? 410 : !secret_equal(kept->key, question.key) ? 409 : question.what == QUERY_END ? 204 : 200;
+			status = !kept->session ? 410 : !secret_equal(kept->key, question.key) ? 409 :
+			         question.what == QUERY_END ? 204 : 200;
 		else if (question.what != QUERY_ADD)
 			status = 404;
 		else if (kept_add(listener, &question, fds[1], fds[2]))
@@ -3518,7 +3516,8 @@ static void workers_reap(struct scoreboard *board)
 			if (board->places[i].worker != worker)
 				continue;
 			if (WIFSIGNALED(status) && board->stages[i] != STAGE_EVICTED && !handlers.caught)
-				warn("%s: the process that served it was ended by signal %d", board->places[i].client, WTERMSIG(status));
+				warn("%s: the process that served it was ended by signal %d", board->places[i].client,
+				     WTERMSIG(status));
 			board->places[i].worker = 0;
 			board->stages[i] = STAGE_FREE;
 		}
@@ -3567,8 +3566,8 @@ static bool worker_start(struct worker *listener)
 		return false;
 	child_bind(board->listener); /* else it would keep the port from the next listener */
 	close(listener->questions[0]);
-	for (int i = 0; i < listener->kept_used; i++)
-		hold_release(&listener->kept[i]);
+	for (struct hold *kept = listener->kept; *kept->id; kept++)
+		hold_release(kept);
 	listener->place = place;
 	signal(SIGCHLD, SIG_DFL);
 	return true;
@@ -3590,15 +3589,15 @@ static _Noreturn void listener_end(struct worker *listener)
 		workers_reap(board);
 	}
 	snprintf(outcome, sizeof outcome, "ended by signal %d", handlers.caught);
-	for (int i = 0; i < listener->kept_used; i++)
-		if (listener->kept[i].session)
-			kept_end(listener, &listener->kept[i], outcome);
+	for (struct hold *kept = listener->kept; *kept->id; kept++)
+		if (kept->session)
+			kept_end(listener, kept, outcome);
 	if (handlers.caught != SIGTERM)
 		signals_release();
 	exit(EX_OK);
 }
 
-/* Prepares a listener on a socket. A session takes it two descriptors. Signals come only while it waits, so that none is missed. */
+/* Prepares a listener, to which a session takes two descriptors. Signals come only while it waits, so that none is missed. */
 static void listener_begin(struct worker *listener, int listening)
 {
 	const struct timeval patience = { .tv_sec = WAITING_TIME };
@@ -3610,7 +3609,7 @@ static void listener_begin(struct worker *listener, int listening)
 	}
 	listener->listening = listening;
 	listener->board = board_create();
-	listener->kept = memory_map((size_t)(opt.clients_max + ENDED_MAX) * sizeof *listener->kept, MAP_PRIVATE);
+	listener->kept = memory_map((size_t)(opt.clients_max + ENDED_MAX + 1) * sizeof *listener->kept, MAP_PRIVATE);
 	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, listener->questions) == -1)
 		die(EX_OSERR, "cannot prepare to listen: %s", strerror(errno));
 	setsockopt(listening, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
@@ -3618,11 +3617,13 @@ static void listener_begin(struct worker *listener, int listening)
 	listen_announce(listening);
 }
 
-/* Whether a client that comes is to have a further worker: none waits, and there is a place, or will be. Else it stays in the backlog. */
-static bool listener_needs_worker(const struct scoreboard *board)
+/* Whether a client that comes is to have a further worker, or stays in the backlog. */
+static bool listener_has_room(const struct scoreboard *board)
 {
-	return board_count(board, STAGE_WAITING) + board_count(board, STAGE_EVICTED) == 0 &&
-	       (board->used < board->size || board_count(board, STAGE_FREE) > 0 || (opt.serve && board_count(board, STAGE_ASKED) > 0));
+	bool is_free = board->used < board->size || board_count(board, STAGE_FREE) > 0;
+
+	return board_count(board, STAGE_WAITING) + board_count(board, STAGE_EVICTED) == 0 && /* else one comes, or a place */
+	       (is_free || (opt.serve && board_count(board, STAGE_ASKED) > 0));
 }
 
 /* Has workers wait for clients on a socket that listens, and returns in each of them. */
@@ -3637,7 +3638,7 @@ static void listener_run(struct worker *listener, int listening)
 
 		workers_reap(listener->board);
 		sessions_expire(listener);
-		if (listener_needs_worker(listener->board))
+		if (listener_has_room(listener->board))
 			set[1].fd = listening;
 		if (ppoll(set, 2, listener->board->sessions > 0 ? &tick : NULL, &listener->waiting) > 0) {
 			if (set[0].revents)
@@ -3697,7 +3698,7 @@ static bool worker_next(struct worker *worker, struct end *near)
 	return true;
 }
 
-/* Asks the listener, and gives it a new session, if there is one; returns the status, as a request would be answered, and the session of a 200 in the hold. */
+/* Asks the listener, or gives it a new session; returns a status, as of a reply, and the session of a 200 in the hold. */
 static int worker_ask(struct worker *worker, enum query what, const struct hold *added)
 {
 	struct hold *hold = &worker->hold;
@@ -3706,35 +3707,33 @@ static int worker_ask(struct worker *worker, enum query what, const struct hold 
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, answers) == -1)
 		return 503;
-	memcpy(question.id, hold->id, sizeof question.id);
-	memcpy(question.key, hold->key, sizeof question.key);
+	strcpy(question.id, hold->id);
+	strcpy(question.key, hold->key);
 	int given[FDS_MAX] = { answers[1], added ? added->memory : -1, added ? added->target : -1 };
-	bool is_asked = fds_pass(false, worker->questions[1], given, added ? 3 : 1, &question, sizeof question, 0) == sizeof question;
+	ssize_t sent = fds_pass(false, worker->questions[1], given, added ? 3 : 1, &question, sizeof question, 0);
 	close(answers[1]); /* so that the answers end if the listener does */
-	if (is_asked && fds_pass(true, answers[0], fds, FDS_MAX, &status, sizeof status, 0) == sizeof status && status == 200) {
+	ssize_t got = sent == sizeof question ? fds_pass(true, answers[0], fds, FDS_MAX, &status, sizeof status, 0) : -1;
+	status = got == sizeof status ? status : 503;
+	if (status == 200 && fds[1] != -1) {
 		hold->memory = fds[0];
 		hold->target = fds[1];
-		hold->session = fds[1] == -1 ? NULL : session_map(hold->memory);
+		hold->session = session_map(hold->memory);
 	}
 	close(answers[0]);
 	return status == 200 && !hold->session ? 503 : status;
 }
 
-/*
- * Counts the workers of a session; with SIGUSR1 it also wakes the others where they wait in a GET, as something has changed
- * that no descriptor tells.
- */
+/* Counts the workers of a session; SIGUSR1 wakes them in their GETs, as what no descriptor tells has changed. */
 static int session_workers(const struct worker *worker, int signal_number)
 {
 	const struct scoreboard *board = worker->board;
 	int count = 0;
 
-	for (int i = 0, used = board->used; i < used; i++) {
-		if (board->places[i].session != worker->hold.session->number)
-			continue;
-		count++;
-		if (signal_number != 0 && i != worker->place && board->stages[i] == STAGE_SERVING && board->places[i].worker > 0)
-			kill(board->places[i].worker, signal_number);
+	for (int i = 0; i < board->used; i++) {
+		pid_t other = board->places[i].worker;
+
+		if (other > 0 && board->stages[i] == STAGE_SERVING && board->places[i].session == worker->hold.session->number)
+			count += kill(other, signal_number) == 0;
 	}
 	return count;
 }
@@ -4125,17 +4124,17 @@ static _Noreturn void client_refuse_stray(struct client *client)
 {
 	const char *method = client->asked.method, *known = strstr(" GET HEAD POST PUT DELETE ", method);
 	const char *target = client->asked.target, *authority = strstr(target, "://");
-	const char *wrong = *target != '/' && strcmp(target, "*") != 0 && !authority ? "a request target that is none" :
-	                    authority && memchr(authority, '@', strcspn(authority + 3, "/?#") + 3) ? "a user in the request target" : NULL;
 
-	if (wrong)
-		client_refuse(client, 400, wrong); /* RFC 9110 4.2.4, of the user */
+	if (*target != '/' && strcmp(target, "*") != 0 && !authority)
+		client_refuse(client, 400, "a request target that is none");
+	if (authority && memchr(authority, '@', strcspn(authority + 3, "/?#") + 3))
+		client_refuse(client, 400, "a user in the request target"); /* RFC 9110 4.2.4 */
 	if (known && known[-1] == ' ' && known[strlen(method)] == ' ')
 		client_refuse(client, 404, "nothing is here; this is a proxy for CONNECT");
 	client_refuse(client, 405, "no such method here; this is a proxy for CONNECT");
 }
 
-/* Reads the client's first bytes, and gives them to the far end if they are a TLS ClientHello's; returns how many, 0 if they are not. */
+/* Gives the far end the client's first bytes if they are a TLS ClientHello's; returns how many, 0 if they are not. */
 static size_t client_require_hello(const struct client *client, int far)
 {
 	unsigned char bytes[HELLO_SIZE];
@@ -4157,26 +4156,12 @@ static size_t client_require_hello(const struct client *client, int far)
 	return 0;
 }
 
-/* Logs how a tunnel has ended. */
-static void tunnel_log(const struct end *near, const struct end *far, const struct lane *up, const struct lane *down, double begun)
-{
-	const struct lane *broken = down->error ? down : up;
-	char outcome[128] = "done";
-
-	if (handlers.caught)
-		snprintf(outcome, sizeof outcome, "ended by signal %d", handlers.caught);
-	else if (broken->error)
-		snprintf(outcome, sizeof outcome, "broken by %s, %s", broken->failed == near->in_name ? "the client" : "the far end",
-		         strerror(broken->error));
-	warn("%s to %s: %s, %llu bytes up, %llu down, %.3f s", near->in_name, far->in_name, outcome,
-	     (unsigned long long)up->carried, (unsigned long long)down->carried, seconds_now() - begun);
-}
-
 /* Serves a CONNECT: a tunnel, if the client may have it. */
 static void serve_tunnel(struct client *client)
 {
 	static const char granted[] = "HTTP/1.1 200 Connection established\r\n\r\n";
 	const char *wrong = target_parse(&client->to, client->asked.target);
+	char outcome[128] = "done";
 	struct lane up, down;
 
 	if (wrong)
@@ -4190,7 +4175,13 @@ static void serve_tunnel(struct client *client)
 		warn("%s to %s: gone before the answer", client->name, client->to.text);
 	} else if (!opt.tls_only || (far.given = client_require_hello(client, fd)) > 0) {
 		shuttle(&near, &far, &up, &down);
-		tunnel_log(&near, &far, &up, &down, begun);
+		const struct lane *broken = down.error ? &down : &up;
+		if (handlers.caught)
+			snprintf(outcome, sizeof outcome, "ended by signal %d", handlers.caught);
+		else if (broken->error)
+			snprintf(outcome, sizeof outcome, "broken by %s, %s",
+			         broken->failed == client->name ? "the client" : "the far end", strerror(broken->error));
+		tunnel_log(client->name, client->to.text, outcome, up.carried, down.carried, begun);
 	}
 	close(fd);
 }
@@ -4200,10 +4191,10 @@ static void client_read_target(struct client *client)
 {
 	char body[AUTHORITY_SIZE + 1] = "";
 	size_t length = 0;
-	ssize_t got;
+	ssize_t got = client->body > AUTHORITY_SIZE ? 0 : 1;
 
-	while (client->body > 0 && client->body <= AUTHORITY_SIZE - length && (got = client_receive(client, body + length, client->body)) > 0)
-		length += (size_t)got;
+	for (; got > 0 && client->body > 0; length += got > 0 ? (size_t)got : 0)
+		got = client_receive(client, body + length, AUTHORITY_SIZE - length);
 	if (client->body > 0 || strlen(body) != length || target_parse(&client->to, body))
 		client_refuse(client, 400, "a body that is no HOST:PORT");
 }
@@ -4281,7 +4272,7 @@ static bool serve_session(struct client *client)
 static void serve_client(struct client *client)
 {
 	struct request *asked = &client->asked;
-	const char *wrong, *coding;
+	const char *wrong;
 	bool goes_on = true;
 
 	for (bool is_first = true; goes_on && client_hear(client, is_first); is_first = false) {
@@ -4291,7 +4282,7 @@ static void serve_client(struct client *client)
 			serve_tunnel(client);
 			return;
 		}
-		if (field_count(asked->fields, "Transfer-Encoding", &coding, &(int){ 0 }) > 0)
+		if (asked->is_coded)
 			client_refuse(client, 411, "a Transfer-Encoding; a Content-Length is wanted");
 		if (!relay_request_parse(asked))
 			client_refuse_stray(client);
@@ -4329,8 +4320,6 @@ static void privileges_drop(void)
 		die(EX_OSERR, "started as root, and there is no user nobody to become");
 	if (setgroups(0, NULL) == -1 || setgid(nobody->pw_gid) == -1 || setuid(nobody->pw_uid) == -1)
 		die(EX_OSERR, "cannot become nobody: %s", strerror(errno));
-	if (setuid(0) != -1 || setgid(0) != -1)
-		die(EX_OSERR, "became nobody, and could become root again");
 	warn("started as root, now nobody");
 }
 

@@ -504,11 +504,10 @@ static void server_begin(const char *settings)
 		listener_begin(&listener, -1);
 		worker = listener;
 	}
-	for (int i = 0; i < listener.kept_used; i++) {
-		hold_release(&listener.kept[i]);
-		listener.kept[i].forgotten = 0;
+	for (struct hold *kept = listener.kept; *kept->id; kept++) {
+		hold_release(kept);
+		*kept->id = '\0';
 	}
-	listener.kept_used = 0;
 	listener.board->sessions = 0;
 	listener.board->used = 1;
 }
