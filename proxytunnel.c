@@ -4845,7 +4845,7 @@ static void sender_accept(struct tunnel *tunnel, uint64_t expected, size_t lengt
 	if (taken == 0 && length > 0 && lasted < GOOD_TIME)
 		die(EX_TEMPFAIL, "the relay takes nothing");
 	atomic_store(&tunnel->sender.is_moving, true);
-	tunnel->start += taken;
+	tunnel->start += (size_t)taken;
 	tunnel->up = expected;
 	atomic_store(&tunnel->sender.is_moving, false);
 	tunnel->sender.heard = tunnel->sender.useful = true;

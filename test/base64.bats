@@ -4,7 +4,7 @@
 load helper
 
 unit() {
-	"$ROOT/test/bin/unit" "$@"
+	"${UNIT:-$ROOT/test/bin/unit}" "$@"
 }
 
 @test "base64: the vectors of RFC 4648 and the digits + and /, both ways" {

@@ -1,7 +1,8 @@
 # What every .bats file loads: setup and teardown, peers, and what to ask about the outcome.
 #
 #	PROXYTUNNEL	the program under test; the one in the project's folder by default
-#	SANITIZED	1: it was built with sanitizers, so its memory tells nothing (found by itself)
+#	EMULATED	the emulator that it runs in, if any, whose arguments and memory are not the program's
+#	SANITIZED	1: its memory tells nothing, as it was built with sanitizers (found by itself), or is emulated
 #	ROOT, DIR	the project's folder; a new one for each test, where the test stands
 #	PORT, PORTS	where the peer started last listens; that of each peer by its name
 #
@@ -12,6 +13,7 @@
 ROOT=$(cd "$BATS_TEST_DIRNAME/.." && pwd)
 PROXYTUNNEL=${PROXYTUNNEL:-$ROOT/proxytunnel}
 PEER=${PEER:-$ROOT/test/bin/peer}
+SANITIZED=${SANITIZED:-${EMULATED:+1}}
 SANITIZED=${SANITIZED:-$(grep -qa __asan_init "$PROXYTUNNEL" && echo 1)} || true
 declare -gA PIDS PORTS	# -g, as load sources this within a function
 # shellcheck source=test/servers.bash

@@ -4,7 +4,7 @@
 load helper
 
 unit() {
-	"$ROOT/test/bin/unit" "$@"
+	"${UNIT:-$ROOT/test/bin/unit}" "$@"
 }
 
 @test "a number is decimal digits within its range, and nothing before or behind them" {
