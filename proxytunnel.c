@@ -2360,6 +2360,13 @@ static sigset_t shuttle_signals(const struct lane *up)
 	return signals_await((const int[]){ SIGHUP, SIGTERM, SIGINT, 0 });
 }
 
+/* Has the end of this process, whatever it dies of, reset a connection, or pass for the end of the bytes as usual. */
+static void end_guard(const struct end *end, bool resets)
+{
+	if (end->own)
+		setsockopt(end->in, SOL_SOCKET, SO_LINGER, &(struct linger){ .l_onoff = resets }, sizeof(struct linger));
+}
+
 /*
  * Carries bytes both ways until both directions are over, or a signal has come (in handlers.caught). Upstream moves
  * first, as a caller may have left; what breaks it leaves a second to what still comes down.
@@ -2372,6 +2379,8 @@ static void shuttle(const struct end *near, const struct end *far, struct lane *
 
 	lane_init(up, near, far, buffers[0]);
 	lane_init(down, far, near, buffers[1]);
+	end_guard(near, true);
+	end_guard(far, true);
 	sigset_t waiting = shuttle_signals(up);
 
 	for (unsigned turn = 1; ready != 0 && !handlers.caught && (up->out != -1 || down->out != -1); turn++) {
@@ -2400,6 +2409,8 @@ static void shuttle(const struct end *near, const struct end *far, struct lane *
 		if (down->error || (lane_cut(down) && up->in_type != S_IFSOCK))
 			lane_break(up, 0);
 	}
+	end_guard(near, up->error || down->error);
+	end_guard(far, up->error); /* where only the near end has left, what it wrote is still to arrive */
 	for (int i = 0; i < 2; i++)
 		close(up->pipe[i]), close(down->pipe[i]);
 }
@@ -4176,6 +4187,7 @@ static void serve_tunnel(struct client *client)
 	} else if (!opt.tls_only || (far.given = client_require_hello(client, fd)) > 0) {
 		shuttle(&near, &far, &up, &down);
 		const struct lane *broken = down.error ? &down : &up;
+		end_guard(&near, handlers.caught || broken->error); /* an end by SIGTERM is none of the bytes */
 		if (handlers.caught)
 			snprintf(outcome, sizeof outcome, "ended by signal %d", handlers.caught);
 		else if (broken->error)
@@ -5381,9 +5393,9 @@ static void stderr_leave(void)
 static struct end near_open(struct worker *worker)
 {
 	struct end near = { .in = STDIN_FILENO, .out = STDOUT_FILENO, .in_name = "standard input", .out_name = "standard output" };
-	int listening = opt.listen ? net_listen(opt.listen) : STDIN_FILENO, listens = 0;
+	int listening = opt.listen ? net_listen(opt.listen) : STDIN_FILENO, listens = opt.listen != NULL;
 
-	if (opt.listen || opt.inetd)
+	if (opt.inetd)
 		getsockopt(listening, SOL_SOCKET, SO_ACCEPTCONN, &listens, &(socklen_t){ sizeof listens });
 	if (listens)
 		words_share();

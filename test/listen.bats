@@ -234,7 +234,7 @@ listens_on() {
 
 	start_far 'send far' 'echo 64K'
 	listen
-	start_client one 'expect far' 'touch up' eof
+	start_client one 'expect far' 'touch up' gone
 	await test -e up
 	child=$(children listener)
 	kill -STOP "$child"

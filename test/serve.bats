@@ -150,7 +150,7 @@ carries() {
 	start_far
 	serve --allow "127.0.0.1:$FAR"
 	drives "$@"
-	logs "127.0.0.1:* to 127.0.0.1:$FAR: done, 2 bytes up, 3 down, *.??? s"
+	logs "127.0.0.1:* to 127.0.0.1:$FAR: *, 2 bytes up, 3 down, *.??? s"
 }
 
 # carries_with_credentials COMMAND...: the same through one that wants those of the account open, with the password sesame.
@@ -160,7 +160,7 @@ carries_with_credentials() {
 	serve --allow "127.0.0.1:$FAR" -F accounts
 	refuses 407 "127.0.0.1:$FAR"
 	drives "$@"
-	logs "127.0.0.1:* to 127.0.0.1:$FAR: done, 2 bytes up, 3 down, *.??? s"
+	logs "127.0.0.1:* to 127.0.0.1:$FAR: *, 2 bytes up, 3 down, *.??? s"
 }
 
 # drives COMMAND...: with SERVER and FAR in its words for their ports.
@@ -1149,10 +1149,30 @@ child_gone() {
 
 # --- how it runs -------------------------------------------------------------------------
 
+# breaks COMMAND...: it does so to a tunnel that stands, whose client is told.
+breaks() {
+	start_far loop 'expect up' 'send far' 'await broken' reset
+	serve --allow "127.0.0.1:$FAR"
+	start near "$PEER" 'send up' 'expect far' 'touch stands' 'status 74' -- "$PROXYTUNNEL" -p "127.0.0.1:$SERVER" -d "127.0.0.1:$FAR"
+	await test -e stands
+	"$@"
+	finished near
+	grep "the tunnel to 127.0.0.1:$FAR broke: " near.err
+	rm -f stands broken
+	[ -z "${PIDS[server]:-}" ] || stop server
+	stop far
+}
+
+@test "a tunnel that breaks is not ended in order to its client: by the target's reset, SIGKILL of its process, SIGTERM" {
+	breaks touch broken
+	breaks eval 'kill -KILL $(children server)'
+	breaks stop server
+}
+
 @test "SIGTERM ends it with status 0, and all that stands with it, each with a line" {
 	start_far loop 'send far' eof close
 	serve --allow "127.0.0.1:$FAR"
-	start crowd "$PEER" -c "$SERVER" 'crowd 20' "$(connects "127.0.0.1:$FAR")" "$GRANTED" 'expect far' 'meet standing' 'eof 4000'
+	start crowd "$PEER" -c "$SERVER" 'crowd 20' "$(connects "127.0.0.1:$FAR")" "$GRANTED" 'expect far' 'meet standing' 'gone 4000'
 	start slow "$PEER" -c "$SERVER" 'send CONNECT' 'eof 4000'
 	await test -e standing
 	await clients_are 21
@@ -1172,7 +1192,7 @@ child_gone() {
 	start_far loop 'send far' eof close
 	start_listener server "${namespace[@]}" "$PROXYTUNNEL" --serve -a 0 --allow "127.0.0.1:$FAR"
 	SERVER=$PORT
-	start crowd "$PEER" -c "$SERVER" 'crowd 50' "$(connects "127.0.0.1:$FAR")" "$GRANTED" 'expect far' 'meet standing' 'eof 4000'
+	start crowd "$PEER" -c "$SERVER" 'crowd 50' "$(connects "127.0.0.1:$FAR")" "$GRANTED" 'expect far' 'meet standing' 'gone 4000'
 	await test -e standing
 	kill -TERM "$(children server)"
 	finished server

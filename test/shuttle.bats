@@ -317,7 +317,7 @@ start_far() {
 		start_peer far accept head 'touch asked' 'pause 30' "$OPEN" 'echo 64K'
 		drive -k $kind 'send early' 'await asked' unchanged 'expect early' 'pattern 64K &' 'check 64K' join \
 			unchanged 'signal KILL' 'status 137' unchanged
-		finished far
+		stop far
 	done
 }
 
