@@ -973,6 +973,53 @@ memory_of() {
 	cmp reply <(printf 'HTTP/1.1 200 Connection established\r\n\r\nfar')
 }
 
+# late_wait COMMAND...: three tunnels stand, and behind the command three more clients come, who wait.
+late_wait() {
+	start crowd "$PEER" -c "$SERVER" -t 20 'crowd 3' "$(connects "127.0.0.1:$FAR")up" "$GRANTED" 'expect far' 'meet standing' 'await leave' half-close eof
+	await test -e standing
+	"$@"
+	start late "$PEER" -c "$SERVER" -t 20 'crowd 3' "$(connects "127.0.0.1:$FAR")up" 'quiet 300' 'meet waiting' "$GRANTED" 'expect far' half-close eof
+	await test -e waiting
+}
+
+@test "where the user may have no more processes, clients wait, none is closed, and they are served as others leave" {
+	[ "$(id -u)" -eq 0 ] || skip 'not root, and there may be other processes of this user'
+	start_far loop 'expect up' 'send far' 'echo 64K' close
+	install -m 755 "$PROXYTUNNEL" "$SERVERS"
+	# Of a user that has no others: the listener and three workers.
+	start_listener server prlimit --nproc=4 setpriv --reuid "$((100000 + $$))" --clear-groups "$SERVERS/proxytunnel" --serve -a 0 --allow "127.0.0.1:$FAR"
+	SERVER=$PORT
+	late_wait true
+	children_are server 3
+	touch leave
+	finished crowd
+	finished late
+	[ "$(grep -c 'cannot start a process for a connection' server.err)" -eq 1 ]
+	[ "$(grep -c ': done, ' server.err)" -eq 6 ]
+}
+
+# files_of_all COUNT: the server and its children may have so many files open from now on, as whose user they run.
+files_of_all() {
+	local pid
+
+	for pid in "${PIDS[server]}" $(children server); do
+		"${UNPRIVILEGED[@]}" prlimit --pid "$pid" --nofile="$1:"
+	done
+}
+
+@test "where processes may open no more files, clients wait, none is closed, and they are served once they may" {
+	start_far loop 'expect up' 'send far' 'echo 64K' close
+	serve_unprivileged --allow "127.0.0.1:$FAR"
+	late_wait files_of_all 3
+	await grep -q 'cannot accept a connection: Too many open files' server.err
+	files_of_all 256
+	finished late
+	touch leave
+	finished crowd
+	[ "$(grep -c 'cannot accept a connection' server.err)" -eq 1 ]
+	[ "$(grep -c ': done, ' server.err)" -eq 6 ]
+}
+
 # The oldest child of the server waits for its next client, and no other is left to do so. Sets CHILD.
 child_waits() {
 	local spare
