@@ -309,52 +309,27 @@ static bool words_tell(const char *line, size_t length)
 	return true;
 }
 
-static void message(bool tell(const char *, size_t), const char *format, va_list words)
+/* Says a line where that much is said: 1 under -v, 0 by default, -1 under -q too. Last words are said however little is. */
+__attribute__((format(printf, 2, 3)))
+static void say(int verbosity, const char *format, ...)
 {
-	unsigned long lost = atomic_exchange(words_lost, 0);
 	char line[LINE_SIZE];
-	size_t length = lost > 0 ? (size_t)sprintf(line, "proxytunnel: %lu lines before this one are lost\n", lost) : 0;
+	va_list words;
 
+	if (opt.verbosity < verbosity && (verbosity > 0 || !last_words))
+		return;
+	unsigned long lost = atomic_exchange(words_lost, 0);
+	size_t length = lost > 0 ? (size_t)sprintf(line, "proxytunnel: %lu lines before this one are lost\n", lost) : 0;
+	va_start(words, format);
 	length += message_format(line + length, sizeof line - length, format, words);
-	if (!tell(line, length))
+	va_end(words);
+	if (!(verbosity > 0 ? words_write : words_tell)(line, length))
 		atomic_fetch_add(words_lost, lost);
 }
 
-/* Says what only -v wants to know. */
-__attribute__((format(printf, 1, 2)))
-static void note(const char *format, ...)
-{
-	va_list words;
-
-	va_start(words, format);
-	if (opt.verbosity > 0)
-		message(words_write, format, words);
-	va_end(words);
-}
-
-__attribute__((format(printf, 1, 2)))
-static void warn(const char *format, ...)
-{
-	va_list words;
-
-	va_start(words, format);
-	if (opt.verbosity >= 0)
-		message(words_tell, format, words);
-	va_end(words);
-}
-
-/* Ends the program with a message and a status of sysexits(3). */
-__attribute__((format(printf, 2, 3)))
-static _Noreturn void die(int status, const char *format, ...)
-{
-	va_list words;
-
-	va_start(words, format);
-	if (opt.verbosity > -2 || last_words)
-		message(words_tell, format, words);
-	va_end(words);
-	exit(status);
-}
+#define note(...) say(1, __VA_ARGS__)
+#define warn(...) say(0, __VA_ARGS__)
+#define die(status, ...) (say(-1, __VA_ARGS__), exit(status))	/* with a status of sysexits(3) */
 
 /* Zeros that take no memory before they are written to; sharing as mmap(2) has it. Each page table counts in a server's thousand children. */
 static void *memory_map(size_t size, int sharing)
@@ -366,12 +341,18 @@ static void *memory_map(size_t size, int sharing)
 	return memory;
 }
 
+static mode_t fd_type(int fd)
+{
+	struct stat status;
+
+	return fstat(fd, &status) == 0 ? status.st_mode & S_IFMT : 0;
+}
+
 /* A listener does not wait: it opens a pipe or terminal anew, as O_NONBLOCK is not to show on what it was given. */
 static void words_share(void)
 {
-	struct stat status;
-	bool is_slow = fstat(STDERR_FILENO, &status) == 0 && (S_ISFIFO(status.st_mode) || S_ISCHR(status.st_mode));
-	int fd = is_slow ? open("/dev/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
+	mode_t type = fd_type(STDERR_FILENO);
+	int fd = type == S_IFIFO || type == S_IFCHR ? open("/dev/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
 
 	words_to = fd != -1 ? fd : words_to;
 	words_lost = memory_map(sizeof *words_lost, MAP_SHARED);
@@ -941,17 +922,23 @@ static const char *http_line(const char **cursor, int *length)
 	return line;
 }
 
+/* How much of a line of a peer's a message shows. */
+static int line_shown(const char *line)
+{
+	size_t length = strcspn(line, "\r\n");
+
+	return length < REASON_SHOWN ? (int)length : REASON_SHOWN;
+}
+
 /* Takes the next line off *rest, in place, without its end; NULL if there is none. */
 static char *line_take(char **rest)
 {
-	const char *cursor = *rest;
-	char *line = *rest;
-	int length;
+	char *line = *rest, *end = line + strcspn(line, "\n");
 
-	if (!http_line(&cursor, &length))
+	if (!*line)
 		return NULL;
-	*rest += cursor - line;
-	line[length] = '\0';
+	*rest = end + (*end == '\n');
+	end[end > line && end[-1] == '\r' ? -1 : 0] = '\0';
 	return line;
 }
 
@@ -1309,13 +1296,6 @@ static bool pipe_open(int ends[2])
 	return pipe(ends) == 0 && fcntl(ends[0], F_SETFD, FD_CLOEXEC) == 0 && fcntl(ends[1], F_SETFD, FD_CLOEXEC) == 0;
 }
 
-static mode_t fd_type(int fd)
-{
-	struct stat status;
-
-	return fstat(fd, &status) == 0 ? status.st_mode & S_IFMT : 0;
-}
-
 /* Has a descriptor lead nowhere from now on. It stays taken, so that nothing else comes to its number. */
 static void fd_leave(int fd)
 {
@@ -1585,46 +1565,52 @@ static char *passfile_load(const char *path)
 	return content;
 }
 
-/* The value of a trimmed line "key = value" as in a wgetrc, whatever the case of the key; NULL if it is another line. */
+/* The next line of a passfile that counts, trimmed: an empty one, or one that begins with #, does not. NULL: there is none. */
+static char *passfile_line(char **rest)
+{
+	char *line;
+
+	while ((line = line_take(rest)))
+		if ((line = text_trim(line)), *line && *line != '#')
+			break;
+	return line;
+}
+
+/* The value of a line "key = value" as in a wgetrc, whatever the case of the key; NULL if it is another line. */
 static char *wgetrc_value(char *line, const char *key)
 {
-	if (strncasecmp(line, key, strlen(key)) != 0)
+	size_t length = strlen(key);
+
+	if (strncasecmp(line, key, length) != 0)
 		return NULL;
-	line += strlen(key);
-	line += strspn(line, " \t");
-	if (*line++ != '=')
-		return NULL;
-	return line + strspn(line, " \t");
+	line += length + strspn(line + length, " \t");
+	return *line == '=' ? line + 1 + strspn(line + 1, " \t") : NULL;
 }
 
 /*
  * Reads what a passfile has for the first proxy, the last -r and the relay, in lines of a wgetrc, or ends the program.
- * True if it is a single line user:password, which is the first's. An empty line, or one that begins with #, is none.
+ * True if it is a single line user:password, which is the first's.
  */
 static bool passfile_read(struct credentials found[3], const char *path)
 {
-	static const char *const names[] = { "proxy_", "remproxy_", "relay_" };
+	static const char *const keys[] = {
+		"proxy_user", "proxy_passwd", "proxy_password", "remproxy_user", "remproxy_passwd", "remproxy_password",
+		"relay_user", "relay_passwd", "relay_password",
+	};
 	char *rest = passfile_load(path), *line, *single = NULL, *unknown = NULL;
 	int lines = 0, values = 0;
 
-	while ((line = line_take(&rest))) {
-		line = text_trim(line);
-		if (*line == '\0' || *line == '#')
-			continue;
-		lines++;
-		single = line;
-		for (int i = 0; i < 3; i++) {
-			char *key = line + strlen(names[i]), *value;
+	for (; (line = passfile_line(&rest)); single = line, lines++) {
+		char *value = NULL;
+		bool is_prefix = false;
+		size_t i;
 
-			if (strncasecmp(line, names[i], strlen(names[i])) != 0)
-				continue;
-			if ((value = wgetrc_value(key, "user")))
-				found[i].user = value, values++;
-			else if ((value = wgetrc_value(key, "passwd")) || (value = wgetrc_value(key, "password")))
-				found[i].password = value, values++;
-			else
-				unknown = line;
-		}
+		for (i = 0; i < sizeof keys / sizeof *keys && !(value = wgetrc_value(line, keys[i])); i++)
+			is_prefix |= strncasecmp(line, keys[i], strcspn(keys[i], "_") + 1) == 0;
+		if (value)
+			*(i % 3 == 0 ? &found[i / 3].user : &found[i / 3].password) = value, values++;
+		else if (is_prefix)
+			unknown = line;
 	}
 	if (unknown && values > 0)
 		warn("%s: not known: %.*s (it is _user and _password behind proxy, remproxy or relay)", path,
@@ -1906,28 +1892,27 @@ static void connect_fail_command(const struct hop *hop, const struct authority *
 static _Noreturn void connect_fail(enum head_result result, const struct head *head, const struct hop *hop,
                                    const struct authority *to)
 {
-	const char *said = head->bytes + head->start;
-	const char *doubt = hop->tls ? "" : " (is it an HTTP proxy, not for SOCKS? one with TLS takes https:// before its name)";
-	int error = errno, shown = (int)strcspn(said, "\r\n");
+	static const struct {
+		int status;
+		const char *before, *behind;
+	} words[] = {
+		[HEAD_NONE] = { EX_UNAVAILABLE, "closed the connection without an answer to", "" },
+		[HEAD_FAILED] = { EX_UNAVAILABLE, "no answer to", ": " },
+		[HEAD_CUT] = { EX_PROTOCOL, "closed the connection within its answer to", "" },
+		[HEAD_FOREIGN] = { EX_PROTOCOL, "answers", " with what is not HTTP: " },
+		[HEAD_TOO_LARGE] = { EX_PROTOCOL, "its answer to", " is over 65536 bytes of headers" },
+	};
+	int error = errno;
+	const char *said = result == HEAD_FAILED ? strerror(error) : result == HEAD_FOREIGN ? head->bytes + head->start : "";
+	bool is_cut = result == HEAD_NONE || (result == HEAD_FAILED && error == ECONNRESET);
 
 	if (hop->command.pid && (result == HEAD_NONE || result == HEAD_FAILED))
 		connect_fail_command(hop, to);
-	switch (result) {
-	case HEAD_NONE:
-		die(EX_UNAVAILABLE, "%s: closed the connection without an answer to CONNECT %s%s", hop->at.text, to->text, doubt);
-	case HEAD_FAILED:
-		die(EX_UNAVAILABLE, "%s: no answer to CONNECT %s: %s%s", hop->at.text, to->text, strerror(error),
-		    error == ECONNRESET ? doubt : "");
-	case HEAD_CUT:
-		die(EX_PROTOCOL, "%s: closed the connection within its answer to CONNECT %s", hop->at.text, to->text);
-	case HEAD_TOO_LARGE:
-		die(EX_PROTOCOL, "%s: its answer to CONNECT %s is over %d bytes of headers", hop->at.text, to->text, HEAD_MAX);
-	default:
-		die(EX_PROTOCOL, "%s: answers CONNECT %s with what is not HTTP: %.*s%s", hop->at.text, to->text,
-		    shown < REASON_SHOWN ? shown : REASON_SHOWN, said,
-		    memcmp(said, "\x15\x03", 2) == 0 ? " (it speaks TLS: put https:// before its name)" :
-		    strncmp(said, "SSH-", 4) == 0 ? " (that is an ssh server, no proxy)" : "");
-	}
+	die(words[result].status, "%s: %s CONNECT %s%s%.*s%s", hop->at.text, words[result].before, to->text, words[result].behind,
+	    line_shown(said), said,
+	    is_cut && !hop->tls ? " (is it an HTTP proxy, not for SOCKS? one with TLS takes https:// before its name)" :
+	    strncmp(said, "\x15\x03", 2) == 0 ? " (it speaks TLS: put https:// before its name)" :
+	    strncmp(said, "SSH-", 4) == 0 ? " (that is an ssh server, no proxy)" : "");
 }
 
 /* Reads the reply that counts into head, past any 1xx (RFC 9110 15.2); returns its status. */
@@ -1946,23 +1931,10 @@ static int connect_reply(int socket, struct head *head, const struct hop *hop, c
 	return status;
 }
 
-/* The end of an element of a comma-separated list: the next comma outside of quotes (RFC 9110 5.6). */
-static const char *element_end(const char *at, const char *end)
-{
-	bool quoted = false;
-
-	for (; at < end && (quoted || *at != ','); at++) {
-		if (*at == '"')
-			quoted = !quoted;
-		else if (quoted && *at == '\\')
-			at++;
-	}
-	return at < end ? at : end;
-}
-
 /*
  * Lists the schemes that a 407 offers, ", " between them, as far as they fit; returns those that are spoken here. Commas
- * divide challenges and also the parameters within one, but a parameter has an = behind its name (RFC 9110 11.6.1).
+ * outside of quotes divide challenges (RFC 9110 5.6.1), and also the parameters within one, but a parameter has an = behind
+ * its name (11.6.1).
  */
 static unsigned schemes_list(char list[SCHEMES_SIZE], const char *head)
 {
@@ -1975,17 +1947,21 @@ static unsigned schemes_list(char list[SCHEMES_SIZE], const char *head)
 	while ((value = http_field(&head, "Proxy-Authenticate", &length))) {
 		const char *end = value + length;
 
-		for (; value < end; value = element_end(value, end) + 1) {
+		for (bool is_quoted = false; value < end; value++) {
 			value += strspn(value, " \t");
 			size_t name = strcspn(value, " \t=,\r\n");
 
-			if (name == 0 || value[name + strspn(value + name, " \t")] == '=')
-				continue;
-			for (int i = 0; i < 3; i++)
-				if (strlen(scheme_names[i]) == name && strncasecmp(value, scheme_names[i], name) == 0)
-					spoken |= 1u << i;
-			if (written + name + 3 <= SCHEMES_SIZE)
-				written += (size_t)sprintf(list + written, "%s%.*s", written ? ", " : "", (int)name, value);
+			if (name > 0 && value[name + strspn(value + name, " \t")] != '=') {
+				for (int i = 0; i < 3; i++)
+					if (strlen(scheme_names[i]) == name && strncasecmp(value, scheme_names[i], name) == 0)
+						spoken |= 1u << i;
+				if (written + name + 3 <= SCHEMES_SIZE)
+					written += (size_t)sprintf(list + written, "%s%.*s", written ? ", " : "", (int)name, value);
+			}
+			for (; value < end && (is_quoted || *value != ','); value++) {
+				is_quoted ^= *value == '"';
+				value += is_quoted && *value == '\\';
+			}
 		}
 	}
 	return spoken;
@@ -2058,13 +2034,12 @@ static _Noreturn void connect_refuse(int socket, int status, const char *head, c
 {
 	char hint[512] = "";
 	const char *reason = http_reason(head);
-	int length = (int)strcspn(reason, "\r\n");
 
 	alarm(0); /* the answer has come in time */
 	refusal_hint(hint, sizeof hint, status, head, hop, to);
 	body_note(socket);
 	die(refusal_exit(status), "%s: CONNECT %s refused: %.*s%s", hop->at.text, to->text,
-	    length < REASON_SHOWN ? length : REASON_SHOWN, reason, hint);
+	    line_shown(reason), reason, hint);
 }
 
 /* Whether the user has just given the credentials that a proxy's answer asks for. */
@@ -5978,10 +5953,7 @@ static char *accounts_read(const char *path)
 {
 	char *content = passfile_load(path), *rest = content, *to = content, *line;
 
-	while ((line = line_take(&rest))) {
-		line = text_trim(line);
-		if (*line == '\0' || *line == '#')
-			continue;
+	while ((line = passfile_line(&rest))) {
 		if (!strchr(line, ':'))
 			die(EX_NOINPUT, "%s: a line in it is not user:password", path);
 		size_t size = strlen(line) + 1;
