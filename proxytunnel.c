@@ -2536,7 +2536,8 @@ enum {
 	SESSION_CONNECTIONS = 16,	/* that are served at once */
 	KEPT_SIZE = 8 << 20,		/* what a client has not acknowledged */
 	KEPT_IDLE = 65536,		/* that much is not kept for long where nothing comes */
-	READ_SIZE = 256 << 10,		/* of the target, or of a body, at a time */
+	READ_SIZE = 1 << 20,		/* of the target, at a time */
+	BODY_SIZE = 256 << 10,		/* of a body, at a time */
 	POLL_SIZE = 4 << 20,		/* an answer to a poll */
 	STALL_TIME = 10,		/* s that a target may leave upstream bytes */
 	HEARTBEAT = 15,			/* s of silence in a stream of frames */
@@ -2578,7 +2579,8 @@ struct scoreboard {
 struct hold {
 	char id[SESSION_WORD + 1], key[SESSION_WORD + 1];
 	int memory, target;
-	struct session *session;	/* its first page, mapped; NULL: there is none, or it has ended */
+	struct session *session;	/* NULL: there is none, or it has ended */
+	size_t size;			/* of it that is mapped */
 	double forgotten;		/* when a session that has ended is not remembered any more */
 };
 
@@ -2793,11 +2795,11 @@ static bool client_drop(struct client *client)
 }
 
 /* Replies; false if the connection is not to be used again. */
-static bool client_reply(struct client *client, int status, const char *words, bool keep)
+static bool client_reply(struct client *client, int status, const char *words)
 {
 	char reply[ANSWER_SIZE];
+	bool keep = client_drop(client) && client->asked.keep;
 
-	keep &= client_drop(client);
 	return net_send(client->socket, reply, reply_compose(reply, status, words, keep, client->asked.is_head)) && keep;
 }
 
@@ -2807,7 +2809,8 @@ static _Noreturn void client_refuse_as(struct client *client, int status, const 
 	client_stage_end();
 	worker_rest(client->worker, "");
 	warn("%s to %s: %d, %s", client->name, client->to.text, status, logged);
-	client_reply(client, status, reason, false);
+	client->asked.keep = false;
+	client_reply(client, status, reason);
 	net_linger(client->socket);
 	exit(EX_OK);
 }
@@ -3183,10 +3186,9 @@ static bool relay_request_parse(struct request *request)
 /* --- sessions: tunnels without CONNECT, in memory of their own: session_create, session_lock ------------- */
 
 /*
- * The first page of a file without a name, which is in memory; behind it stands what the client has not acknowledged of
- * the downstream. The listener keeps that, and the target's socket, and hands both to a worker that serves a request of
- * the session. What changes is changed under the lock of its direction, which is held for calls that do not block; so a
- * PUT and a GET do not wait for each other.
+ * Stands in a file without a name, which is in memory. The listener keeps that, and the target's socket, and hands both to
+ * a worker that serves a request of the session. What changes is changed under the lock of its direction, which is held
+ * for calls that do not block; so a PUT and a GET do not wait for each other.
  */
 enum direction { UP, DOWN };
 
@@ -3201,42 +3203,55 @@ struct session {
 	bool is_hello;			/* nothing is held back for want of a ClientHello */
 	unsigned char hello[HELLO_SIZE];	/* what is held back */
 	uint64_t taken;			/* upstream bytes: the offset expected next */
-	uint64_t base, start, stop;	/* of the downstream: where the memory begins; acknowledged; read from the target */
-	double fed;			/* when bytes were last read from there */
+	uint64_t start;			/* every downstream byte before it is acknowledged, */
+	_Atomic uint64_t stop;		/* and before this has been read from the target */
+	uint64_t rested;		/* where it stopped when its memory was last given back */
+	double fed;			/* when bytes were last read */
 	uint64_t sequence;		/* of the last GET */
 	_Atomic uint64_t gets;		/* how many came: only the last goes on */
 	_Atomic uint64_t sent;		/* every downstream byte before it has been sent once */
-	char refusal[ERROR_SIZE];	/* why the target takes nothing more, or empty; it may still send */
-	atomic_bool is_broken;		/* the tunnel is, and why: */
-	char error[ERROR_SIZE];
+	atomic_bool is_refused;		/* the target takes nothing more, but may still send */
+	atomic_bool is_broken;		/* it does neither */
+	char error[ERROR_SIZE];		/* why */
+	_Alignas(PAGE) char kept[KEPT_SIZE];	/* of the downstream; the byte of an offset is at its remainder */
 };
 
-_Static_assert(sizeof(struct session) <= PAGE, "the head of a session is one page");
+_Static_assert(offsetof(struct session, kept) == PAGE, "all but the downstream is in one page");
 
-/* A file without a name, for memory that is handed on; -1 if there can be none. */
+/* A file without a name, of the size of a session, for memory that is handed on; -1 if there can be none. */
 static int memory_open(void)
 {
-	const char *folder = getenv("TMPDIR");
-	char path[PATH_MAX];
 	int fd = memfd_create("session", MFD_CLOEXEC);
+	FILE *file = fd == -1 ? tmpfile() : NULL; /* that may be forbidden, or not there */
 
-	if (fd != -1)
-		return fd; /* else it may be forbidden, or not there */
-	snprintf(path, sizeof path, "%s/proxytunnel.XXXXXX", folder && *folder ? folder : "/tmp");
-	int file = mkstemp(path);
-	if (file != -1) {
-		unlink(path);
-		fcntl(file, F_SETFD, FD_CLOEXEC);
+	if (file) {
+		fd = fcntl(fileno(file), F_DUPFD_CLOEXEC, 0);
+		fclose(file);
 	}
-	return file;
+	if (ftruncate(fd, sizeof(struct session)) == 0)
+		return fd;
+	close(fd);
+	return -1;
 }
 
-/* Maps a session; NULL if there is no room. */
-static struct session *session_map(int memory)
+/*
+ * Takes over the descriptors of a session, and maps so much of it: the listener needs none of the downstream. False if
+ * there is no room, or they are none.
+ */
+static bool hold_take(struct hold *hold, int memory, int target, size_t size)
 {
-	void *mapped = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+	void *mapped = target == -1 ? MAP_FAILED : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
 
-	return mapped == MAP_FAILED ? NULL : mapped;
+	if (mapped == MAP_FAILED) {
+		close(memory);
+		close(target);
+		return false;
+	}
+	hold->memory = memory;
+	hold->target = target;
+	hold->session = mapped;
+	hold->size = size;
+	return true;
 }
 
 /* Lets a session go, with its descriptors. */
@@ -3244,7 +3259,7 @@ static void hold_release(struct hold *hold)
 {
 	if (!hold->session)
 		return;
-	munmap(hold->session, PAGE);
+	munmap(hold->session, hold->size);
 	close(hold->memory);
 	close(hold->target);
 	hold->session = NULL;
@@ -3253,16 +3268,9 @@ static void hold_release(struct hold *hold)
 /* Makes a session that leads to the target of a client, which it takes over; false if there is no memory. */
 static bool session_create(struct hold *hold, const struct client *client, int target)
 {
-	struct session *session = NULL;
-	int memory = memory_open();
-
-	if (memory != -1 && ftruncate(memory, PAGE) == 0)
-		session = session_map(memory);
-	if (!session) {
-		close(memory);
-		close(target);
+	if (!hold_take(hold, memory_open(), target, sizeof *hold->session))
 		return false;
-	}
+	struct session *session = hold->session;
 	lock_init(&session->locks[UP]);
 	lock_init(&session->locks[DOWN]);
 	strcpy(session->name, client->name);
@@ -3271,17 +3279,21 @@ static bool session_create(struct hold *hold, const struct client *client, int t
 	session->begun = seconds_now();
 	session->asked = session->begun;
 	fcntl(target, F_SETFL, O_NONBLOCK);
-	hold->memory = memory;
-	hold->target = target;
-	hold->session = session;
 	return true;
+}
+
+/* No more upstream bytes are taken, and why: what is said first holds. */
+static void session_refuse(struct session *session, const char *error)
+{
+	if (!session->is_refused)
+		snprintf(session->error, ERROR_SIZE, "%s", error);
+	session->is_refused = true;
 }
 
 /* The tunnel breaks, and its client is told so. */
 static void session_break(const struct hold *hold, const char *error)
 {
-	if (!hold->session->is_broken)
-		snprintf(hold->session->error, ERROR_SIZE, "%s", error);
+	session_refuse(hold->session, error);
 	hold->session->is_broken = true; /* before the shutdown, which looks like the end of the downstream */
 	shutdown(hold->target, SHUT_RDWR);
 }
@@ -3293,24 +3305,15 @@ static void session_lock(const struct hold *hold, enum direction direction)
 		session_break(hold, "a process of the relay was ended in the middle of its work");
 }
 
-/* Takes every downstream byte before an offset for acknowledged. Memory is used anew once all is, and given back after a while. */
+/* Takes every downstream byte before an offset for acknowledged. Gives memory back if nothing has come for a while. */
 static void session_acknowledge(const struct hold *hold, uint64_t offset)
 {
 	struct session *session = hold->session;
 
 	session->start = offset;
-	if (offset < session->stop)
-		return;
-	if (session->stop - session->base >= KEPT_IDLE && seconds_now() - session->fed >= IDLE_TIME &&
-	    ftruncate(hold->memory, PAGE) == -1)
-		session_break(hold, strerror(errno));
-	session->base = offset;
-}
-
-/* Why the target takes no upstream bytes, or NULL. */
-static const char *session_refusal(const struct session *session)
-{
-	return session->is_broken ? session->error : *session->refusal ? session->refusal : NULL;
+	if (offset == session->stop && offset - session->rested >= KEPT_IDLE && seconds_now() - session->fed >= IDLE_TIME &&
+	    ftruncate(hold->memory, PAGE) == 0 && ftruncate(hold->memory, sizeof *session) == 0)
+		session->rested = offset;
 }
 
 /* Takes upstream bytes up to a ClientHello's length, which reach the target once they are known as one (--tls-only). */
@@ -3339,7 +3342,7 @@ static ssize_t session_give(const struct hold *hold, const char *bytes, size_t l
 		return session_take_hello(hold, bytes, length);
 	ssize_t given = send(hold->target, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (given == -1 && (errno == EPIPE || errno == ECONNRESET))
-		snprintf(session->refusal, ERROR_SIZE, "%s", strerror(errno));
+		session_refuse(session, strerror(errno));
 	else if (given == -1 && !is_nothing(given))
 		session_break(hold, strerror(errno)); /* else it would wait for the end of a target that waits for more */
 	return given;
@@ -3357,6 +3360,12 @@ static void session_end_up(const struct hold *hold)
 		shutdown(hold->target, SHUT_WR);
 }
 
+/* Whether nothing comes behind what has been read: the downstream has ended, or the tunnel has broken. */
+static bool session_is_over(const struct session *session)
+{
+	return session->down_ended || session->is_broken;
+}
+
 /* Cuts a session whose ClientHello has not come in time. */
 static void session_check_hello(const struct hold *hold)
 {
@@ -3366,30 +3375,25 @@ static void session_check_hello(const struct hold *hold)
 		session_break(hold, "cut, as no TLS ClientHello came in time");
 }
 
-/* Reads some of the downstream, if there is any and room for it, to bytes and to what is kept. Returns how much. */
-static size_t session_read(const struct hold *hold, char bytes[READ_SIZE])
+/* Reads some of the downstream, if there is any and room for it. */
+static void session_read(const struct hold *hold)
 {
 	struct session *session = hold->session;
-	size_t kept = (size_t)(session->stop - session->base), room = KEPT_SIZE - kept;
+	size_t at = (size_t)(session->stop % KEPT_SIZE), room = KEPT_SIZE - (size_t)(session->stop - session->start);
 
 	session_check_hello(hold);
-	if (room == 0 || !session->is_hello || session->down_ended || session->is_broken)
-		return 0;
-	ssize_t got = recv(hold->target, bytes, room < READ_SIZE ? room : READ_SIZE, MSG_DONTWAIT);
-	if (is_nothing(got))
-		return 0;
-	if (got == 0 && !*session->refusal) {
-		session->down_ended = true;
-	} else if (got <= 0) {
-		session_break(hold, *session->refusal ? session->refusal : strerror(errno));
-	} else if (pwrite(hold->memory, bytes, (size_t)got, (off_t)(PAGE + kept)) != got) {
-		session_break(hold, "the relay has no memory left");
-	} else {
+	if (room == 0 || !session->is_hello || session_is_over(session))
+		return;
+	room = room < KEPT_SIZE - at ? room : KEPT_SIZE - at;
+	ssize_t got = recv(hold->target, session->kept + at, room < READ_SIZE ? room : READ_SIZE, MSG_DONTWAIT);
+	if (got > 0) {
 		session->stop += (uint64_t)got;
 		session->fed = seconds_now();
-		return (size_t)got;
+	} else if (got == 0 && !session->is_refused) {
+		session->down_ended = true;
+	} else if (!is_nothing(got)) {
+		session_break(hold, errno == EFAULT ? "the relay has no memory left" : strerror(errno));
 	}
-	return 0;
 }
 
 /* --- listener: workers, and the sessions that they serve: listener_run, worker_next --------------------- */
@@ -3446,17 +3450,19 @@ static struct hold *kept_find(const struct worker *listener, const char *id)
 	return id || kept - listener->kept == opt.clients_max + ENDED_MAX ? NULL : kept;
 }
 
-/* Keeps a new session; false if there is no room. */
-static bool kept_add(struct worker *listener, const struct question *question, int memory, int target)
+/* Keeps a new session, and its descriptors, the last two of these; false if there is no room. */
+static bool kept_add(struct worker *listener, const struct question *question, int fds[FDS_MAX])
 {
 	struct hold *kept = kept_find(listener, NULL);
 
-	if (!kept || target == -1 || !(kept->session = session_map(memory)))
+	if (!kept)
+		return false;
+	bool is_taken = hold_take(kept, fds[1], fds[2], PAGE);
+	fds[1] = fds[2] = -1;
+	if (!is_taken)
 		return false;
 	strcpy(kept->id, question->id);
 	strcpy(kept->key, question->key);
-	kept->memory = memory;
-	kept->target = target;
 	kept->session->number = (int)(kept - listener->kept) + 1;
 	listener->board->sessions++;
 	return true;
@@ -3477,10 +3483,8 @@ static void question_take(struct worker *listener)
 			         question.what == QUERY_END ? 204 : 200;
 		else if (question.what != QUERY_ADD)
 			status = 404;
-		else if (kept_add(listener, &question, fds[1], fds[2]))
-			status = 201, fds[1] = fds[2] = -1;
 		else
-			status = 503;
+			status = kept_add(listener, &question, fds) ? 201 : 503;
 		if (status == 204)
 			kept_end(listener, kept, NULL);
 		int given[2] = { status == 200 ? kept->memory : -1, status == 200 ? kept->target : -1 };
@@ -3699,14 +3703,10 @@ static int worker_ask(struct worker *worker, enum query what, const struct hold 
 	ssize_t sent = fds_pass(false, worker->questions[1], given, added ? 3 : 1, &question, sizeof question, 0);
 	close(answers[1]); /* so that the answers end if the listener does */
 	ssize_t got = sent == sizeof question ? fds_pass(true, answers[0], fds, FDS_MAX, &status, sizeof status, 0) : -1;
-	status = got == sizeof status ? status : 503;
-	if (status == 200 && fds[1] != -1) {
-		hold->memory = fds[0];
-		hold->target = fds[1];
-		hold->session = session_map(hold->memory);
-	}
+	if (got != sizeof status || (status == 200 && !hold_take(hold, fds[0], fds[1], sizeof *hold->session)))
+		status = 503;
 	close(answers[0]);
-	return status == 200 && !hold->session ? 503 : status;
+	return status;
 }
 
 /* Counts the workers of a session; SIGUSR1 wakes them in their GETs, as what no descriptor tells has changed. */
@@ -3718,116 +3718,104 @@ static int session_workers(const struct worker *worker, int signal_number)
 	for (int i = 0; i < board->used; i++) {
 		pid_t other = board->places[i].worker;
 
-		if (other > 0 && board->stages[i] == STAGE_SERVING && board->places[i].session == worker->hold.session->number)
-			count += kill(other, signal_number) == 0;
+		if (other <= 0 || board->stages[i] != STAGE_SERVING || board->places[i].session != worker->hold.session->number)
+			continue;
+		count++;
+		if (signal_number != 0) /* none for each keystroke */
+			kill(other, signal_number);
 	}
 	return count;
 }
 
 /* --- session requests: what each of them does: session_serve --------------------------------------------- */
 
-/* Adds the head of a frame to a text. */
-static void frame_add(char *text, size_t *length, char type, size_t payload)
+/* Adds a frame to a text, all of it but so many bytes, which are sent behind that. */
+static void frame_add(char *text, size_t *length, char type, const char *words, size_t data)
 {
-	text[(*length)++] = type;
-	text[(*length)++] = (char)(payload >> 16 & 0xff);
-	text[(*length)++] = (char)(payload >> 8 & 0xff);
-	text[(*length)++] = (char)(payload & 0xff);
+	size_t size = strlen(words) + data;
+
+	*length += (size_t)sprintf(text + *length, "%c%c%c%c%s", type, (int)(size >> 16 & 0xff), (int)(size >> 8 & 0xff),
+	                           (int)(size & 0xff), words);
 }
 
-/* Adds a frame with a text in it. */
-static void frame_add_text(char *text, size_t *length, char type, const char *payload)
+/* Adds what a GET is told first: the upstream offset expected. */
+static void frame_add_expected(char *text, size_t *length, const struct session *session)
 {
-	frame_add(text, length, type, strlen(payload));
-	memcpy(text + *length, payload, strlen(payload));
-	*length += strlen(payload);
+	char offset[24];
+
+	snprintf(offset, sizeof offset, "%" PRIu64, session->taken);
+	frame_add(text, length, 'O', offset, 0);
 }
 
-/* What a worker has received, and passes on. */
-static char body_bytes[READ_SIZE];
+/* Adds the last frame, where there is nothing behind what has been read: an error, or the end. */
+static void frame_add_end(char *text, size_t *length, const struct session *session)
+{
+	bool is_broken = session->is_broken;
+
+	frame_add(text, length, is_broken ? 'X' : 'E', is_broken ? session->error : "", 0);
+}
+
+#ifndef POLLRDHUP
+#define POLLRDHUP 0	/* there a client that has gone is noticed by the next heartbeat */
+#endif
 
 /* A GET, and what its client has been sent. */
 struct get {
-	const struct worker *worker;
-	int socket;
+	const struct client *client;
+	const struct hold *hold;
 	uint64_t number;		/* among the session's GETs */
 	uint64_t at;			/* the offset of the next byte for the client */
-	uint64_t from, to;		/* what is in body_bytes */
-	uint64_t stop;			/* how far the target has been read */
-	bool is_drained;		/* it had no more then */
-	bool is_full;			/* as much is kept as may be */
-	bool is_over;			/* the downstream has ended, or the tunnel has broken */
-	double begun, moved, fed;	/* when it came, and when its client was last sent something, and bytes of the tunnel */
+	double begun, moved;		/* when it came, and when its client was last sent something */
 };
 
 /* Whether this is still the GET that the session serves. */
 static bool get_is_last(const struct get *get)
 {
-	const struct session *session = get->worker->hold.session;
-	return session->gets == get->number && !session->is_closed;
-}
-
-/* Reads from the target to memory what there is; false if another GET has taken the place of this one. */
-static bool get_read(struct get *get)
-{
-	const struct hold *hold = &get->worker->hold;
-	struct session *session = hold->session;
-
-	session_lock(hold, DOWN);
-	bool is_last = get_is_last(get);
-	size_t got = is_last ? session_read(hold, body_bytes) : 0;
-	if (got > 0) {
-		get->to = session->stop;
-		get->from = get->to - got;
-	}
-	get->stop = session->stop;
-	get->is_full = session->stop - session->base == KEPT_SIZE;
-	get->is_over = session->down_ended || session->is_broken;
-	get->is_drained = got < READ_SIZE && !get->is_full && !get->is_over;
-	pthread_mutex_unlock(&session->locks[DOWN]);
-	return is_last;
+	return get->hold->session->gets == get->number && !get->hold->session->is_closed;
 }
 
 /* Waits for the client to take more (POLLOUT), or for the target (0); false once the client has gone. Signals come only here. */
 static bool get_wait(const struct get *get, short events, double until)
 {
-	const struct hold *hold = &get->worker->hold;
+	const struct hold *hold = get->hold;
 	struct pollfd set[2] = {
-		{ .fd = get->socket, .events = events ? events : POLLRDHUP },
+		{ .fd = get->client->socket, .events = events ? events : POLLRDHUP },
 		{ .fd = !events && hold->session->is_hello ? hold->target : -1, .events = POLLIN },
 	};
 	double now = seconds_now();
 	struct timespec wait = time_span(until > now ? until - now + 1e-3 : 0);
 
-	return ppoll(set, 2, &wait, &get->worker->waiting) <= 0 || events || !set[0].revents;
+	return ppoll(set, 2, &wait, &get->client->worker->waiting) <= 0 || events || !set[0].revents;
 }
 
-/* Has kept bytes from get->at on in body_bytes, up to an offset at most; returns how many. */
-static size_t get_fetch(struct get *get, uint64_t to)
+/* Reads more from the target, and waits for that where all has been sent; false if the client has gone, or has another GET. */
+static bool get_read(const struct get *get, double until)
 {
-	size_t length = to - get->at < READ_SIZE ? (size_t)(to - get->at) : READ_SIZE;
+	struct session *session = get->hold->session;
 
-	if (length > 0 && (get->at < get->from || get->at >= get->to)) { /* another worker has read them */
-		ssize_t got = pread(get->worker->hold.memory, body_bytes, length, (off_t)(PAGE + get->at - get->worker->hold.session->base));
-
-		get->from = get->at;
-		get->to = get->at + (got > 0 ? (uint64_t)got : 0);
-	}
-	return length > 0 && get->to - get->at < length ? (size_t)(get->to - get->at) : length;
+	if (get->at == session->stop && !get_wait(get, 0, until))
+		return false;
+	session_lock(get->hold, DOWN);
+	bool is_last = get_is_last(get);
+	if (is_last)
+		session_read(get->hold);
+	pthread_mutex_unlock(&session->locks[DOWN]);
+	return is_last;
 }
 
-/* Sends a text, and behind it the kept bytes up to an offset; false once the client takes nothing, or has another GET. */
+/* Sends a text, and behind it what is kept up to an offset; false once the client takes nothing, or has another GET. */
 static bool get_send(struct get *get, const char *text, size_t length, uint64_t to)
 {
-	struct session *session = get->worker->hold.session;
+	struct session *session = get->hold->session;
 
 	while (length > 0 || get->at < to) {
-		struct iovec pieces[2] = { { .iov_base = (void *)text, .iov_len = length }, { .iov_len = get_fetch(get, to) } };
-		if (length + pieces[1].iov_len == 0)
-			return false;
-		pieces[1].iov_base = body_bytes + (get->at - get->from);
+		size_t at = (size_t)(get->at % KEPT_SIZE), left = (size_t)(to - get->at);
+		struct iovec pieces[2] = {
+			{ .iov_base = (void *)text, .iov_len = length },
+			{ .iov_base = session->kept + at, .iov_len = left < KEPT_SIZE - at ? left : KEPT_SIZE - at },
+		};
 		struct msghdr message = { .msg_iov = pieces, .msg_iovlen = 2 };
-		ssize_t sent = sendmsg(get->socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t sent = sendmsg(get->client->socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (is_nothing(sent)) {
 			if (seconds_now() >= get->moved + IDLE_TIME || !get_is_last(get))
 				return false;
@@ -3847,61 +3835,37 @@ static bool get_send(struct get *get, const char *text, size_t length, uint64_t 
 	return true;
 }
 
-/* What a GET is told first: the upstream offset expected. */
-static void frame_add_expected(const struct session *session, char *text, size_t *length)
-{
-	char offset[24];
-
-	snprintf(offset, sizeof offset, "%" PRIu64, session->taken);
-	frame_add_text(text, length, 'O', offset);
-}
-
-/* The last frame, where there is nothing behind what has been read: an error, or the end. */
-static void frame_add_end(const struct session *session, char *text, size_t *length)
-{
-	bool is_broken = session->is_broken;
-
-	frame_add_text(text, length, is_broken ? 'X' : 'E', is_broken ? session->error : "");
-}
-
-/* Waits for bytes where there are none, as the last read told, and reads; false if the client has gone, or has another GET. */
-static bool get_next(struct get *get, double until)
-{
-	return (!get->is_drained || get->at < get->stop || get_wait(get, 0, until)) && get_read(get);
-}
-
 /*
  * Sends frames as they arise, until the client is to ask anew: when no more is kept, as only its next GET acknowledges,
  * and all of that has been sent; after a while; and where nothing comes and much is kept for nothing.
  */
 static void get_stream(struct get *get)
 {
-	const struct session *session = get->worker->hold.session;
+	const struct session *session = get->hold->session;
 	char text[ANSWER_SIZE];
 	size_t length = (size_t)snprintf(text, sizeof text, STREAM_HEAD "X-Accel-Buffering: no\r\nConnection: close\r\n\r\n");
 	uint64_t to = get->at;
 	bool is_last = false;
 
-	frame_add_expected(session, text, &length);
-	while (get_send(get, text, length, to) && !is_last && get_next(get, get->moved + HEARTBEAT)) {
+	frame_add_expected(text, &length, session);
+	while (get_send(get, text, length, to) && !is_last && get_read(get, get->moved + HEARTBEAT)) {
+		uint64_t left = session->stop - get->at;
 		double now = seconds_now();
-		bool is_silent = now - get->moved >= HEARTBEAT, is_idle = now - get->fed >= IDLE_TIME;
+		bool is_long = now - get->begun >= STREAM_TIME, is_full = session->stop - session->start == KEPT_SIZE;
+		bool is_idle = now - session->fed >= IDLE_TIME && session->stop - session->rested >= KEPT_IDLE;
 
 		length = 0;
-		to = get->stop - get->at < FRAME_MAX ? get->stop : get->at + FRAME_MAX;
-		if (now - get->begun >= STREAM_TIME || (get->at == to && !get->is_over &&
-		                                        (get->is_full || (is_idle && get->stop - session->start >= KEPT_IDLE)))) {
-			frame_add(text, &length, 'B', 0);
-			to = get->at;
+		is_last = left == 0 && session_is_over(session);
+		if (is_last) {
+			frame_add_end(text, &length, session);
+		} else if (left > 0 && !is_long) {
+			to += left < FRAME_MAX ? left : FRAME_MAX;
+			frame_add(text, &length, 'D', "", (size_t)(to - get->at));
+		} else if (is_long || is_full || is_idle) {
+			frame_add(text, &length, 'B', "", 0);
 			is_last = true;
-		} else if (get->at < to) {
-			frame_add(text, &length, 'D', (size_t)(to - get->at));
-			get->fed = now;
-		} else if (get->is_over) {
-			frame_add_end(session, text, &length);
-			is_last = true;
-		} else if (is_silent) {
-			frame_add(text, &length, 'H', 0);
+		} else if (now - get->moved >= HEARTBEAT) {
+			frame_add(text, &length, 'H', "", 0);
 		}
 	}
 }
@@ -3909,24 +3873,24 @@ static void get_stream(struct get *get)
 /* Answers with all there is as soon as there is something, or after a while with nothing; false if the connection is not to be used again. */
 static bool get_poll(struct get *get, long seconds, bool keep)
 {
-	const struct session *session = get->worker->hold.session;
+	const struct session *session = get->hold->session;
 	char text[ANSWER_SIZE], frames[64], end[ERROR_SIZE + 4];
 	size_t frames_length = 0, end_length = 0, length;
 	double until = get->begun + (double)seconds;
 	uint64_t before;
 
 	do {
-		before = get->stop;
-		if (!get_next(get, until))
+		before = session->stop;
+		if (!get_read(get, until))
 			return false;
-	} while (get->at == get->stop ? !get->is_over && seconds_now() < until :
-	         get->stop > before && get->stop - get->at < POLL_SIZE);
-	size_t data = get->stop - get->at < POLL_SIZE ? (size_t)(get->stop - get->at) : POLL_SIZE;
-	frame_add_expected(session, frames, &frames_length);
+	} while (get->at == session->stop ? !session_is_over(session) && seconds_now() < until :
+	         session->stop > before && session->stop - get->at < POLL_SIZE);
+	size_t data = session->stop - get->at < POLL_SIZE ? (size_t)(session->stop - get->at) : POLL_SIZE;
+	frame_add_expected(frames, &frames_length, session);
 	if (data > 0)
-		frame_add(frames, &frames_length, 'D', data);
-	if (get->is_over && get->at + data == get->stop)
-		frame_add_end(session, end, &end_length);
+		frame_add(frames, &frames_length, 'D', "", data);
+	if (session_is_over(session) && get->at + data == session->stop)
+		frame_add_end(end, &end_length, session);
 	length = (size_t)snprintf(text, sizeof text, STREAM_HEAD "Content-Length: %zu\r\n%s\r\n", frames_length + data + end_length,
 	                          keep ? "" : "Connection: close\r\n");
 	memcpy(text + length, frames, frames_length);
@@ -3934,23 +3898,25 @@ static bool get_poll(struct get *get, long seconds, bool keep)
 }
 
 /* A request for downstream bytes, which acknowledges all before them; false if its connection is not to be used again. */
-static bool session_get(struct client *client, struct worker *worker, const struct request *asked)
+static bool session_get(struct client *client)
 {
-	struct session *session = worker->hold.session;
-	struct get get = { .worker = worker, .socket = client->socket, .at = asked->offset };
+	const struct request *asked = &client->asked;
+	const struct hold *hold = &client->worker->hold;
+	struct session *session = hold->session;
+	struct get get = { .client = client, .hold = hold, .at = asked->offset };
 
-	session_lock(&worker->hold, DOWN);
-	bool is_late = asked->sequence < session->sequence, is_there = asked->offset >= session->start && asked->offset <= session->stop;
-	if (!is_late && is_there) {
+	session_lock(hold, DOWN);
+	int wrong = asked->sequence < session->sequence ? 409 : asked->offset < session->start || asked->offset > session->stop ? 416 : 0;
+	if (!wrong) {
 		session->sequence = asked->sequence;
-		get.number = atomic_fetch_add(&session->gets, 1) + 1;
-		session_acknowledge(&worker->hold, asked->offset);
+		get.number = ++session->gets;
+		session_acknowledge(hold, asked->offset);
 	}
 	pthread_mutex_unlock(&session->locks[DOWN]);
-	if (is_late || !is_there)
-		return client_reply(client, is_late ? 409 : 416, is_late ? "a later GET has come already" : "no such downstream bytes here", asked->keep);
-	session_workers(worker, SIGUSR1);
-	get.begun = get.moved = get.fed = seconds_now();
+	if (wrong)
+		return client_reply(client, wrong, wrong == 409 ? "a later GET has come already" : "no such downstream bytes here");
+	session_workers(client->worker, SIGUSR1);
+	get.begun = get.moved = seconds_now();
 	if (asked->poll >= 0)
 		return get_poll(&get, asked->poll, asked->keep);
 	get_stream(&get);
@@ -3968,7 +3934,7 @@ static bool put_give(const struct worker *worker, const char *bytes, uint64_t at
 	while (true) {
 		session_lock(hold, UP);
 		uint64_t known = session->taken - at;
-		bool is_done = known >= length, is_refused = session_refusal(session) || session->is_closed;
+		bool is_done = known >= length, is_refused = session->is_refused || session->is_closed;
 		if (!is_done && !is_refused) {
 			given = session_give(hold, bytes + known, length - (size_t)known);
 			session->taken += given > 0 ? (uint64_t)given : 0;
@@ -3985,65 +3951,63 @@ static bool put_give(const struct worker *worker, const char *bytes, uint64_t at
 }
 
 /* Replies how far the upstream has come. */
-static bool put_reply(struct client *client, const struct hold *hold, const struct request *asked)
+static bool put_reply(struct client *client)
 {
+	const struct request *asked = &client->asked;
+	const struct hold *hold = &client->worker->hold;
 	struct session *session = hold->session;
 	char offset[24];
 
 	session_lock(hold, UP);
-	if (asked->end && asked->offset + asked->length == session->taken && !session_refusal(session) && !session->up_ended)
+	if (asked->end && asked->offset + asked->length == session->taken && !session->is_refused && !session->up_ended)
 		session_end_up(hold); /* also where the last bytes came by another PUT */
 	session_check_hello(hold);
-	const char *refusal = session_refusal(session);
+	bool is_refused = session->is_refused;
 	snprintf(offset, sizeof offset, "%" PRIu64, session->taken);
 	pthread_mutex_unlock(&session->locks[UP]);
-	return client_reply(client, refusal ? 422 : 200, refusal ? refusal : offset, asked->keep);
+	return client_reply(client, is_refused ? 422 : 200, is_refused ? session->error : offset);
 }
 
 /* Upstream bytes. Where they begin beyond what is expected, the reply tells. */
-static bool session_put(struct client *client, const struct worker *worker, const struct request *asked)
+static bool session_put(struct client *client)
 {
-	char *bytes = body_bytes;
-	struct session *session = worker->hold.session;
+	static char bytes[BODY_SIZE];
+	struct session *session = client->worker->hold.session;
 	double until = seconds_now() + STALL_TIME;
-	uint64_t at = asked->offset;
+	uint64_t at = client->asked.offset;
+	bool is_taken = at <= session->taken;
 
-	if (session->up_ended && asked->offset + asked->length > session->taken)
-		return client_reply(client, 416, "the upstream has ended before that", asked->keep);
-	if (at > session->taken)
-		return put_reply(client, &worker->hold, asked);
-	while (client->body > 0) {
-		ssize_t got = client_receive(client, bytes, READ_SIZE);
+	if (session->up_ended && at + client->asked.length > session->taken)
+		return client_reply(client, 416, "the upstream has ended before that");
+	while (is_taken && client->body > 0) {
+		ssize_t got = client_receive(client, bytes, sizeof bytes);
 
 		if (got <= 0)
 			return false;
 		session->asked = seconds_now();
-		if (!put_give(worker, bytes, at, (size_t)got, until))
-			break;
+		is_taken = put_give(client->worker, bytes, at, (size_t)got, until);
 		at += (uint64_t)got;
 	}
-	return put_reply(client, &worker->hold, asked);
+	return put_reply(client);
 }
 
 /* Serves a request of the session that the worker holds; false if its connection is not to be used again. */
-static bool session_serve(struct client *client, struct worker *worker, const struct request *asked, bool is_new)
+static bool session_serve(struct client *client, bool is_new)
 {
-	struct session *session = worker->hold.session;
-	bool keep = false;
+	struct session *session = client->worker->hold.session;
+	bool keep;
 
 	session->asked = seconds_now();
-	if (asked->means == RELAY_PUT)
-		keep = session_put(client, worker, asked);
-	else if (asked->means == RELAY_GET)
-		keep = session_get(client, worker, asked);
-	else if (asked->means == RELAY_OPEN && strcmp(client->to.text, session->to) != 0)
-		keep = client_reply(client, 409, "the session stands for another target", asked->keep);
-	else if (asked->means == RELAY_OPEN)
-		keep = client_reply(client, is_new ? 201 : 200, is_new ? "it stands" : "it stands already", asked->keep);
-	else if (worker_ask(worker, QUERY_END, NULL) == 204)
-		keep = client_reply(client, 204, "", asked->keep);
+	if (client->asked.means == RELAY_PUT)
+		keep = session_put(client);
+	else if (client->asked.means == RELAY_GET)
+		keep = session_get(client);
+	else if (client->asked.means == RELAY_DELETE)
+		keep = client_reply(client, worker_ask(client->worker, QUERY_END, NULL) == 204 ? 204 : 410, "no such session");
+	else if (strcmp(client->to.text, session->to) != 0)
+		keep = client_reply(client, 409, "the session stands for another target");
 	else
-		client_reply(client, 410, "no such session", false);
+		keep = client_reply(client, is_new ? 201 : 200, is_new ? "it stands" : "it stands already");
 	session->asked = seconds_now();
 	return keep;
 }
@@ -4153,6 +4117,7 @@ static void serve_tunnel(struct client *client)
 	if (wrong)
 		client_refuse(client, 400, wrong);
 	client_login(client, "Proxy-Authorization", 407);
+	hold_release(&client->worker->hold); /* of the client before */
 	int fd = client_dial(client, 504, 502);
 	double begun = seconds_now();
 	struct end near = { client->socket, client->socket, client->name, client->name, .own = client->worker->board };
@@ -4252,7 +4217,7 @@ static bool serve_session(struct client *client)
 	worker->board->places[worker->place].session = worker->hold.session->number;
 	if (session_workers(worker, 0) > SESSION_CONNECTIONS)
 		client_refuse(client, 503, "too many connections of the session");
-	return session_serve(client, worker, asked, is_new);
+	return session_serve(client, is_new);
 }
 
 /* Serves the requests of a connection. */
@@ -4276,7 +4241,6 @@ static void serve_client(struct client *client)
 		goes_on = serve_session(client);
 		worker_rest(client->worker, client->address);
 	}
-	hold_release(&client->worker->hold);
 	net_linger(client->socket);
 }
 

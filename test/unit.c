@@ -959,7 +959,10 @@ static void reply_group(void)
 
 /* --- a session's requests -------------------------------------------------------------------------------- */
 
-/* A session that keeps this of the downstream, from 100 on, and has taken 42 upstream bytes; its client, and the target's other end. */
+/* Where the session's memory of the downstream begins anew after two bytes. */
+enum { KEPT_FROM = KEPT_SIZE - 2 };
+
+/* A session that keeps this of the downstream, from there on, and has taken 42 upstream bytes; its client, and the target's other end. */
 struct tried {
 	struct worker worker;
 	struct client client;
@@ -984,10 +987,10 @@ static struct tried *session_fresh(const char *kept)
 	tried.client.socket = ends[0];
 	tried.client_end = ends[1];
 	struct session *session = tried.worker.hold.session;
-	session->base = session->start = 100;
-	session->stop = 100 + strlen(kept);
-	if (pwrite(tried.worker.hold.memory, kept, strlen(kept), PAGE) != (ssize_t)strlen(kept))
-		exit(2);
+	session->start = KEPT_FROM;
+	session->stop = session->start + strlen(kept);
+	for (uint64_t at = session->start; *kept; at++)
+		session->kept[at % KEPT_SIZE] = *kept++;
 	session->taken = 42;
 	session->sequence = 5;
 	return &tried;
@@ -1013,50 +1016,53 @@ static const char *shown_of(int fd)
 	return shown;
 }
 
-/* What a GET is told; a stream that would go on is not tried. */
+/* What a GET is told, from an offset behind KEPT_FROM; a stream that would go on is not tried. */
 static void get_group(void)
 {
 	static const struct {
 		int line;
 		const char *kept;
-		uint64_t from, sequence;
+		int from;
+		uint64_t sequence;
 		long poll;
 		bool ended;
 		const char *error;
 		int status;
 		const char *body;
 	} cases[] = {
-		{ __LINE__, "hello", 100, 5, -1, true, "", 200, "O00\x02" "42D00\x05helloE000" },
-		{ __LINE__, "hello", 102, 6, -1, true, "", 200, "O00\x02" "42D00\x03lloE000" },
-		{ __LINE__, "hello", 105, 5, -1, true, "", 200, "O00\x02" "42E000" },
-		{ __LINE__, "hello", 100, 5, -1, false, "reset", 200, "O00\x02" "42D00\x05helloX00\x05reset" },
-		{ __LINE__, "", 100, 5, -1, false, "reset", 200, "O00\x02" "42X00\x05reset" },
-		{ __LINE__, "hello", 100, 5, 20, false, "", 200, "O00\x02" "42D00\x05hello" },
-		{ __LINE__, "hello", 105, 5, 0, false, "", 200, "O00\x02" "42" },
-		{ __LINE__, "hello", 103, 7, 20, true, "", 200, "O00\x02" "42D00\x02loE000" },
-		{ __LINE__, "hello", 105, 5, 20, true, "reset", 200, "O00\x02" "42X00\x05reset" },
-		{ __LINE__, "hello", 99, 5, -1, false, "", 416, "no such downstream bytes here\n" },
-		{ __LINE__, "hello", 106, 5, 20, false, "", 416, "no such downstream bytes here\n" },
-		{ __LINE__, "hello", UINT64_MAX >> 1, 5, -1, true, "", 416, "no such downstream bytes here\n" },
-		{ __LINE__, "hello", 100, 4, -1, false, "", 409, "a later GET has come already\n" },
-		{ __LINE__, "hello", 105, 0, 20, false, "", 409, "a later GET has come already\n" },
+		{ __LINE__, "hello", 0, 5, -1, true, "", 200, "O00\x02" "42D00\x05helloE000" },
+		{ __LINE__, "hello", 2, 6, -1, true, "", 200, "O00\x02" "42D00\x03lloE000" },
+		{ __LINE__, "hello", 5, 5, -1, true, "", 200, "O00\x02" "42E000" },
+		{ __LINE__, "hello", 0, 5, -1, false, "reset", 200, "O00\x02" "42D00\x05helloX00\x05reset" },
+		{ __LINE__, "", 0, 5, -1, false, "reset", 200, "O00\x02" "42X00\x05reset" },
+		{ __LINE__, "hello", 0, 5, 20, false, "", 200, "O00\x02" "42D00\x05hello" },
+		{ __LINE__, "hello", 5, 5, 0, false, "", 200, "O00\x02" "42" },
+		{ __LINE__, "hello", 3, 7, 20, true, "", 200, "O00\x02" "42D00\x02loE000" },
+		{ __LINE__, "hello", 5, 5, 20, true, "reset", 200, "O00\x02" "42X00\x05reset" },
+		{ __LINE__, "hello", -1, 5, -1, false, "", 416, "no such downstream bytes here\n" },
+		{ __LINE__, "hello", 6, 5, 20, false, "", 416, "no such downstream bytes here\n" },
+		{ __LINE__, "hello", INT_MAX, 5, -1, true, "", 416, "no such downstream bytes here\n" },
+		{ __LINE__, "hello", 0, 4, -1, false, "", 409, "a later GET has come already\n" },
+		{ __LINE__, "hello", 5, 0, 20, false, "", 409, "a later GET has come already\n" },
 	};
 
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		struct tried *tried = session_fresh(cases[i].kept);
 		struct session *session = tried->worker.hold.session;
-		struct request asked = { .means = RELAY_GET, .offset = cases[i].from, .sequence = cases[i].sequence,
-		                               .poll = cases[i].poll, .keep = true };
+		uint64_t from = (uint64_t)(KEPT_FROM + (int64_t)cases[i].from);
 
-		session->down_ended = cases[i].ended;
-		strcpy(session->error, cases[i].error);
-		session->is_broken = *session->error;
-		bool keeps = session_get(&tried->client, &tried->worker, &asked);
+		tried->client.asked = (struct request){ .means = RELAY_GET, .offset = from, .sequence = cases[i].sequence,
+		                                        .poll = cases[i].poll, .keep = true };
+		if (cases[i].ended)
+			shutdown(tried->target_end, SHUT_WR);
+		if (*cases[i].error)
+			session_break(&tried->worker.hold, cases[i].error);
+		bool keeps = session_get(&tried->client);
 		const char *reply = shown_of(tried->client_end), *body = reply + http_head_end(reply, 0, strlen(reply));
 		expect(http_status(reply) == cases[i].status, cases[i].line, "the status is %d", http_status(reply));
 		expect(same(body, cases[i].body), cases[i].line, "it brings %s", body);
 		expect(keeps == (cases[i].poll >= 0 || cases[i].status != 200), cases[i].line, "its connection is %s", keeps ? "kept" : "not");
-		expect(session->start == (cases[i].status == 200 ? cases[i].from : 100), cases[i].line, "%" PRIu64 " is acknowledged", session->start);
+		expect(session->start == (cases[i].status == 200 ? from : KEPT_FROM), cases[i].line, "%" PRIu64 " is acknowledged", session->start);
 		tried_end(tried);
 	}
 }
@@ -1089,13 +1095,15 @@ static void put_group(void)
 		struct tried *tried = session_fresh("");
 		struct session *session = tried->worker.hold.session;
 		size_t length = strlen(cases[i].body);
-		struct request asked = { .means = RELAY_PUT, .offset = cases[i].offset, .length = length, .end = cases[i].end, .keep = true };
 
+		tried->client.asked = (struct request){ .means = RELAY_PUT, .offset = cases[i].offset, .length = length,
+		                                        .end = cases[i].end, .keep = true };
 		session->up_ended = cases[i].ended;
-		strcpy(session->refusal, cases[i].refusal);
+		if (*cases[i].refusal)
+			session_refuse(session, cases[i].refusal);
 		tried->client.body = length;
 		send(tried->client_end, cases[i].body, length, 0);
-		expect(session_put(&tried->client, &tried->worker, &asked), cases[i].line, "its connection is not kept");
+		expect(session_put(&tried->client), cases[i].line, "its connection is not kept");
 		const char *given = shown_of(tried->target_end);
 		expect(same(given, cases[i].given), cases[i].line, "the target got %s", given);
 		expect(session->up_ended == (cases[i].ended || cases[i].end), cases[i].line, "the end is another");
