@@ -583,40 +583,41 @@ static void try_served(char *text)
 	}
 }
 
-/* Serves a request of a session, or the same twice; each three bytes say which. Upstream and downstream are the pattern. */
-static void session_step(const unsigned char step[3])
+/* Serves a request of a session, or the same twice; each four bytes say which. Upstream and downstream are the pattern. */
+static void session_step(const unsigned char step[4])
 {
 	static const char *const ids[] = { ID, "ffffffffffffffffffffffffffffffff" };
-	static const char *const methods[] = { "POST", "PUT", "PUT", "GET", "GET", "DELETE" };
+	static const char *const methods[] = { "POST", "PUT", "PUT", "GET", "GET", "DELETE" }; /* from '0' on */
 	static char request[60000], data[OUTPUT_MAX];
 	static unsigned sequence;
-	const char *id = ids[step[0] >> 4 & 1], *method = methods[step[0] % 6], *value;
+	const char *id = ids[step[1] & 1], *method = methods[step[0] % 6], *value;
 	const struct hold *kept = kept_find(&listener, id);
-	uint64_t known = !kept || !kept->session ? 0 : *method == 'P' ? kept->session->taken : kept->session->stop;
-	uint64_t away = (step[0] & 8 ? 1u : 100u) * step[1], offset = step[0] & 64 ? known + away : known > away ? known - away : 0;
-	size_t body = step[0] % 6 == 0 ? 7 : *method == 'P' ? step[2] * 100u : 0, found;
-	bool has_offset = step[0] % 6 != 0 && step[0] % 6 != 5;
+	bool is_open = *method == 'P' && method[1] == 'O', is_put = method[1] == 'U', is_get = *method == 'G';
+	uint64_t known = !kept || !kept->session ? 0 : is_put ? kept->session->taken : kept->session->stop;
+	uint64_t away = (step[1] & 16 ? 100u : 1u) * step[2], offset = step[1] & 32 ? known + away : known > away ? known - away : 0;
+	size_t body = is_open ? 7 : is_put ? step[3] * 100u : 0, found;
 	int value_length;
 	char last;
 
 	size_t length = (size_t)sprintf(request, "%s /%s", method, id);
-	if (has_offset)
+	if (is_put || is_get)
 		length += (size_t)sprintf(request + length, "/%" PRIu64, offset);
-	if (*method == 'G')
-		length += (size_t)sprintf(request + length, step[0] % 6 == 3 ? "?%u" : "?%u&poll=%u", ++sequence, step[2] % 61u);
+	if (is_get)
+		length += (size_t)sprintf(request + length, step[0] % 6 == 3 ? "?%u" : "?%u&poll=%u", ++sequence, step[3] % 61u);
 	length += (size_t)sprintf(request + length, "%s HTTP/1.1\r\nHost: x\r\nTunnel-Key: %s\r\n%s",
-	                          method[1] == 'U' && step[2] % 16 == 9 ? "?end" : "", step[0] & 32 ? ID : ids[1],
-	                          step[2] % 16 == 10 ? "Expect: 100-continue\r\n" : "");
+	                          is_put && step[1] & 128 ? "?end" : "", ids[(step[1] & 14) == 14],
+	                          (step[1] & 14) == 12 ? "Expect: 100-continue\r\n" : "");
 	length += (size_t)sprintf(request + length, "Content-Length: %zu\r\n\r\n", body);
 	for (size_t i = 0; i < body; i++)
-		request[length++] = (char)(has_offset ? pattern(offset + i) : "host:22"[i]);
-	if (step[0] & 128) {
+		request[length++] = (char)(is_put ? pattern(offset + i) : "host:22"[i]);
+	if (step[1] & 64) {
 		memcpy(request + length, request, length);
 		length *= 2;
 	}
 	connection_serve(request, length);
 
-	if (*method != 'G' || http_status(client_data) != 200)
+	MUST(!is_open || kept || peer_count == PEERS_MAX || http_status(client_data) == 201); /* or nothing is tried here */
+	if (!is_get || http_status(client_data) != 200)
 		return;
 	size_t head = blank_line(client_data, peers[0].received), left = peers[0].received - head;
 	if (field_count(client_data, "Content-Length", &value, &value_length) == 1)
@@ -633,7 +634,7 @@ static void try_session(const char *bytes, size_t length)
 	server_begin(bytes);
 	opt.accounts = NULL;
 	is_patterned = true;
-	for (size_t i = 2; i + 3 <= length && i < 300; i += 3) {
+	for (size_t i = 2; i + 4 <= length && i < 400; i += 4) {
 		session_step((const unsigned char *)bytes + i);
 		clock_now += bytes[i] == 'T' ? 50 : 0;
 		sessions_expire(&listener);

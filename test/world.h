@@ -377,7 +377,7 @@ static pid_t world_fork(void)
 
 static int world_socketpair(int domain, int type, int protocol, int ends[2])
 {
-	if (type & SOCK_DGRAM || domain != AF_UNIX)
+	if (type & SOCK_DGRAM || peer_count > 0)
 		return socketpair(domain, type, protocol, ends);
 	ends[0] = TUNNEL;
 	ends[1] = -1;
