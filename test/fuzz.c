@@ -616,7 +616,7 @@ static void session_step(const unsigned char step[4])
 	}
 	connection_serve(request, length);
 
-	MUST(!is_open || kept || peer_count == PEERS_MAX || http_status(client_data) == 201); /* or nothing is tried here */
+	MUST(!is_open || kept || peer_count == PEERS_MAX || strstr(client_data, "HTTP/1.1 201 ")); /* or nothing is tried here */
 	if (!is_get || http_status(client_data) != 200)
 		return;
 	size_t head = blank_line(client_data, peers[0].received), left = peers[0].received - head;
