@@ -412,15 +412,25 @@ static void children_end(void)
 	meeting_remove();
 }
 
-/* Sends a client its answer without a wait, and drops what it has sent, which unread would reset the answer away. Async-signal-safe. */
-static void answer_send(int client, const char *answer, size_t length)
+static double seconds_now(void)
 {
-	char dropped[1024];
+	struct timespec now;
 
-	send(client, answer, length, MSG_NOSIGNAL | MSG_DONTWAIT);
-	shutdown(client, SHUT_WR);
-	for (int i = 0; i < 64 && recv(client, dropped, sizeof dropped, MSG_DONTWAIT) > 0;)
-		i++;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* Ends a socket, and for a second drops what still comes: a close with that unread would reset the last words away. Async-signal-safe. */
+static void net_linger(int socket)
+{
+	struct pollfd readable = { .fd = socket, .events = POLLIN };
+	char dropped[4096];
+	double end = seconds_now() + LINGER / 1e3;
+
+	shutdown(socket, SHUT_WR);
+	while (seconds_now() < end && poll(&readable, 1, LINGER) == 1)
+		if (recv(socket, dropped, sizeof dropped, 0) <= 0)
+			break;
 }
 
 /*
@@ -442,8 +452,10 @@ static void signal_handle(int signal_number)
 		tcsetattr(handlers.terminal, TCSANOW, &handlers.loud);
 	children_end();
 	if (signal_number == SIGALRM) {
-		if (handlers.answer_length > 0)
-			answer_send(handlers.client, handlers.answer, handlers.answer_length);
+		if (handlers.answer_length > 0) {
+			send(handlers.client, handlers.answer, handlers.answer_length, MSG_NOSIGNAL | MSG_DONTWAIT);
+			net_linger(handlers.client);
+		}
 		words_tell(handlers.line[handlers.current], handlers.length[handlers.current]);
 		_exit(EX_TEMPFAIL);
 	}
@@ -499,14 +511,6 @@ static void signals_release(void)
 	sigprocmask(SIG_SETMASK, &handlers.awaited, NULL);
 	if (handlers.caught)
 		raise(handlers.caught);
-}
-
-static double seconds_now(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
 /* How long to wait for something that is due then, as poll(2) wants it. */
@@ -1275,19 +1279,6 @@ static ssize_t fds_pass(bool takes, int over, int *fds, size_t count, void *byte
 	if (takes && done > 0 && (header = CMSG_FIRSTHDR(&message)) && header->cmsg_type == SCM_RIGHTS)
 		memcpy(fds, CMSG_DATA(header), header->cmsg_len - CMSG_LEN(0));
 	return done;
-}
-
-/* Ends a socket, and for a second drops what still comes: a close with that unread would reset the last words away. */
-static void net_linger(int socket)
-{
-	struct pollfd readable = { .fd = socket, .events = POLLIN };
-	char dropped[4096];
-	double end = seconds_now() + LINGER / 1e3;
-
-	shutdown(socket, SHUT_WR);
-	while (seconds_now() < end && poll(&readable, 1, LINGER) == 1)
-		if (recv(socket, dropped, sizeof dropped, 0) <= 0)
-			break;
 }
 
 /* A pipe that children do not inherit; false, with errno, if there is none to be had. */
@@ -2577,7 +2568,7 @@ struct scoreboard {
 
 /* A session that a worker serves requests of, or that the listener keeps. */
 struct hold {
-	char id[SESSION_WORD + 1], key[SESSION_WORD + 1];
+	char id[SESSION_WORD + 1];
 	int memory, target;
 	struct session *session;	/* NULL: there is none, or it has ended */
 	size_t size;			/* of it that is mapped */
@@ -2761,13 +2752,6 @@ static void client_stage(const struct client *client, int status, const char *re
 	alarm(opt.timeout);
 }
 
-/* Stops that clock. */
-static void client_stage_end(void)
-{
-	alarm(0);
-	handlers.answer_length = 0;
-}
-
 /* Receives bytes of a request's body, asked for as the client wants; 0 or less at its end, or after IDLE_TIME without. */
 static ssize_t client_receive(struct client *client, char *bytes, size_t size)
 {
@@ -2806,7 +2790,7 @@ static bool client_reply(struct client *client, int status, const char *words)
 /* Replies that the client cannot have it, logs that, in words that may not be for clients, and ends the process. */
 static _Noreturn void client_refuse_as(struct client *client, int status, const char *reason, const char *logged)
 {
-	client_stage_end();
+	alarm(0);
 	worker_rest(client->worker, "");
 	warn("%s to %s: %d, %s", client->name, client->to.text, status, logged);
 	client->asked.keep = false;
@@ -3196,6 +3180,7 @@ struct session {
 	pthread_mutex_t locks[2];
 	char name[NAME_SIZE], to[AUTHORITY_SIZE];	/* who opened it, and where it leads */
 	int number;			/* the place that the listener has for it, and more than 0 */
+	char key[SESSION_WORD + 1];	/* that its requests bear */
 	double begun;
 	_Atomic double asked;		/* when a request last came, or bytes of one */
 	atomic_bool is_closed;
@@ -3273,6 +3258,7 @@ static bool session_create(struct hold *hold, const struct client *client, int t
 	struct session *session = hold->session;
 	lock_init(&session->locks[UP]);
 	lock_init(&session->locks[DOWN]);
+	strcpy(session->key, client->asked.key);
 	strcpy(session->name, client->name);
 	strcpy(session->to, client->to.text);
 	session->is_hello = !opt.tls_only;
@@ -3403,7 +3389,7 @@ enum query { QUERY_FIND, QUERY_ADD, QUERY_END };
 /* What a worker asks the listener. */
 struct question {
 	enum query what;
-	char id[SESSION_WORD + 1], key[SESSION_WORD + 1];
+	char id[SESSION_WORD + 1];
 };
 
 /* Ends a session: as it has ended, or otherwise. */
@@ -3462,7 +3448,6 @@ static bool kept_add(struct worker *listener, const struct question *question, i
 	if (!is_taken)
 		return false;
 	strcpy(kept->id, question->id);
-	strcpy(kept->key, question->key);
 	kept->session->number = (int)(kept - listener->kept) + 1;
 	listener->board->sessions++;
 	return true;
@@ -3479,8 +3464,7 @@ static void question_take(struct worker *listener)
 		struct hold *kept = kept_find(listener, question.id);
 
 		if (kept)
-			status = !kept->session ? 410 : !secret_equal(kept->key, question.key) ? 409 :
-			         question.what == QUERY_END ? 204 : 200;
+			status = !kept->session ? 410 : question.what == QUERY_END ? 204 : 200;
 		else if (question.what != QUERY_ADD)
 			status = 404;
 		else
@@ -3491,8 +3475,7 @@ static void question_take(struct worker *listener)
 		fds_pass(false, fds[0], given, status == 200 ? 2 : 0, &status, sizeof status, MSG_DONTWAIT);
 	}
 	for (int i = 0; i < FDS_MAX; i++)
-		if (fds[i] != -1)
-			close(fds[i]);
+		close(fds[i]);
 }
 
 /* Waits for workers that have ended. */
@@ -3559,7 +3542,6 @@ static bool worker_start(struct worker *listener)
 	for (struct hold *kept = listener->kept; *kept->id; kept++)
 		hold_release(kept);
 	listener->place = place;
-	signal(SIGCHLD, SIG_DFL);
 	return true;
 }
 
@@ -3698,7 +3680,6 @@ static int worker_ask(struct worker *worker, enum query what, const struct hold 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, answers) == -1)
 		return 503;
 	strcpy(question.id, hold->id);
-	strcpy(question.key, hold->key);
 	int given[FDS_MAX] = { answers[1], added ? added->memory : -1, added ? added->target : -1 };
 	ssize_t sent = fds_pass(false, worker->questions[1], given, added ? 3 : 1, &question, sizeof question, 0);
 	close(answers[1]); /* so that the answers end if the listener does */
@@ -4036,7 +4017,7 @@ static int client_dial(struct client *client, int late, int failed)
 		snprintf(reason, sizeof reason, "cannot connect: %s", strerror(errno));
 	if (fd == -1)
 		client_refuse(client, failed, reason);
-	client_stage_end();
+	alarm(0);
 	return fd;
 }
 
@@ -4058,7 +4039,7 @@ static bool client_hear(struct client *client, bool is_first)
 		client_stage(client, 408, "no request");
 		while ((result = http_take_head(client->socket, head, "")) == HEAD_MORE)
 			fd_wait(client->socket, POLLIN, NEVER);
-		client_stage_end();
+		alarm(0);
 	}
 	if (result == HEAD_FOREIGN)
 		client_refuse(client, 400, "a NUL in the head");
@@ -4097,7 +4078,7 @@ static size_t client_require_hello(const struct client *client, int far)
 		got = recv(client->socket, bytes + length, HELLO_SIZE - length, 0);
 		length += got > 0 ? (size_t)got : 0;
 	}
-	client_stage_end();
+	alarm(0);
 	bool is_right = length == HELLO_SIZE && is_hello(bytes, length);
 	if (is_right && net_send(far, (const char *)bytes, length))
 		return length;
@@ -4158,12 +4139,13 @@ static int serve_open(struct client *client)
 	struct hold added = worker->hold;
 
 	if (!session_create(&added, client, client_dial(client, 422, 422)))
-		return 503;
+		client_refuse(client, 503, "no place for a session");
 	int status = worker_ask(worker, QUERY_ADD, &added);
 	if (status == 201)
 		worker->hold = added;
 	else
 		hold_release(&added);
+	worker->board->stages[worker->place] = STAGE_SERVING;
 	return status;
 }
 
@@ -4176,24 +4158,21 @@ static bool session_find(struct client *client)
 	bool opens = asked->means == RELAY_OPEN;
 	int status = 200;
 
-	if (!hold->session || strcmp(hold->id, asked->id) != 0 || !secret_equal(hold->key, asked->key) ||
-	    hold->session->is_closed) {
+	if (!hold->session || strcmp(hold->id, asked->id) != 0 || hold->session->is_closed) {
 		hold_release(hold);
 		strcpy(hold->id, asked->id);
-		strcpy(hold->key, asked->key);
 		status = worker_ask(worker, QUERY_FIND, NULL);
 	}
-	if (status == 404 && opens) {
+	if (status == 404 && opens)
 		status = serve_open(client);
-		worker->board->stages[worker->place] = STAGE_SERVING;
-	} else {
+	else
 		worker_enter(worker, STAGE_SERVING);
-	}
 	if (status == 503)
 		client_refuse(client, 503, "no place for a session");
-	if (status == 409 && opens)
+	bool is_ours = hold->session && secret_equal(hold->session->key, asked->key);
+	if (hold->session && !is_ours && opens)
 		client_refuse(client, 409, "a session of that id stands");
-	if (!hold->session)
+	if (!is_ours)
 		client_refuse(client, 410, "no such session");
 	return status == 201;
 }
