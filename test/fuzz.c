@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 
 /*
- * fuzz: the parsers of what comes from outside, and a server, a client and a command line, with input that nobody thought of.
+ * fuzz: the parsers of what comes from outside, a server, a client, and a command line, with input that nobody
+ * thought of.
  *
  *	fuzz ITERATIONS		random input from tokens that mean something to them, the same each time
  *	fuzz FILE...		an input that was found before, or is in test/corpus
@@ -174,7 +175,8 @@ static void try_request(const char *beginning, const char *input)
 	MUST(*request.target && !has_control(request.target) && !strchr(request.target, ' '));
 	MUST(!strstr(head, "\n ") && !strstr(head, "\n\t"));
 	MUST(lines_count(head, "Host:") <= 1);
-	MUST(lines_count(head, "Transfer-Encoding:") == 0 || (strcmp(request.method, "CONNECT") != 0 && lines_count(head, "Content-Length:") == 0));
+	MUST(lines_count(head, "Transfer-Encoding:") == 0 ||
+	     (strcmp(request.method, "CONNECT") != 0 && lines_count(head, "Content-Length:") == 0));
 	MUST(lines_count(head, "Host:") == 1 || request.is_http10);
 	MUST(lines_count(head, "Content-Length:") <= 1);
 	MUST(!login_read(given, request.fields, "Proxy-Authorization") || lines_count(head, "Proxy-Authorization:") == 1);
@@ -238,17 +240,19 @@ static void try_relayed(const char *beginning, const char *input)
 	free(text);
 }
 
-/* A request for a session: the first line of the input may be the end of its target, others are what a field says, or one. */
+/* A request for a session: the input's first line may be the end of its target, others are what a field says, or one. */
 static void try_relayed_lines(char *input)
 {
-	static const char *const methods[] = { "GET", "POST", "PUT", "DELETE" }, *const bases[] = { "/", "/a/", "http://relay/", "/" ID "/" };
+	static const char *const methods[] = { "GET", "POST", "PUT", "DELETE" };
+	static const char *const bases[] = { "/", "/a/", "http://relay/", "/" ID "/" };
 	static const char *const endings[] = { "", "?close", "/5", "/5?end", "/5?1", "/5?1&poll=7" };
 	static const char *const names[] = { "", "", "Tunnel-Key: ", "Content-Length: ", "Transfer-Encoding: ", "Connection: ",
 	                                     "Expect: ", "Authorization: " };
 	static char text[2 * INPUT_MAX];
 	uint32_t random = random_of(input, strlen(input));
 	const char *line = random_next(&random, 2) ? line_take(&input) : "", *base = bases[random_next(&random, 4)];
-	size_t length = (size_t)snprintf(text, sizeof text, "%s %s" ID "%s%s HTTP/1.%u\r\nHost: relay\r\n", methods[random_next(&random, 4)], base,
+	size_t length = (size_t)snprintf(text, sizeof text, "%s %s" ID "%s%s HTTP/1.%u\r\nHost: relay\r\n",
+	                                 methods[random_next(&random, 4)], base,
 	                                 endings[random_next(&random, 6)], line ? line : "", random_next(&random, 2));
 
 	while ((line = line_take(&input)) && length + strlen(line) + 64 < sizeof text)
@@ -290,7 +294,8 @@ static ssize_t body_read(struct exchange *exchange, uint32_t most, char *body, s
 /* A body that is sent by chunks of any size, with all that may stand around them; returns its length. */
 static size_t body_encode(char *to, const char *data, size_t length, uint32_t *random)
 {
-	static const char *const extensions[] = { "", "", "", ";a", ";a=b", " ; a=\"5\"", "\t" }, *const ends[] = { "\r\n", "\r\n", "\n" };
+	static const char *const extensions[] = { "", "", "", ";a", ";a=b", " ; a=\"5\"", "\t" };
+	static const char *const ends[] = { "\r\n", "\r\n", "\n" };
 	static const char *const trailers[] = { "", "", "A: b\r\n", "A: b\nC: d\r\n" };
 	char *at = to;
 
@@ -306,7 +311,8 @@ static size_t body_encode(char *to, const char *data, size_t length, uint32_t *r
 		data += part;
 		length -= part;
 	}
-	at += sprintf(at, "%s%s%s", random_next(random, 2) ? "0" : "000", extensions[random_next(random, 7)], ends[random_next(random, 3)]);
+	at += sprintf(at, "%s%s%s", random_next(random, 2) ? "0" : "000", extensions[random_next(random, 7)],
+	              ends[random_next(random, 3)]);
 	at += sprintf(at, "%s%s", trailers[random_next(random, 4)], ends[random_next(random, 3)]);
 	return (size_t)(at - to);
 }
@@ -334,7 +340,8 @@ static void try_body(const char *bytes, size_t length)
 	MUST(found == length && memcmp(body, bytes, length) == 0);
 
 	ssize_t end = body_read(exchange_begin("Transfer-Encoding: chunked", bytes, length), INPUT_MAX, body, &found);
-	MUST(body_read(exchange_begin("Transfer-Encoding: chunked", bytes, length), 1 + random_next(&random, 8), again, &found_again) == end);
+	exchange = exchange_begin("Transfer-Encoding: chunked", bytes, length);
+	MUST(body_read(exchange, 1 + random_next(&random, 8), again, &found_again) == end);
 	MUST(found_again == found && memcmp(again, body, found) == 0);
 }
 
@@ -375,7 +382,8 @@ static bool frames_read(const unsigned char *bytes, size_t length, char *data, s
 			return false;
 		if (length < 4)
 			return true;
-		size_t payload = bytes[1] * 65536u + bytes[2] * 256u + bytes[3], there = length - 4 < payload ? length - 4 : payload;
+		size_t payload = bytes[1] * 65536u + bytes[2] * 256u + bytes[3];
+		size_t there = length - 4 < payload ? length - 4 : payload;
 		if (*bytes == 'D') {
 			memcpy(data + *found, bytes + 4, there);
 			*found += there;
@@ -410,7 +418,7 @@ static size_t frames_write(char *to, const char *data, size_t length, uint32_t *
 	return written;
 }
 
-/* Reads the frames of an answer, and what is in them to the wire's other side; returns the type of the last, or what ended them. */
+/* Reads the frames of an answer, and what is in them to the wire's other side; returns the last one's type, or what ended them. */
 static int frames_take(struct exchange *exchange)
 {
 	static struct tunnel tunnel;
@@ -545,7 +553,8 @@ static void connection_serve(const char *bytes, size_t length)
 	static struct client client;
 	int ends[2];
 
-	MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0 && send(ends[1], bytes, length, MSG_DONTWAIT) == (ssize_t)length);
+	MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+	MUST(send(ends[1], bytes, length, MSG_DONTWAIT) == (ssize_t)length);
 	if (peer_count == 0)
 		peer_count = 1;
 	else
@@ -594,7 +603,8 @@ static void session_step(const unsigned char step[4])
 	const struct hold *kept = kept_find(&listener, id);
 	bool is_open = *method == 'P' && method[1] == 'O', is_put = method[1] == 'U', is_get = *method == 'G';
 	uint64_t known = !kept || !kept->session ? 0 : is_put ? kept->session->taken : kept->session->stop;
-	uint64_t away = (step[1] & 16 ? 100u : 1u) * step[2], offset = step[1] & 32 ? known + away : known > away ? known - away : 0;
+	uint64_t away = (step[1] & 16 ? 100u : 1u) * step[2];
+	uint64_t offset = step[1] & 32 ? known + away : known > away ? known - away : 0;
 	size_t body = is_open ? 7 : is_put ? step[3] * 100u : 0, found;
 	int value_length;
 	char last;
@@ -603,7 +613,8 @@ static void session_step(const unsigned char step[4])
 	if (is_put || is_get)
 		length += (size_t)sprintf(request + length, "/%" PRIu64, offset);
 	if (is_get)
-		length += (size_t)sprintf(request + length, step[0] % 6 == 3 ? "?%u" : "?%u&poll=%u", ++sequence, step[3] % 61u);
+		length += (size_t)sprintf(request + length, step[0] % 6 == 3 ? "?%u" : "?%u&poll=%u", ++sequence,
+		                          step[3] % 61u);
 	length += (size_t)sprintf(request + length, "%s HTTP/1.1\r\nHost: x\r\nTunnel-Key: %s\r\n%s",
 	                          is_put && step[1] & 128 ? "?end" : "", ids[(step[1] & 14) == 14],
 	                          (step[1] & 14) == 12 ? "Expect: 100-continue\r\n" : "");
@@ -616,7 +627,8 @@ static void session_step(const unsigned char step[4])
 	}
 	connection_serve(request, length);
 
-	MUST(!is_open || kept || peer_count == PEERS_MAX || strstr(client_data, "HTTP/1.1 201 ")); /* or nothing is tried here */
+	/* Or nothing is tried here. */
+	MUST(!is_open || kept || peer_count == PEERS_MAX || strstr(client_data, "HTTP/1.1 201 "));
 	if (!is_get || http_status(client_data) != 200)
 		return;
 	size_t head = blank_line(client_data, peers[0].received), left = peers[0].received - head;
@@ -697,8 +709,8 @@ static void requests_check(const char *at, size_t left)
 		uint64_t offset = id ? strtoul(id + strlen("/" ID "/"), NULL, 10) : 0;
 		int length;
 
-		MUST(head > 0 && (strncmp(at, "PUT ", 4) == 0 || strncmp(at, "POST ", 5) == 0 || strncmp(at, "DELETE ", 7) == 0 ||
-		                  strncmp(at, "CONNECT ", 8) == 0));
+		MUST(head > 0 && (strncmp(at, "PUT ", 4) == 0 || strncmp(at, "POST ", 5) == 0 ||
+		                  strncmp(at, "DELETE ", 7) == 0 || strncmp(at, "CONNECT ", 8) == 0));
 		size_t body = field_count(at, "Content-Length", &value, &length) == 1 ? strtoul(value, NULL, 10) : 0;
 		MUST(head + body <= left);
 		for (size_t i = 0; i < body; i++)
@@ -736,8 +748,8 @@ static void try_client(const char *bytes, size_t length, void act(void *))
 	for (int tries = 0; tries < 5 && status != -1 && status != EX_OK && status != EX_IOERR; tries++) {
 		exchange_fresh();
 		status = exit_catch(act, NULL);
-		MUST(status == -1 || status == EX_OK || status == EX_IOERR || status == EX_TEMPFAIL || status == EX_UNAVAILABLE ||
-		     status == EX_PROTOCOL || status == EX_NOPERM);
+		MUST(status == -1 || status == EX_OK || status == EX_IOERR || status == EX_TEMPFAIL ||
+		     status == EX_UNAVAILABLE || status == EX_PROTOCOL || status == EX_NOPERM);
 	}
 	MUST((status == -1) <= (act == open_run));
 	MUST(tunnel.down == wires[1].sent);
@@ -788,8 +800,8 @@ static void options_run(void *words)
 static void try_line(char *text)
 {
 	static const char *const variables[] = {
-		"https_proxy=", "all_proxy=", "http_proxy=", "no_proxy=", "PROXYUSER=", "PROXYPASS=", "REMPROXYUSER=", "REMPROXYPASS=",
-		"RELAYUSER=", "RELAYPASS=",
+		"https_proxy=", "all_proxy=", "http_proxy=", "no_proxy=", "PROXYUSER=", "PROXYPASS=",
+		"REMPROXYUSER=", "REMPROXYPASS=", "RELAYUSER=", "RELAYPASS=",
 	};
 	enum { VARIABLES = sizeof variables / sizeof *variables };
 	char *words[40] = { "proxytunnel" }, *variable[VARIABLES + 1] = { NULL }, **before = environ, *line;
@@ -835,8 +847,10 @@ static void try_files(const char *content)
 	program_begin();
 	file_content = content;
 	int status = exit_catch(passfile_run, found);
-	MUST(status == EX_NOINPUT || (status == -1 && (found[0].user || found[0].password || found[1].user || found[1].password ||
-	                                               found[2].user || found[2].password)));
+	bool is_some = false;
+	for (int i = 0; i < 3; i++)
+		is_some |= found[i].user || found[i].password;
+	MUST(status == EX_NOINPUT || (status == -1 && is_some));
 	status = exit_catch(accounts_run, &accounts);
 	MUST(status == EX_NOINPUT || (status == -1 && *accounts));
 	for (; accounts && *accounts; accounts += strlen(accounts) + 1)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 
 /*
- * world: the program, for fuzz.c, in a world where nothing takes time, nothing blocks, and nothing is reached. Here stands
- * what it calls in place of the system.
+ * world: the program, for fuzz.c, in a world where nothing takes time, nothing blocks, and nothing is reached.
+ * Here stands what it calls in place of the system.
  */
 
 #include <errno.h>
@@ -38,9 +38,9 @@ static _Noreturn void broken(const char *what)
 /* Two descriptors that are none. */
 static struct wire {
 	const char *bytes;		/* that it gives, */
-	size_t length, taken, come;	/* how much of it has come so far (some more whenever that has been taken), */
+	size_t length, taken, come;	/* so much of it has come so far, and more does when that has been taken */
 	bool is_ended;			/* and nothing comes behind it */
-	const char *rest;		/* what comes, up to a divider, with the next connection, or once more is sent when all is taken */
+	const char *rest;		/* comes up to a divider, with the next connection or what is sent next */
 	size_t rest_length;
 	uint32_t random;
 	char data[OUTPUT_MAX];
@@ -86,7 +86,8 @@ static void peers_drain(void)
 	static char bytes[65536];
 
 	for (struct peer *peer = peers; peer < peers + peer_count; peer++)
-		for (ssize_t got; (got = recv(peer->fd, bytes, sizeof bytes, MSG_DONTWAIT)) > 0; peer->received += (size_t)got) {
+		for (ssize_t got; (got = recv(peer->fd, bytes, sizeof bytes, MSG_DONTWAIT)) > 0;
+		     peer->received += (size_t)got) {
 			MUST(peer->received + (size_t)got <= sizeof client_data);
 			if (peer == peers)
 				memcpy(client_data + peer->received, bytes, (size_t)got);
@@ -221,7 +222,8 @@ static ssize_t world_recv(int fd, void *to, size_t size, int flags)
 	ssize_t got;
 	if (come[fd] == 0)
 		come[fd] = 1 + random_next(&chance, random_next(&chance, 2) ? 1 << 20 : 64);
-	while ((got = recv(fd, to, size < come[fd] ? size : come[fd], flags | MSG_DONTWAIT)) == -1 && errno == EAGAIN && !(flags & MSG_DONTWAIT))
+	size = size < come[fd] ? size : come[fd];
+	while ((got = recv(fd, to, size, flags | MSG_DONTWAIT)) == -1 && errno == EAGAIN && !(flags & MSG_DONTWAIT))
 		peer_end();
 	come[fd] -= got > 0 && !(flags & MSG_PEEK) ? (size_t)got : 0;
 	return got;
@@ -277,7 +279,8 @@ static int world_clock_gettime(clockid_t clock, struct timespec *now)
 {
 	(void)clock;
 	clock_now += 1e-6;
-	*now = (struct timespec){ .tv_sec = (time_t)clock_now, .tv_nsec = (long)((clock_now - (double)(time_t)clock_now) * 1e9) };
+	now->tv_sec = (time_t)clock_now;
+	now->tv_nsec = (long)((clock_now - (double)now->tv_sec) * 1e9);
 	return 0;
 }
 
