@@ -4432,7 +4432,7 @@ struct exchange {
 	bool is_silent;			/* it was */
 	struct head request;
 	struct head answer;
-	int status;
+	int status;			/* 0: there is none, -1: it is no answer */
 	char reason[REASON_SHOWN + 1];	/* the status line, from the status on, or what the last frame says in words */
 	bool is_marked;			/* the answer is the relay's */
 	bool is_answered;		/* with a frame */
@@ -4550,14 +4550,15 @@ static bool exchange_read_head(struct exchange *exchange)
 			return false;
 		result = http_take_head(exchange->fd, answer, "HTTP/1.");
 		exchange->moved = seconds_now();
-		exchange->status = result == HEAD_WHOLE ? http_status(answer->bytes + answer->start) : -1;
+		exchange->status = result == HEAD_WHOLE ? http_status(answer->bytes + answer->start) :
+		                   result == HEAD_FOREIGN || result == HEAD_TOO_LARGE ? -1 : 0;
 		if (exchange->status / 100 == 1) {
 			answer->start = answer->length;
 			result = HEAD_MORE;
 		}
 	} while (result == HEAD_MORE);
 
-	if (exchange->status == -1)
+	if (exchange->status <= 0)
 		return exchange_fail(exchange, "%s", result == HEAD_NONE ? "the connection was closed without an answer" :
 		                     result == HEAD_CUT ? "the connection was closed within an answer" :
 		                     result == HEAD_FAILED ? strerror(errno) : "an answer that is not HTTP");
@@ -5191,7 +5192,7 @@ static void session_open(struct tunnel *tunnel, struct exchange *exchange)
 			stands = exchange->is_marked && (exchange->status == 200 || exchange->status == 201);
 			if (!stands && !relay_ask(exchange))
 				relay_refuse(exchange);
-		} else if (answer->length > answer->start || tries == OPEN_TRIES) {
+		} else if (tries == OPEN_TRIES || exchange->status == -1) {
 			die(answer->length > answer->start ? EX_PROTOCOL : EX_UNAVAILABLE, "%s: POST for %s: %s", opt.relay->at.text,
 			    opt.destination.text, exchange->failed);
 		} else {

@@ -157,10 +157,10 @@ fails() {
 	err_has '< HTTP/1.1 201 Created by a relay of 2.1, which wants a client of 2.1'
 }
 
-@test "what is no HTTP, a head that is cut, holds a NUL or is too large: 76" {
+@test "what is no HTTP, a head that holds a NUL or is too large: 76" {
 	local answer
 
-	for answer in 'SSH-2.0-far\r\n' 'HTTP/2 201\r\n\r\n' 'HTTP/1.1 2x1 OK\r\n\r\n' 'HTTP/1.1 201\0\r\n\r\n' 'HTTP/1.1 20' "${STANDS%\\r\\n}"; do
+	for answer in 'SSH-2.0-far\r\n' 'HTTP/2 201\r\n\r\n' 'HTTP/1.1 2x1 OK\r\n\r\n' 'HTTP/1.1 201\0\r\n\r\n'; do
 		fails 76 'POST for host:22: ' "send $answer" close
 	done
 	fails 76 'POST for host:22: ' 'send HTTP/1.1 201 Created\r\n' 'repeat forever X: 123456\r\n'
@@ -187,6 +187,18 @@ fails() {
 		err_has "127.0.0.1:$PORT: POST for host:22: "
 		finished relay
 	done
+}
+
+@test "an answer that is cut within its head is asked for again, five times in all: 76" {
+	local cut=("send ${STANDS%\\r\\n}" close)
+
+	start_peer relay accept head "${cut[@]}" accept head 'send HTTP/1.1 20' reset accept head "${cut[@]}" accept head "${cut[@]}" \
+		accept 'expect POST ' head 'expect host:22' "${cut[@]}"
+	tunnel -w 9 </dev/null
+	status_is 76
+	err_one_line
+	err_has "127.0.0.1:$PORT: POST for host:22: the connection was closed within an answer"
+	finished relay
 }
 
 @test "the first tries may fail, and their bodies may not be read: the session stands none the less" {

@@ -170,7 +170,7 @@ all_ended() {
 
 	relay_start
 	target accept 'expect up' gone
-	start tunnel "$PEER" -c "$RELAY" "send CONNECT 127.0.0.1:$TARGET HTTP/1.1\r\nHost: x\r\n\r\n" head 'send up' 'touch stands' eof
+	start tunnel "$PEER" -c "$RELAY" "send CONNECT 127.0.0.1:$TARGET HTTP/1.1\r\nHost: x\r\n\r\n" head 'send up' 'touch stands' gone
 	await test -e stands
 	all=($(children relay))
 	kill -KILL "${PIDS[relay]}"

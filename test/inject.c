@@ -10,7 +10,7 @@
  * random).
  *
  * Only what a kernel may do is done: EAGAIN only where the call must not block, fewer bytes only of streams and files, and
- * calls that fail when their work is done, or is beyond doing, as close(2), connect(2) and shutdown(2) may, do that. Each injection is a byte more in FILE.
+ * calls that fail when their work is done, or is beyond doing, as close(2) and connect(2) may, do that. Each injection is a byte more in FILE.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -38,7 +38,7 @@
 	DO(accept) DO(bind) DO(close) DO(connect) DO(dup2) DO(execvp) DO(fcntl) DO(fork) DO(fstat) DO(ftruncate) DO(getaddrinfo) \
 	DO(getentropy) DO(getpeername) DO(getsockname) DO(getsockopt) DO(kill) DO(listen) DO(memfd_create) DO(mmap) DO(munmap) \
 	DO(nanosleep) DO(open) DO(pipe) DO(poll) DO(ppoll) DO(pread) DO(pwrite) DO(read) DO(recv) DO(recvmsg) DO(send) DO(sendmsg) \
-	DO(setsockopt) DO(shutdown) DO(socket) DO(socketpair) DO(splice) DO(waitpid) DO(write)
+	DO(setsockopt) DO(socket) DO(socketpair) DO(splice) DO(waitpid) DO(write)
 
 #define NUMBER(name) CALL_##name,
 enum call { CALLS(NUMBER) CALL_COUNT };
@@ -159,9 +159,11 @@ static bool is_due(const struct rule *rule, unsigned long count, unsigned long o
 	       (rule->how == '*' ? count : of_all) == rule->when;
 }
 
-/* What may be done with a call. */
-static bool is_possible(int what, bool may_block, size_t size)
+/* What may be done with a call: waitpid(2) is interrupted only while it waits. */
+static bool is_possible(int call, int what, bool may_block, size_t size)
 {
+	if (call == CALL_waitpid && (what == EINTR || what == EAGAIN))
+		return may_block && what == EINTR;
 	return what == SHORT ? size > 1 : what != EAGAIN || !may_block;
 }
 
@@ -172,7 +174,7 @@ static int inject(int call, bool may_block, size_t size)
 	unsigned long count = ++counts[call], of_all = atomic_fetch_add(&counts_of_all[call], 1) + 1;
 
 	for (size_t i = 0; i < rule_count; i++) {
-		if (!rules[i].calls[call] || !is_possible(rules[i].what, may_block, size) || !is_due(&rules[i], count, of_all))
+		if (!rules[i].calls[call] || !is_possible(call, rules[i].what, may_block, size) || !is_due(&rules[i], count, of_all))
 			continue;
 		if (log_fd != -1)
 			syscall(SYS_write, log_fd, "x", 1);
@@ -259,7 +261,15 @@ PLAIN(ppoll, int, (struct pollfd *set, nfds_t count, const struct timespec *pati
 PLAIN(setsockopt, int, (int fd, int level, int name, const void *value, socklen_t size), (fd, level, name, value, size))
 PLAIN(socket, int, (int family, int type, int protocol), (family, type, protocol))
 PLAIN(socketpair, int, (int family, int type, int protocol, int ends[2]), (family, type, protocol, ends))
-PLAIN(waitpid, pid_t, (pid_t pid, int *status, int flags), (pid, status, flags))
+
+pid_t waitpid(pid_t pid, int *status, int flags)
+{
+	int error = inject(CALL_waitpid, !(flags & WNOHANG), 0);
+
+	if (error != 0)
+		FAIL(error);
+	return REAL(waitpid)(pid, status, flags);
+}
 
 pid_t fork(void)
 {
@@ -280,17 +290,6 @@ int close(int fd)
 	if (error != 0)
 		FAIL(error);
 	return closed;
-}
-
-int shutdown(int fd, int how)
-{
-	int error = inject(CALL_shutdown, true, 0);
-
-	if (error != 0) {
-		REAL(shutdown)(fd, SHUT_RDWR);
-		FAIL(error);
-	}
-	return REAL(shutdown)(fd, how);
 }
 
 int connect(int fd, __CONST_SOCKADDR_ARG at, socklen_t size)
@@ -314,7 +313,7 @@ int accept(int fd, __SOCKADDR_ARG at, socklen_t *restrict size)
 
 int fcntl(int fd, int command, ...)
 {
-	int error = inject(CALL_fcntl, true, 0);
+	int error = command == F_GETFD ? 0 : inject(CALL_fcntl, true, 0); /* which asks only whether there is such a descriptor */
 	va_list rest;
 
 	va_start(rest, command);
