@@ -36,7 +36,6 @@ fails() {
 	fails 'cannot prepare to listen: Too many open files' socketpair error=EMFILE "${serve[@]}"
 	if [ "$(id -u)" -eq 0 ]; then
 		fails 'cannot become nobody: Operation not permitted' setgroups error=EPERM "${serve[@]}"
-		fails 'could become root again' setuid retval=0 "${serve[@]}"
 	fi
 }
 
@@ -54,7 +53,7 @@ fails() {
 	fails 'cannot make a pair of sockets: Too many open files' socketpair error=EMFILE "${relay[@]}"
 	fails 'no random numbers: Function not implemented' getrandom error=ENOSYS "${relay[@]}"
 	status=0
-	(ulimit -v 12000 && limited "$PROXYTUNNEL" "${relay[@]}" >out 2>err </dev/null) || status=$?
+	(ulimit -v 8000 && limited "$PROXYTUNNEL" "${relay[@]}" >out 2>err </dev/null) || status=$?
 	[ -n "$SANITIZED" ] || status_is 71
 	[ -n "$SANITIZED" ] || err_has 'out of memory'
 	with sendmsg error=ENOBUFS "${relay[@]}"
@@ -88,17 +87,16 @@ relay_with() {
 	route_to "$RELAY"
 }
 
-@test "a relay that has no memory for a session says so, and another that cannot keep what its target sends breaks its session" {
-	target loop 'pattern 1M' sink
-	TMPDIR=/nonexistent relay_with memfd_create error=EMFILE
+@test "a relay that has no memory for a session says so: 503" {
+	target loop sink
+	relay_with ftruncate error=ENOMEM
 	program "${ROUTE[@]}" -d "127.0.0.1:$TARGET" </dev/null
 	status_is 69
 	err_has '503 no place for a session'
 	stop relay
-	relay_with pwrite64 error=ENOSPC:when=1+
+	TMPDIR=/nonexistent relay_with memfd_create error=EPERM
 	program "${ROUTE[@]}" -d "127.0.0.1:$TARGET" </dev/null
-	status_is 74
-	err_has 'the relay has no memory left'
+	status_is 0
 }
 
 @test "a worker that cannot ask its listener for a session tells its client so: 503, and the next one gets it" {
