@@ -40,23 +40,23 @@ fails() {
 }
 
 @test "what the system refuses once a proxy or a relay is reached is told by its reason: 71" {
-	local tls relay
+	local tls carried
 
 	start_peer proxy loop hold
 	tls=(-E -p "127.0.0.1:$PORT" -d host:22)
 	relay_start
 	target loop sink
-	relay=("${ROUTE[@]}" -d "127.0.0.1:$TARGET")
+	carried=("${ROUTE[@]}" -d "127.0.0.1:$TARGET")
 	fails '/tls: Operation not permitted' bind error=EPERM "${tls[@]}"
 	fails 'cannot make a pipe: Too many open files' '?pipe,pipe2' error=EMFILE "${tls[@]}"
-	fails 'cannot make a pipe: Too many open files' '?pipe,pipe2' error=EMFILE "${relay[@]}"
-	fails 'cannot make a pair of sockets: Too many open files' socketpair error=EMFILE "${relay[@]}"
-	fails 'no random numbers: Function not implemented' getrandom error=ENOSYS "${relay[@]}"
+	fails 'cannot make a pipe: Too many open files' '?pipe,pipe2' error=EMFILE "${carried[@]}"
+	fails 'cannot make a pair of sockets: Too many open files' socketpair error=EMFILE "${carried[@]}"
+	fails 'no random numbers: Function not implemented' getrandom error=ENOSYS "${carried[@]}"
 	status=0
-	(ulimit -v 8000 && limited "$PROXYTUNNEL" "${relay[@]}" >out 2>err </dev/null) || status=$?
+	(ulimit -v 8000 && limited "$PROXYTUNNEL" "${carried[@]}" >out 2>err </dev/null) || status=$?
 	[ -n "$SANITIZED" ] || status_is 71
 	[ -n "$SANITIZED" ] || err_has 'out of memory'
-	with sendmsg error=ENOBUFS "${relay[@]}"
+	with sendmsg error=ENOBUFS "${carried[@]}"
 	status_is 69
 	err_has 'cannot send: No buffer space available'
 }
