@@ -1224,11 +1224,10 @@ static int net_listen(const char *spec)
 		address->ipv4 = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons((in_port_t)port) };
 		fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	}
-	if (fd == -1)
-		die(EX_OSERR, "-a %s: %s", spec, strerror(errno));
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-	setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &is_v6only, sizeof is_v6only);
-	if (bind(fd, &address->any, address_size(address)) == -1 || listen(fd, SOMAXCONN) == -1)
+	if (fd == -1 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == -1 ||
+	    (address->any.sa_family == AF_INET6 &&
+	     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &is_v6only, sizeof is_v6only) == -1) ||
+	    bind(fd, &address->any, address_size(address)) == -1 || listen(fd, SOMAXCONN) == -1)
 		die(EX_OSERR, "-a %s: %s", spec, strerror(errno));
 	net_tune(fd); /* what it accepts inherits that */
 	return fd;
@@ -2520,9 +2519,8 @@ enum {
 	USER_SHOWN = 64,		/* of a user's name */
 	POLL_MAX = 60,			/* s that a GET may wait */
 	SPARE_MAX = 16,			/* workers of a server without a client */
-	WAITING_TIME = 5,		/* s that they wait for one, in accept(2) and in poll(2) */
+	WAITING_TIME = 5,		/* s that they wait for one, in accept(2) and in poll(2), and a listener for questions */
 	SESSION_TIME = 120,		/* s without a request after which a session ends, and is remembered */
-	EXPIRY_TIME = 5,		/* s after which it is noticed */
 	ENDED_MAX = 8192,		/* sessions that are remembered */
 	SESSION_CONNECTIONS = 16,	/* that are served at once */
 	KEPT_SIZE = 8 << 20,		/* what a client has not acknowledged */
@@ -2823,29 +2821,11 @@ static bool request_split(struct request *request, char *head)
 	return true;
 }
 
-/* What is wrong with the lengths that a request gives its body, or NULL (RFC 9112 6.3). */
-static const char *lengths_wrong(struct request *request)
-{
-	const char *value = "", *coding;
-	int length = 0, ignored;
-	int lengths = field_count(request->fields, "Content-Length", &value, &length);
-	bool is_number = offset_parse(&request->length, value, (size_t)length);
-	bool is_connect = strcmp(request->method, "CONNECT") == 0;
-
-	request->is_coded = field_count(request->fields, "Transfer-Encoding", &coding, &ignored) > 0;
-	return request->is_coded && lengths > 0 ? "both Content-Length and Transfer-Encoding" :
-	       request->is_coded && is_connect ? "a Transfer-Encoding" :
-	       lengths > 1 ? "more than one Content-Length" :
-	       lengths == 1 && !is_number ? "a Content-Length that is no number" :
-	       request->length > 0 && is_connect ? "a CONNECT with a body" :
-	       request->length > 0 && strcmp(request->method, "GET") == 0 ? "a GET with a body" : NULL;
-}
-
-/* Takes a head apart, in place; returns what is wrong with it, or NULL (RFC 9112 2.2, 3.2, 5). */
+/* Takes a head apart, in place; returns what is wrong with it, or NULL (RFC 9112 2.2, 3.2, 5, 6.3). */
 static const char *request_parse(struct request *request, char *head)
 {
-	const char *line, *value = "";
-	int length = 0;
+	const char *line, *value = "", *coding;
+	int length = 0, ignored;
 
 	*request = (struct request){ .method = "", .poll = -1 };
 	for (const char *c = head; *c; c++)
@@ -2865,10 +2845,16 @@ static const char *request_parse(struct request *request, char *head)
 	for (int i = 0; hosts == 1 && i < length; i++)
 		if (!isalnum((unsigned char)value[i]) && !strchr("-._:[]%~", value[i]))
 			return "a Host that is none";
+	request->is_coded = field_count(request->fields, "Transfer-Encoding", &coding, &ignored) > 0;
+	int lengths = field_count(request->fields, "Content-Length", &value, &length);
+	if (lengths > 1 || (lengths == 1 && (request->is_coded || !offset_parse(&request->length, value, (size_t)length))))
+		return "a Content-Length that is no number, or not alone";
+	if (request->length > 0 && (strcmp(request->method, "CONNECT") == 0 || strcmp(request->method, "GET") == 0))
+		return "a body where none can be";
 	request->is_head = strcmp(request->method, "HEAD") == 0;
 	request->keep = !request->is_http10 && !field_lists(request->fields, "Connection", "close");
 	request->expects = field_lists(request->fields, "Expect", "100-continue");
-	return lengths_wrong(request);
+	return NULL;
 }
 
 /* Brings a host to its plain form: lower case, no dot at its end, an address as inet_ntop(3) writes it. */
@@ -3415,7 +3401,7 @@ static void sessions_expire(struct worker *listener)
 
 	if (now < listener->due)
 		return;
-	listener->due = now + EXPIRY_TIME;
+	listener->due = now + WAITING_TIME;
 	for (struct hold *kept = listener->kept; *kept->id; kept++)
 		if (kept->session && kept->session->asked + SESSION_TIME <= now)
 			kept_end(listener, kept, "left by its client");
@@ -3605,7 +3591,7 @@ static void listener_run(struct worker *listener, int listening)
 
 	listener_begin(listener, listening);
 	while (!is_worker && !handlers.caught) {
-		const struct timespec tick = { .tv_sec = EXPIRY_TIME };
+		const struct timespec tick = { .tv_sec = WAITING_TIME };
 		struct pollfd set[2] = { { .fd = listener->questions[0], .events = POLLIN }, { .fd = -1, .events = POLLIN } };
 
 		workers_reap(listener->board);
@@ -4054,12 +4040,7 @@ static bool client_hear(struct client *client, bool is_first)
 static _Noreturn void client_refuse_stray(struct client *client)
 {
 	const char *method = client->asked.method, *known = strstr(" GET HEAD POST PUT DELETE ", method);
-	const char *target = client->asked.target, *authority = strstr(target, "://");
 
-	if (*target != '/' && strcmp(target, "*") != 0 && !authority)
-		client_refuse(client, 400, "a request target that is none");
-	if (authority && memchr(authority, '@', strcspn(authority + 3, "/?#") + 3))
-		client_refuse(client, 400, "a user in the request target"); /* RFC 9110 4.2.4 */
 	if (known && known[-1] == ' ' && known[strlen(method)] == ' ')
 		client_refuse(client, 404, "nothing is here; this is a proxy for CONNECT");
 	client_refuse(client, 405, "no such method here; this is a proxy for CONNECT");
@@ -4209,12 +4190,12 @@ static void serve_client(struct client *client)
 	for (bool is_first = true; goes_on && client_hear(client, is_first); is_first = false) {
 		if ((wrong = request_parse(asked, client->head.bytes)))
 			client_refuse(client, 400, wrong);
+		if (asked->is_coded)
+			client_refuse(client, 411, "a Transfer-Encoding; a Content-Length is wanted");
 		if (strcmp(asked->method, "CONNECT") == 0) {
 			serve_tunnel(client);
 			return;
 		}
-		if (asked->is_coded)
-			client_refuse(client, 411, "a Transfer-Encoding; a Content-Length is wanted");
 		if (!relay_request_parse(asked))
 			client_refuse_stray(client);
 		goes_on = serve_session(client);

