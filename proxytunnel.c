@@ -2975,17 +2975,17 @@ static enum fit pattern_fit(const struct allowed *pattern, const char *host, con
 /* What is wrong with the host of a pattern, without brackets and in lower case, or NULL. */
 static const char *allow_host_wrong(const char *host)
 {
+	char bad = host[strspn(host, "-._:*?[]!^0123456789abcdefghijklmnopqrstuvwxyz")];
+	const char *open = strrchr(host, '[');
 	unsigned char base[16];
 	unsigned bits;
 
 	if (strchr(host, '/'))
 		return range_parse(host, base, &bits) == AF_UNSPEC ? "a range is ADDRESS/BITS, as 10.0.0.0/8:22" : NULL;
-	for (const char *c = host; *c; c++)
-		if (!isalnum((unsigned char)*c) && !strchr("-._:*?[]!^", *c))
-			return (unsigned char)*c >= 0x80 ? "a name that is not ASCII is written xn--..." : "no host holds such a character";
-	for (const char *open = strchr(host, '['); open; open = strchr(open + 1, '['))
-		if (!strchr(open, ']'))
-			return "a [ without its ]";
+	if (bad)
+		return (unsigned char)bad >= 0x80 ? "a name that is not ASCII is written xn--..." : "no host holds such a character";
+	if (open && !strchr(open, ']'))
+		return "a [ without its ]";
 	if (strchr(host, ':') && !strpbrk(host, "*?[") && address_parse(base, host, strlen(host)) != AF_INET6)
 		return "the host is no IPv6 address";
 	return NULL;
