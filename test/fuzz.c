@@ -574,21 +574,20 @@ static void connection_serve(const char *bytes, size_t length)
 }
 
 /* Connections to a server, one after the other, with dividers between what their clients send. */
-static void try_served(char *text)
+static void try_served(const char *bytes, size_t length)
 {
-	char *next;
+	const char *next, *end = bytes + length;
 
-	if (strlen(text) < 2)
+	if (length < 2)
 		return;
-	server_begin(text);
-	text += 2;
+	server_begin(bytes);
 	is_patterned = false;
-	for (int i = 0; text && i < 8; i++, text = next) {
-		if ((next = strstr(text, DIVIDER))) {
-			*next = '\0';
+	bytes += 2;
+	for (int i = 0; bytes && i < 8; i++, bytes = next) {
+		next = memmem(bytes, (size_t)(end - bytes), DIVIDER, strlen(DIVIDER));
+		connection_serve(bytes, (size_t)((next ? next : end) - bytes));
+		if (next)
 			next += strlen(DIVIDER);
-		}
-		connection_serve(text, strlen(text));
 	}
 }
 
@@ -886,7 +885,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	case 13: try_answer("HTTP/1.1 200 OK\r\n", text, size - 1); break;
 	case 14: try_body(text, size - 1); break;
 	case 15: try_frames(text, size - 1); break;
-	case 16: try_served(text); break;
+	case 16: try_served(text, size - 1); break;
 	case 17: try_session(text, size - 1); break;
 	case 18: try_client(text, size - 1, open_run); break;
 	case 19: try_client(text, size - 1, receiver_act); break;
