@@ -99,11 +99,32 @@ relay_with() {
 	status_is 0
 }
 
+@test "a relay that has no memory left for what a target sends breaks that session, and its client says why: 74" {
+	local pid workers words=()
+
+	relay_start
+	target accept 'expect up' 'touch stands' 'await traced' 'send down' gone
+	start_client client 'send up' 'status 74'
+	await test -e stands
+	workers=$(children relay)
+	for pid in $workers; do
+		words+=(-p "$pid")
+	done
+	start tracer strace -qq -o /dev/null -e trace=recvfrom -e inject=recvfrom:error=EFAULT "${words[@]}"
+	for pid in $workers; do
+		await is_traced "$pid"
+	done
+	touch traced
+	finished client
+	grep -q 'the relay has no memory left' client.err
+	stop tracer
+}
+
 @test "a worker that cannot ask its listener for a session tells its client so: 503, and the next one gets it" {
 	target loop sink
 	relay_start
 	start tracer strace -f -qq -o /dev/null -e trace=socketpair -e inject=socketpair:error=EMFILE:when=1 -p "${PIDS[relay]}"
-	await traced relay
+	await is_traced "${PIDS[relay]}"
 	program "${ROUTE[@]}" -d "127.0.0.1:$TARGET" </dev/null
 	status_is 69
 	err_has '503 no place for a session'
@@ -112,8 +133,8 @@ relay_with() {
 	status_is 0
 }
 
-traced() {
-	! grep -q '^TracerPid:.0$' "/proc/${PIDS[$1]}/status"
+is_traced() {
+	! grep -q '^TracerPid:.0$' "/proc/$1/status"
 }
 
 @test "a client that resets while its target is connected to costs a line of the log" {
