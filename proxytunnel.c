@@ -110,7 +110,7 @@ int setgroups(size_t, const gid_t *);
 #define F_SETPIPE_SZ F_GETPIPE_SZ
 #define splice(in, at, out, to, length, flags) ((void)(in), (void)(out), errno = ENOSYS, (ssize_t)-1)
 #define memfd_create(name, flags) (-1)	/* a session is in a file */
-#define prctl(option, signal) ((void)0)	/* a child ends as its stream does */
+#define prctl(...) ((void)0)	/* a child ends as its stream does */
 #undef POLLRDHUP
 #define POLLRDHUP 0		/* a client that has gone is noticed by the next heartbeat */
 #endif
@@ -183,7 +183,7 @@ struct credentials {
 
 struct header {
 	struct header *next;
-	const char *line;
+	char *line;
 };
 
 /* A command behind one of our sockets. */
@@ -208,7 +208,7 @@ struct hop {
 	struct header *headers;
 	bool asked;			/* the user was asked for credentials already */
 	const char *scheme;		/* ntlm_scheme or negotiate_scheme; NULL: Basic */
-	const char *token;		/* of it, for the next request */
+	char *token;			/* of it, for the next request */
 	pid_t helper;			/* ntlm_auth(1), which gives such tokens; 0: it does not run */
 	int helper_fd;
 	bool is_last_token, switched, basic_refused;	/* the scheme is what a 407 offers, which did not take Basic */
@@ -309,15 +309,18 @@ static bool words_tell(const char *line, size_t length)
 	return true;
 }
 
-/* Says a line where that much is said: 1 under -v, 0 by default, -1 under -q too. Last words are said however little is. */
-__attribute__((format(printf, 2, 3)))
-static void say(int verbosity, const char *format, ...)
+/*
+ * Says a line where that much is said: 1 under -v, 0 by default, -1 under -q too; last words however little is. Returns
+ * the status, which may depend on an errno of before.
+ */
+__attribute__((format(printf, 3, 4)))
+static int say(int verbosity, int status, const char *format, ...)
 {
 	char line[LINE_SIZE];
 	va_list words;
 
 	if (opt.verbosity < verbosity && (verbosity > 0 || !last_words))
-		return;
+		return status;
 	unsigned long lost = atomic_exchange(words_lost, 0);
 	size_t length = lost > 0 ? (size_t)sprintf(line, "proxytunnel: %lu lines before this one are lost\n", lost) : 0;
 	va_start(words, format);
@@ -325,11 +328,12 @@ static void say(int verbosity, const char *format, ...)
 	va_end(words);
 	if (!(verbosity > 0 ? words_write : words_tell)(line, length))
 		atomic_fetch_add(words_lost, lost);
+	return status;
 }
 
-#define note(...) say(1, __VA_ARGS__)
-#define warn(...) say(0, __VA_ARGS__)
-#define die(status, ...) (say(-1, __VA_ARGS__), exit(status))	/* with a status of sysexits(3) */
+#define note(...) say(1, 0, __VA_ARGS__)
+#define warn(...) say(0, 0, __VA_ARGS__)
+#define die(status, ...) exit(say(-1, status, __VA_ARGS__))	/* with a status of sysexits(3) */
 
 /* Zeros that take no memory before they are written to; sharing as mmap(2) has it. Each page table counts in a server's thousand children. */
 static void *memory_map(size_t size, int sharing)
@@ -513,6 +517,26 @@ static void signals_release(void)
 		raise(handlers.caught);
 }
 
+/* Keeps what this process and its children know out of core files; a limit of 0 would not hold for what core_pattern runs. */
+static void core_forbid(void)
+{
+	struct rlimit core;
+
+	if (getrlimit(RLIMIT_CORE, &core) == 0 && core.rlim_cur > 1) {
+		core.rlim_cur = 1;
+		setrlimit(RLIMIT_CORE, &core);
+	}
+}
+
+/* Leaves this process only what it needs from now on, where pledge(2) is: bytes, and its children. */
+static void process_pledge(void)
+{
+#ifdef __OpenBSD__
+	if (pledge("stdio proc", NULL) == -1)
+		die(EX_OSERR, "cannot give up rights: %s", strerror(errno));
+#endif
+}
+
 /* How long to wait for something that is due then, as poll(2) wants it. */
 static int milliseconds_until(double due)
 {
@@ -569,20 +593,28 @@ static bool has_control(const char *text)
 	return *text;
 }
 
-/* The bytes of the address that a text of that length is, a zone aside; returns its family, or AF_UNSPEC. */
+/*
+ * The bytes of the address that a text of that length is, a zone aside; returns its family, or AF_UNSPEC. IPv4 in IPv6
+ * (RFC 4291 2.5.5.2) is IPv4, and so are 127.1 and 0x7f000001, as getaddrinfo(3) takes them.
+ */
 static int address_parse(unsigned char bytes[16], const char *text, size_t length)
 {
+	static const unsigned char mapped[12] = { [10] = 0xff, [11] = 0xff };
 	char plain[INET6_ADDRSTRLEN];
 	const char *zone = memchr(text, '%', length);
+	struct in_addr ipv4;
 
 	length = zone ? (size_t)(zone - text) : length;
 	if (length >= sizeof plain)
 		return AF_UNSPEC;
-	memcpy(plain, text, length);
-	plain[length] = '\0';
-	if (!zone && inet_pton(AF_INET, plain, bytes) == 1)
-		return AF_INET;
-	return inet_pton(AF_INET6, plain, bytes) == 1 ? AF_INET6 : AF_UNSPEC;
+	snprintf(plain, sizeof plain, "%.*s", (int)length, text);
+	bool is_ipv4 = !zone && inet_aton(plain, &ipv4);
+	if (!is_ipv4 && inet_pton(AF_INET6, plain, bytes) != 1)
+		return AF_UNSPEC;
+	if (!is_ipv4 && memcmp(bytes, mapped, sizeof mapped) != 0)
+		return AF_INET6;
+	memcpy(bytes, is_ipv4 ? (unsigned char *)&ipv4 : bytes + sizeof mapped, sizeof ipv4);
+	return AF_INET;
 }
 
 /* Sets an authority from its parts; returns NULL, or what is wrong with them. */
@@ -607,7 +639,7 @@ static const char *authority_set(struct authority *to, const char *host, size_t 
 		       bad == '@' ? "a user cannot stand there, only HOST and PORT" : wrong;
 	if (*to->host == '-')
 		return "no host begins with a dash";
-	if ((bracketed || strchr(to->host, ':')) && address_parse(address, to->host, length) != AF_INET6)
+	if (strchr(to->host, ':') ? address_parse(address, to->host, length) == AF_UNSPEC : bracketed)
 		return "the host is no IPv6 address";
 	if (number == -1)
 		return "the port is not a number from 1 to 65535";
@@ -625,7 +657,7 @@ static const char *authority_parse(struct authority *to, const char *text, const
 	const char *colon = strrchr(text, ':');
 	unsigned char address[16];
 
-	if (default_port && address_parse(address, text, strlen(text)) == AF_INET6) {
+	if (default_port && colon && address_parse(address, text, strlen(text)) != AF_UNSPEC) {
 		if (number_parse(colon + 1, 80, 65535) != -1)
 			return "is that a port behind an IPv6 address? Write [::1]:3128 with a port, [::1:3128] without";
 		colon = NULL;
@@ -720,10 +752,11 @@ static int range_parse(const char *text, unsigned char base[16], unsigned *bits)
 	size_t length = strcspn(text, "/");
 	bool bracketed = length >= 2 && text[0] == '[' && text[length - 1] == ']';
 	int family = address_parse(base, text + bracketed, bracketed ? length - 2 : length);
-	long most = family == AF_INET ? 32 : 128;
-	long number = text[length] ? number_parse(text + length + 1, 0, most) : most;
+	bool is_mapped = family == AF_INET && memchr(text, ':', length);
+	long least = is_mapped ? 96 : 0, most = family == AF_INET && !is_mapped ? 32 : 128;
+	long number = text[length] ? number_parse(text + length + 1, least, most) : most;
 
-	*bits = (unsigned)number;
+	*bits = (unsigned)(number - least);
 	return number == -1 ? AF_UNSPEC : family;
 }
 
@@ -1050,19 +1083,13 @@ static bool address_text(char *text, const union address *address)
 	return true;
 }
 
-/*
- * Finds the addresses of a host, the families in turn (RFC 8305 section 4); returns 0, or an EAI_ code. A literal asks
- * no name service, whose libraries and memory cost more than all the rest of the start.
- */
+/* Finds the addresses of a host, the families in turn (RFC 8305 section 4); returns 0, or an EAI_ code. */
 static int net_resolve(const struct authority *to, struct addresses *found)
 {
-	struct addrinfo *list, hints = { .ai_family = opt.family, .ai_socktype = SOCK_STREAM };
-
-	hints.ai_flags = AI_NUMERICSERV | AI_NUMERICHOST;
+	struct addrinfo *list, hints = { .ai_family = opt.family, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
 	int code = getaddrinfo(to->host, to->port, &hints, &list);
 
-	hints.ai_flags = AI_NUMERICSERV;
-	if (code != 0 && (code = getaddrinfo(to->host, to->port, &hints, &list)) != 0)
+	if (code != 0)
 		return code;
 	struct addrinfo *next[2] = { list, list }; /* of the first one's family, and of the other */
 	found->count = 0;
@@ -1681,22 +1708,17 @@ static char *prompt_ask(const char *question, bool hidden)
 	static char answer[CREDENTIAL_MAX + 2];
 	int terminal = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
 
-	if (terminal != -1 && tcgetpgrp(terminal) != getpgrp()) { /* it belongs to another process group at the moment */
-		close(terminal);
-		terminal = -1;
-	}
-	const char *program = askpass_program(terminal != -1);
+	bool is_ours = terminal != -1 && tcgetpgrp(terminal) == getpgrp(); /* and not another process group's at the moment */
+	const char *program = askpass_program(is_ours);
 	unsigned left = alarm(0);
-	bool answered = false;
+	bool answered = program ? askpass_read(program, question, answer, sizeof answer) :
+	                is_ours && prompt_read(terminal, question, hidden, answer, sizeof answer);
+	char *copied = answered ? copy(answer) : NULL;
 
-	if (program)
-		answered = askpass_read(program, question, answer, sizeof answer);
-	else if (terminal != -1)
-		answered = prompt_read(terminal, question, hidden, answer, sizeof answer);
-	if (terminal != -1)
-		close(terminal);
+	explicit_bzero(answer, sizeof answer);
+	close(terminal);
 	alarm(left);
-	return answered ? strdup(answer) : NULL;
+	return copied;
 }
 
 /* Asks for what is not known of a hop's credentials, once; false if they are not complete then. */
@@ -1741,6 +1763,8 @@ static int ntlm_end(struct hop *hop)
 	kill(hop->helper, SIGTERM);
 	int status = child_wait(hop->helper);
 	hop->helper = 0;
+	if (hop->token)
+		explicit_bzero(hop->token, strlen(hop->token));
 	hop->token = NULL;
 	return status;
 }
@@ -1758,6 +1782,7 @@ static void ntlm_ask(struct hop *hop, const char *word, const char *challenge, i
 		if (strcmp(line, "PW") == 0) { /* also where it has a ticket, and needs none */
 			base64_encode(coded, password, strlen(password));
 			dprintf(hop->helper_fd, "PW %s\n", coded);
+			explicit_bzero(coded, sizeof coded);
 		} else if (line[0] && strchr("YKA", line[0]) && line[1] && line[2] == ' ') { /* YR, KK or AF */
 			hop->is_last_token = line[0] == 'A';
 			hop->token = line + 3;
@@ -1819,6 +1844,8 @@ static void fields_add_hop(struct head *fields, const char *name, const struct h
 		base64_encode(coded, plain, (size_t)length);
 		head_add(fields, "%s: Basic %s\r\n", name, coded);
 	}
+	explicit_bzero(plain, sizeof plain);
+	explicit_bzero(coded, sizeof coded);
 	for (const struct header *header = hop->headers; header; header = header->next)
 		head_add(fields, "%s\r\n", header->line);
 }
@@ -2118,7 +2145,9 @@ static bool connect_through(int socket, struct hop *hop, const struct authority 
 		connect_compose(&request, hop, to);
 		head_note(">", request.bytes);
 		reply.length = reply.start = 0;
-		if (!net_send(socket, request.bytes, request.length))
+		bool is_sent = net_send(socket, request.bytes, request.length);
+		explicit_bzero(request.bytes, request.length);
+		if (!is_sent)
 			connect_fail(HEAD_FAILED, &reply, hop, to);
 		status = connect_reply(socket, &reply, hop, to);
 		head = reply.bytes + reply.start;
@@ -2131,6 +2160,21 @@ static bool connect_through(int socket, struct hop *hop, const struct authority 
 	if (refusal_ask(hop, status, head) || refusal_switch(hop, status, head))
 		return false;
 	connect_refuse(socket, status, head, hop, to);
+}
+
+/* Wipes what this process knew only to reach the far end, which stands. */
+static void secrets_forget(void)
+{
+	for (size_t i = 0; i < opt.hop_count + (opt.relay != NULL); i++) {
+		const struct hop *hop = i < opt.hop_count ? &opt.hops[i] : opt.relay;
+		char *const passwords[] = { hop->credentials.password, hop->userinfo.password };
+
+		for (int n = 0; n < 2; n++)
+			if (passwords[n])
+				explicit_bzero(passwords[n], strlen(passwords[n]));
+		for (struct header *header = hop->headers; header; header = header->next)
+			explicit_bzero(header->line, strlen(header->line));
+	}
 }
 
 /* --- lanes: one direction of a tunnel, past user space where that can be: lane_want, lane_move ---------- */
@@ -2860,21 +2904,16 @@ static const char *request_parse(struct request *request, char *head)
 /* Brings a host to its plain form: lower case, no dot at its end, an address as inet_ntop(3) writes it. */
 static void host_plain(char host[HOST_MAX + 1])
 {
-	static const unsigned char mapped[12] = { [10] = 0xff, [11] = 0xff }; /* RFC 4291 2.5.5.2 */
 	unsigned char address[16];
-	struct in_addr odd;
 	size_t length = strlen(host);
 
 	for (char *c = host; *c; c++)
 		*c = (char)tolower((unsigned char)*c);
 	if (length > 1 && host[length - 1] == '.')
-		host[length - 1] = '\0';
-	if (inet_aton(host, &odd)) /* 127.1 and 0x7f000001 too, as getaddrinfo(3) takes them */
-		inet_ntop(AF_INET, &odd, host, HOST_MAX);
-	else if (inet_pton(AF_INET6, host, address) == 1 && memcmp(address, mapped, sizeof mapped) == 0)
-		inet_ntop(AF_INET, address + sizeof mapped, host, HOST_MAX);
-	else if (inet_pton(AF_INET6, host, address) == 1)
-		inet_ntop(AF_INET6, address, host, HOST_MAX);
+		host[--length] = '\0';
+	int family = strchr(host, '%') ? AF_UNSPEC : address_parse(address, host, length);
+	if (family != AF_UNSPEC)
+		inet_ntop(family, address, host, HOST_MAX);
 }
 
 /* The authority that a CONNECT names, in its plain form; returns what is wrong with it, or NULL (RFC 9112 3.2.3). */
@@ -2986,7 +3025,7 @@ static const char *allow_host_wrong(const char *host)
 		return (unsigned char)bad >= 0x80 ? "a name that is not ASCII is written xn--..." : "no host holds such a character";
 	if (open && !strchr(open, ']'))
 		return "a [ without its ]";
-	if (strchr(host, ':') && !strpbrk(host, "*?[") && address_parse(base, host, strlen(host)) != AF_INET6)
+	if (strchr(host, ':') && !strpbrk(host, "*?[") && address_parse(base, host, strlen(host)) == AF_UNSPEC)
 		return "the host is no IPv6 address";
 	return NULL;
 }
@@ -4224,6 +4263,7 @@ static int serve(struct end *near, struct worker *worker)
 /* Gives up root for good: what a server's clients send is for nobody's rights to parse. */
 static void privileges_drop(void)
 {
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); /* not for a client, whose --proxy-command or SSH_ASKPASS may be setuid */
 	if (geteuid() != 0)
 		return;
 	const struct passwd *nobody = getpwnam("nobody");
@@ -5546,7 +5586,7 @@ static char *secret_url(char *url)
 }
 
 /* Adds a header line of the user, behind those it has. */
-static void header_add(struct hop *hop, const char *line)
+static void header_add(struct hop *hop, char *line)
 {
 	size_t name = strspn(line, token_characters);
 	struct header **last = &hop->headers;
@@ -5862,9 +5902,14 @@ static void credentials_complete(const char *path)
 		credentials_check(&environment[i], names[i][2]);
 		unsetenv(names[i][1]);
 	}
-	for (int i = 0; i < PROXY_VARIABLES; i++)
-		if (getenv(proxy_variables[i]) && strchr(getenv(proxy_variables[i]), '@'))
+	for (int i = 0; i < PROXY_VARIABLES; i++) {
+		char *url = getenv(proxy_variables[i]);
+
+		if (url && strchr(url, '@')) {
+			explicit_bzero(url, strlen(url));
 			unsetenv(proxy_variables[i]);
+		}
+	}
 	for (size_t i = 0; i < opt.hop_count + (opt.relay != NULL); i++) {
 		struct hop *hop = i < opt.hop_count ? &opt.hops[i] : opt.relay;
 		int source = hop == opt.relay ? 2 : !hop->remote ? 0 : i == opt.hop_count - 1 ? 1 : 3;
@@ -5967,6 +6012,7 @@ static void options(int argc, char **argv)
 			    i > opt.hop_count ? "relay" : "proxy");
 	for (size_t i = 0; i < route_tunnels(); i++)
 		connect_compose(&request, &opt.hops[i], route_point(i + 1)); /* or the end: too large a request is never sent */
+	explicit_bzero(request.bytes, request.length);
 }
 
 /* A descriptor of 0 to 2 that came closed would be taken by the next socket, and mistaken for the near end. */
@@ -5987,6 +6033,7 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
 	signals_take();
+	core_forbid();
 	options(argc, argv);
 	struct end near = near_open(&worker);
 	alarm(opt.timeout);
@@ -5995,9 +6042,11 @@ int main(int argc, char **argv)
 
 	struct end far = tunnel_open(&near, &route);
 	alarm(0);
+	secrets_forget();
 	if (opt.fdpass)
 		return fdpass(&far);
 	double started = seconds_now();
+	process_pledge();
 	shuttle(&near, &far, &up, &down);
 	return tunnel_close(&far, &up, &down, &route, started);
 }

@@ -283,6 +283,49 @@ wiped() {
 	stop program
 }
 
+# remembers TEXT: the program has it somewhere in the memory that it may write to.
+remembers() {
+	local from to rights rest
+
+	while IFS='- ' read -r from to rights rest; do
+		[[ $rights == rw* ]] || continue
+		dd if="/proc/${PIDS[program]}/mem" bs=4096 skip=$((16#$from / 4096)) count=$((16#$to / 4096 - 16#$from / 4096)) 2>/dev/null
+	done <"/proc/${PIDS[program]}/maps" | grep -qaF "$1"
+}
+
+# forgets ARG...: what has opened the tunnel, secretword among it, is nowhere in its process once that stands.
+forgets() {
+	start_peer proxy accept head 'send HTTP/1.1 200 OK\r\n\r\nbanner' hold
+	[ -p in ] || mkfifo in
+	start program bash -c 'exec "$@" <>in' - "$PROXYTUNNEL" -d host:22 -p "127.0.0.1:$PORT" "${@//PORT/$PORT}"
+	await grep -q banner program.out
+	remembers host:22
+	! remembers secretword || return 1
+	! remembers "$(printf user:secretword | base64)" || return 1
+	stop program
+	stop proxy
+}
+
+@test "once the tunnel stands, nothing that is secret is left in the memory of its process, whatever it came from" {
+	[ -z "$EMULATED$SANITIZED" ] || skip 'the memory is also that of another program'
+	passfile 'user:secretword\n'
+	forgets -P user:secretword
+	forgets -F passfile
+	forgets -p user:secretword@127.0.0.1:PORT
+	PROXYUSER=user PROXYPASS=secretword forgets
+	https_proxy=http://user:secretword@127.0.0.1:1 forgets -P user:secretword
+	forgets -H "Proxy-Authorization: Basic $(printf user:secretword | base64)"
+}
+
+@test "a crash leaves no core file, by a limit that core_pattern's programs keep too" {
+	start_peer proxy accept head hold
+	(ulimit -S -c unlimited && exec "$PROXYTUNNEL" -d host:22 -p "127.0.0.1:$PORT") </dev/null >out 2>err 3>&- &
+	PIDS[program]=$!
+	await grep -q '^Max core file size  *1 ' "/proc/${PIDS[program]}/limits"
+	stop program
+	stop proxy
+}
+
 @test "-v shows no secret: not those of any source, nor what is sent of them" {
 	local secret
 

@@ -80,12 +80,13 @@ static int fake_getaddrinfo(const char *host, const char *port, const struct add
 {
 	const char *addresses = getenv("FAKE_ADDRESSES");
 	char words[1024];
-	int code = 0;
 
 	fake.count = 0;
 	*result = fake.info;
-	if (hints->ai_flags & (AI_NUMERICHOST | AI_PASSIVE)) /* where to listen is asked in earnest */
-		return fake_add(host, port, hints);
+	int code = fake_add(host, port, hints); /* a literal is no name: libc asks nobody either */
+	if (code == 0 || hints->ai_flags & AI_PASSIVE) /* where to listen is asked in earnest */
+		return code;
+	code = 0;
 	snprintf(words, sizeof words, "%s", addresses ? addresses : "none");
 	for (char *word = strtok(words, " "); word && code == 0; word = strtok(NULL, " "))
 		code = fake_word(word, port, hints);

@@ -1423,3 +1423,10 @@ stuck() {
 		exec 8>&-
 	done
 }
+
+@test "a server, which starts no program, can gain no rights by one; a client's commands may be setuid" {
+	serve -a 127.0.0.1:0 --allow '*:22'
+	grep -q '^NoNewPrivs:	1$' "/proc/${PIDS[server]}/status"
+	SHELL=/bin/sh "$PROXYTUNNEL" --proxy-command='grep NoNewPrivs: /proc/self/status >privileges' -d host:22 </dev/null 2>err || true
+	grep -q '^NoNewPrivs:	0$' privileges
+}
