@@ -3,11 +3,11 @@
 
 load helper
 
-# builds CC: without a word from the compiler, as it is and in the portable form.
+# builds CC LEVEL: without a word from the compiler, as it is and in the portable form. Only gcc's warnings depend on the level.
 builds() {
 	local flags form jobs=() job failed=0
 
-	for form in '-O2' '-O2 -DPORTABLE'; do
+	for form in "$2" "$2 -DPORTABLE"; do
 		read -ra flags <<<"$form"
 		limited "$1" -std=c11 -D_GNU_SOURCE '-DVERSION="x"' -Wall -Wextra -Wpedantic -Wshadow -Wconversion \
 			-Wstrict-prototypes -Werror "${flags[@]}" -o "program${form// /}" "$ROOT/proxytunnel.c" "$ROOT/base64.c" &
@@ -17,26 +17,26 @@ builds() {
 		wait "$job" || failed=1
 	done
 	[ "$failed" -eq 0 ]
-	[ "$(./program-O2 -V)" = 'proxytunnel x' ]
-	[ "$(./program-O2-DPORTABLE -V)" = 'proxytunnel x' ]
+	[ "$("./program$2" -V)" = 'proxytunnel x' ]
+	[ "$("./program$2-DPORTABLE" -V)" = 'proxytunnel x' ]
 }
 
 @test "gcc has nothing to warn of" {
-	LIMIT=60 builds gcc
+	LIMIT=60 builds gcc -O2
 }
 
 @test "clang has nothing to warn of" {
-	LIMIT=60 builds clang
+	LIMIT=60 builds clang -O0
 }
 
 @test "musl's gcc has nothing to warn of" {
-	LIMIT=60 builds musl-gcc
+	LIMIT=60 builds musl-gcc -O0
 }
 
 @test "nothing but libc is linked" {
 	local needed
 
-	LIMIT=60 limited "${CC:-cc}" -std=c11 -D_GNU_SOURCE '-DVERSION="x"' -O2 -o program "$ROOT/proxytunnel.c" "$ROOT/base64.c"
+	LIMIT=60 limited "${CC:-cc}" -std=c11 -D_GNU_SOURCE '-DVERSION="x"' -O0 -o program "$ROOT/proxytunnel.c" "$ROOT/base64.c"
 	readelf -d program >dynamic
 	needed=$(sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' dynamic)
 	echo "$needed"
@@ -80,7 +80,7 @@ copy_project() {
 	mkdir -p root/usr/bin root/usr/share/man/man1
 	cp "$(command -v sleep)" root/usr/bin/proxytunnel
 	start old root/usr/bin/proxytunnel 60
-	(umask 077 && LIMIT=60 limited make -C project install DESTDIR="$DIR/root" PREFIX=/usr) >made
+	(umask 077 && LIMIT=60 limited make -C project install CFLAGS=-O0 DESTDIR="$DIR/root" PREFIX=/usr) >made
 	[ "$(find root -type f | sort | tr '\n' ' ')" = \
 		'root/usr/bin/proxytunnel root/usr/share/man/man1/proxytunnel.1 root/usr/share/man/man7/proxytunnel-relay.7 ' ]
 	[ "$(stat -c %a root/usr/bin/proxytunnel)" = 755 ]
@@ -98,11 +98,11 @@ copy_project() {
 
 @test "the caller's CFLAGS, CPPFLAGS and LDFLAGS are kept, from the environment and the command line, by static too" {
 	copy_project
-	CFLAGS=-DONE CPPFLAGS=-DTWO LDFLAGS=-Wl,-z,relro LIMIT=60 limited make -C project >made
+	CFLAGS='-O0 -DONE' CPPFLAGS=-DTWO LDFLAGS=-Wl,-z,relro LIMIT=60 limited make -C project >made
 	grep -q -- '-O2 .*-DTWO .*-DONE .*-z,now .*-z,relro' made
 	LIMIT=60 limited make -C project clean proxytunnel CFLAGS='-O0 -DONE' CPPFLAGS=-DTWO LDFLAGS=-Wl,-z,relro >made
 	grep -q -- '-O2 .*-DTWO .*-O0 -DONE .*-z,now .*-z,relro' made
-	LIMIT=60 limited make -C project static CFLAGS=-DONE CPPFLAGS=-DTWO LDFLAGS=-Wl,-z,relro >made
+	LIMIT=60 limited make -C project static CFLAGS='-O0 -DONE' CPPFLAGS=-DTWO LDFLAGS=-Wl,-z,relro >made
 	grep -q -- '^musl-gcc .*-DTWO .*-DONE .*-z,relro .*-static' made
 	readelf -d project/proxytunnel | grep -q 'no dynamic section'
 }
@@ -122,7 +122,7 @@ copy_project() {
 	rm -f tools/{ld,ar,strings}
 	cd project
 	# In two steps, as with DESTDIR bmake's own rules would look for headers below it.
-	(PATH=$DIR/tools:$PATH LIMIT=60 limited bmake) >made 2>&1
+	(PATH=$DIR/tools:$PATH CFLAGS=-O0 LIMIT=60 limited bmake) >made 2>&1
 	(PATH=$DIR/tools:$PATH LIMIT=60 limited bmake install DESTDIR="$DIR/root") >>made 2>&1 || {
 		cat made
 		return 1

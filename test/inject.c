@@ -356,13 +356,22 @@ int getaddrinfo(const char *restrict host, const char *restrict port, const stru
 	       REAL(getaddrinfo)(host, port, hints, list);
 }
 
+/* A connection that is lost is lost for both sides, and for all that follows. */
+static ssize_t fail(int fd, int error)
+{
+	if ((error == ECONNRESET || error == EPIPE || error == ETIMEDOUT) &&
+	    syscall(SYS_connect, fd, &(struct sockaddr){ .sa_family = AF_UNSPEC }, sizeof(struct sockaddr)) == -1)
+		syscall(SYS_shutdown, fd, SHUT_RDWR);
+	FAIL(error);
+}
+
 /* One that carries bytes of a descriptor. */
 #define CARRIES(name, parameters, is_whole, may_block, ...) \
 	ssize_t name parameters \
 	{ \
 		int error = inject(CALL_##name, may_block, is_whole ? 0 : stream_size(fd, size)); \
 		if (error > 0) \
-			FAIL(error); \
+			return fail(fd, error); \
 		size = error == SHORT ? fewer(size) : size; \
 		return REAL(name)(__VA_ARGS__); \
 	}
@@ -398,7 +407,7 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 	int error = inject(CALL_sendmsg, blocks(fd, flags), is_whole ? 0 : stream_size(fd, message->msg_iov->iov_len));
 
 	if (error > 0)
-		FAIL(error);
+		return fail(fd, error);
 	return error == SHORT ? REAL(send)(fd, message->msg_iov->iov_base, fewer(message->msg_iov->iov_len), flags) :
 	       REAL(sendmsg)(fd, message, flags);
 }

@@ -268,12 +268,14 @@ authorization() {
 
 	relays
 	for close in DELETE 'POST ?close'; do
-		start_far accept 'expect up' "eof $SOON" close
+		rm -f closed
+		start_far accept 'expect up' 'await closed' "eof $SOON" close
 		stands $((n += 1))
 		puts 0 up 2
 		# shellcheck disable=SC2086
 		asks $close '' '' ''
 		answered 204
+		touch closed
 		finished far
 		await is_gone
 		refuses 410 POST '' '' "127.0.0.1:$FAR"
