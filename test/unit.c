@@ -924,8 +924,8 @@ static void relayed_fields_group(void)
 
 static bool has_field(const char *answer, const char *name, const char *value)
 {
-	const char *found;
-	int length;
+	const char *found = NULL;
+	int length = 0;
 
 	return field_count(answer, name, &found, &length) == 1 && (size_t)length == strlen(value) && strncmp(found, value, strlen(value)) == 0;
 }
