@@ -13,6 +13,7 @@ LINK = -Wl,-z,now $(LDFLAGS)
 SOURCES = proxytunnel.c base64.c base64.h Makefile
 HELPERS = test/bin/peer test/bin/pty test/bin/fault test/bin/unit test/bin/named test/bin/hasty
 CORE = base64 unit usage lines auth dial reply shuttle
+AREAS =
 SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 
 all: proxytunnel
@@ -56,13 +57,17 @@ check:
 	$(MAKE) proxytunnel $(HELPERS) test/bin/inject.so
 	test/run
 
-# The same tests, with every other way to build the program.
+# Core tests with every other way to build the program, each without a warning.
 variants:
-	$(MAKE) clean test CC=clang
-	$(MAKE) clean test CPPFLAGS=-DPORTABLE
-	$(MAKE) clean test CC=musl-gcc LDFLAGS=-static
-	$(MAKE) clean test CC=clang CFLAGS='$(SANITIZE)'
-	$(MAKE) clean
+	test/setup --variants
+	$(MAKE) test/bin/peer test/bin/pty
+	WARNINGS='$(WARNINGS)' test/variants
+
+# All tests of what the program does, with ASan and UBSan; AREAS='NAME...' are some of them.
+sanitize:
+	test/setup
+	$(MAKE) test/bin/peer test/bin/pty test/bin/fault test/bin/inject.so
+	WARNINGS='$(WARNINGS)' AREAS='$(AREAS)' test/variants sanitize
 
 # Which lines and branches of the program the tests come to, by gcov; 98 % and 92 % at least.
 cover:
@@ -103,4 +108,4 @@ uninstall:
 clean:
 	rm -rf proxytunnel test/bin
 
-.PHONY: all static demo test check variants cover bench lint fuzz install uninstall clean
+.PHONY: all static demo test check variants sanitize cover bench lint fuzz install uninstall clean

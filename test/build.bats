@@ -33,6 +33,13 @@ builds() {
 	LIMIT=60 builds musl-gcc -O0
 }
 
+# dietlibc is the only one in Debian with sockets that is neither glibc nor musl. It lacks some of POSIX itself: these names.
+@test "the portable form asks a third libc for nothing beyond POSIX and what stands in one place" {
+	LIMIT=60 limited diet gcc -std=c11 -DPORTABLE '-DVERSION="x"' -Wall -Werror -fsyntax-only -DIPV6_V6ONLY=26 -DEOWNERDEAD=130 \
+		-Ddprintf=fdprintf -DF_DUPFD_CLOEXEC=1030 -DPTHREAD_MUTEX_ROBUST=1 '-Dpthread_mutexattr_setpshared(kind, shared)=(void)0' \
+		'-Dpthread_mutexattr_setrobust(kind, robust)=(void)0' '-Dpthread_mutex_consistent(lock)=(void)0' "$ROOT/proxytunnel.c"
+}
+
 @test "nothing but libc is linked" {
 	local needed
 
