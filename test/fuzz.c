@@ -479,7 +479,7 @@ static void program_begin(void)
 	handlers.child_count = 0;
 	net_known.count = 0;
 	file_content = NULL;
-	target_bytes = 0;
+	target_bytes = target_start = 0;
 	peers_close();
 	allocated_free();
 	wire_give(&wires[0], "", 0);
@@ -598,7 +598,8 @@ static void session_step(const unsigned char step[4])
 	static const char *const methods[] = { "POST", "PUT", "PUT", "GET", "GET", "DELETE" }; /* from '0' on */
 	static char request[60000], data[OUTPUT_MAX];
 	static unsigned sequence;
-	const char *id = ids[step[1] & 1], *method = methods[step[0] % 6], *value;
+	static uint64_t acknowledged[2];
+	const char *id = ids[step[1] & 1], *key = ids[(step[1] & 14) == 14], *method = methods[step[0] % 6], *value;
 	const struct hold *kept = kept_find(&listener, id);
 	bool is_open = *method == 'P' && method[1] == 'O', is_put = method[1] == 'U', is_get = *method == 'G';
 	uint64_t known = !kept || !kept->session ? 0 : is_put ? kept->session->taken : kept->session->stop;
@@ -615,7 +616,7 @@ static void session_step(const unsigned char step[4])
 		length += (size_t)sprintf(request + length, step[0] % 6 == 3 ? "?%u" : "?%u&poll=%u", ++sequence,
 		                          step[3] % 61u);
 	length += (size_t)sprintf(request + length, "%s HTTP/1.1\r\nHost: x\r\nTunnel-Key: %s\r\n%s",
-	                          is_put && step[1] & 128 ? "?end" : "", ids[(step[1] & 14) == 14],
+	                          is_put && step[1] & 128 ? "?end" : "", key,
 	                          (step[1] & 14) == 12 ? "Expect: 100-continue\r\n" : "");
 	length += (size_t)sprintf(request + length, "Content-Length: %zu\r\n\r\n", body);
 	for (size_t i = 0; i < body; i++)
@@ -624,10 +625,19 @@ static void session_step(const unsigned char step[4])
 		memcpy(request + length, request, length);
 		length *= 2;
 	}
+	bool was_kept = kept;
+	bool is_there = is_get && kept && kept->session && strcmp(kept->session->key, key) == 0 &&
+	                offset >= acknowledged[step[1] & 1] && offset <= known;
 	connection_serve(request, length);
 
 	/* Or nothing is tried here. */
 	MUST(!is_open || kept || peer_count == PEERS_MAX || strstr(client_data, "HTTP/1.1 201 "));
+	if (!kept && (kept = kept_find(&listener, id)) && kept->session && target_start > 0) {
+		kept->session->start = kept->session->rested = target_start; /* as after much that has gone before */
+		kept->session->stop = kept->session->sent = target_start;
+	}
+	MUST(!is_there || strstr(client_data, "HTTP/1.1 200 "));
+	acknowledged[step[1] & 1] = is_there ? offset : is_open && !was_kept ? target_start : acknowledged[step[1] & 1];
 	if (!is_get || http_status(client_data) != 200)
 		return;
 	size_t head = blank_line(client_data, peers[0].received), left = peers[0].received - head;
@@ -645,6 +655,7 @@ static void try_session(const char *bytes, size_t length)
 	server_begin(bytes);
 	opt.accounts = NULL;
 	is_patterned = true;
+	target_start = bytes[0] & 16 ? KEPT_SIZE - 700 : 0; /* to have what is kept come to the end of its memory */
 	for (size_t i = 2; i + 4 <= length && i < 400; i += 4) {
 		session_step((const unsigned char *)bytes + i);
 		clock_now += bytes[i] == 'T' ? 50 : 0;

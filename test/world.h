@@ -57,7 +57,8 @@ static struct peer {
 static int peer_count;
 static char client_data[OUTPUT_MAX];	/* what the client has received */
 static bool is_patterned;		/* what targets receive is the pattern */
-static size_t target_bytes;		/* that a target sends of it */
+static size_t target_bytes;		/* that a target sends of it, */
+static uint64_t target_start;		/* from there on */
 static double clock_now = 1000;
 static uint32_t chance = 1;		/* of how much comes at a time */
 static const char *file_content;
@@ -307,7 +308,7 @@ static int world_socket(int domain, int type, int protocol)
 	for (size_t at = 0, part; at < target_bytes; at += part) {
 		part = target_bytes - at < sizeof bytes ? target_bytes - at : sizeof bytes;
 		for (size_t i = 0; i < part; i++)
-			bytes[i] = pattern(at + i);
+			bytes[i] = pattern(target_start + at + i);
 		MUST(send(peers[peer_count - 1].fd, bytes, part, MSG_DONTWAIT) == (ssize_t)part);
 	}
 	if ((peers[peer_count - 1].is_ended = target_bytes % 2))
