@@ -8,7 +8,7 @@
  * messages     one escaped line on stderr: note, warn, die
  * signals      what ends a process before its work does, the time limit too: deadline_stage, signals_await
  * text         numbers, host:port, URLs, no_proxy: authority_parse, proxy_parse, no_proxy_names
- * http         heads, read to their last byte and no further: http_read_head, http_field
+ * http         heads, read to their last byte and no further: http_take_head, http_field
  * dial         reaching a host: net_dial, net_reach
  * net          being reached, and what sockets carry: net_listen, net_send, fds_pass
  * commands     programs behind a socket: command_start, command_reach
@@ -65,8 +65,6 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,8 +74,6 @@
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/types.h>
-#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <sysexits.h>
@@ -517,17 +513,6 @@ static void signals_release(void)
 		raise(handlers.caught);
 }
 
-/* Keeps what this process and its children know out of core files; a limit of 0 would not hold for what core_pattern runs. */
-static void core_forbid(void)
-{
-	struct rlimit core;
-
-	if (getrlimit(RLIMIT_CORE, &core) == 0 && core.rlim_cur > 1) {
-		core.rlim_cur = 1;
-		setrlimit(RLIMIT_CORE, &core);
-	}
-}
-
 /* Leaves this process only what it needs from now on, where pledge(2) is: bytes, and its children. */
 static void process_pledge(void)
 {
@@ -584,6 +569,13 @@ static char *copy(const char *text)
 	if (!copied)
 		die(EX_OSERR, "out of memory");
 	return copied;
+}
+
+/* Wipes a text that was secret, if there is one. */
+static void secret_wipe(char *text)
+{
+	if (text)
+		explicit_bzero(text, strlen(text));
 }
 
 static bool has_control(const char *text)
@@ -824,7 +816,7 @@ static char *variable_get(const char *name)
 	return value ? text_trim(value) : NULL;
 }
 
-/* --- http: heads, read to their last byte and no further: http_read_head, http_field -------------------- */
+/* --- http: heads, read to their last byte and no further: http_take_head, http_field -------------------- */
 
 /* Of which methods and the names of fields consist (RFC 9110 5.6.2). */
 static const char token_characters[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
@@ -920,17 +912,6 @@ static enum head_result http_take_head(int socket, struct head *head, const char
 	    memcmp(head->bytes + head->start, beginning, length < compared ? length : compared) != 0)
 		return HEAD_FOREIGN;
 	return end && (size_t)taken == wanted ? HEAD_WHOLE : HEAD_MORE;
-}
-
-/* Reads the next head from the socket, to its end. */
-static enum head_result http_read_head(int socket, struct head *head, const char *beginning)
-{
-	enum head_result result;
-
-	head->start = head->length;
-	while ((result = http_take_head(socket, head, beginning)) == HEAD_MORE)
-		fd_wait(socket, POLLIN, NEVER);
-	return result;
 }
 
 /* Reads a line from the socket, a byte at a time, without its end; false if there is none, or no room for it. */
@@ -1561,18 +1542,17 @@ static char *passfile_load(const char *path)
 {
 	static char content[PASSFILE_MAX + 2]; /* accounts end with an empty one */
 	size_t length = 0;
-	ssize_t got;
+	ssize_t got = -1;
 	struct stat status;
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 
-	if (fd == -1 || fstat(fd, &status) == -1)
+	if (fd != -1 && fstat(fd, &status) == 0)
+		while ((got = read(fd, content + length, PASSFILE_MAX + 1 - length)) > 0)
+			length += (size_t)got;
+	if (got == -1)
 		die(EX_NOINPUT, "%s: %s", path, strerror(errno));
 	if (S_ISREG(status.st_mode) && status.st_mode & (S_IRGRP | S_IROTH))
 		warn("%s: others can read it (cure: chmod 600 %s)", path, path);
-	while ((got = read(fd, content + length, PASSFILE_MAX + 1 - length)) > 0)
-		length += (size_t)got;
-	if (got == -1)
-		die(EX_NOINPUT, "%s: %s", path, strerror(errno));
 	close(fd);
 	if (length > PASSFILE_MAX)
 		die(EX_NOINPUT, "%s: over %d bytes", path, PASSFILE_MAX);
@@ -1763,8 +1743,7 @@ static int ntlm_end(struct hop *hop)
 	kill(hop->helper, SIGTERM);
 	int status = child_wait(hop->helper);
 	hop->helper = 0;
-	if (hop->token)
-		explicit_bzero(hop->token, strlen(hop->token));
+	secret_wipe(hop->token);
 	hop->token = NULL;
 	return status;
 }
@@ -1938,8 +1917,11 @@ static int connect_reply(int socket, struct head *head, const struct hop *hop, c
 	int status;
 
 	do {
-		enum head_result result = http_read_head(socket, head, "HTTP/1.");
+		enum head_result result;
 
+		head->start = head->length;
+		while ((result = http_take_head(socket, head, "HTTP/1.")) == HEAD_MORE)
+			fd_wait(socket, POLLIN, NEVER);
 		status = result == HEAD_WHOLE ? http_status(head->bytes + head->start) : -1;
 		if (status == -1)
 			connect_fail(result == HEAD_WHOLE ? HEAD_FOREIGN : result, head, hop, to);
@@ -2144,7 +2126,7 @@ static bool connect_through(int socket, struct hop *hop, const struct authority 
 		deadline_stage("%s: no answer to CONNECT %s within %u s (-w)", hop->at.text, to->text, opt.timeout);
 		connect_compose(&request, hop, to);
 		head_note(">", request.bytes);
-		reply.length = reply.start = 0;
+		reply.length = 0;
 		bool is_sent = net_send(socket, request.bytes, request.length);
 		explicit_bzero(request.bytes, request.length);
 		if (!is_sent)
@@ -2167,13 +2149,11 @@ static void secrets_forget(void)
 {
 	for (size_t i = 0; i < opt.hop_count + (opt.relay != NULL); i++) {
 		const struct hop *hop = i < opt.hop_count ? &opt.hops[i] : opt.relay;
-		char *const passwords[] = { hop->credentials.password, hop->userinfo.password };
 
-		for (int n = 0; n < 2; n++)
-			if (passwords[n])
-				explicit_bzero(passwords[n], strlen(passwords[n]));
+		secret_wipe(hop->credentials.password);
+		secret_wipe(hop->userinfo.password);
 		for (struct header *header = hop->headers; header; header = header->next)
-			explicit_bzero(header->line, strlen(header->line));
+			secret_wipe(header->line);
 	}
 }
 
@@ -2458,18 +2438,13 @@ static int meeting_open(void)
 	return fd;
 }
 
-static bool is_folder(const char *path)
-{
-	struct stat status;
-
-	return path && stat(path, &status) == 0 && S_ISDIR(status.st_mode);
-}
-
 /* Starts openssl s_client on the socket at handlers.meeting, as strict as it gets unless -z says otherwise. */
 static pid_t tls_command(const struct authority *peer, int complaints, int *fd)
 {
 	unsigned char address[16];
 	bool is_name = address_parse(address, peer->host, strlen(peer->host)) == AF_UNSPEC;
+	struct stat status;
+	bool is_folder = opt.tls_authorities && stat(opt.tls_authorities, &status) == 0 && S_ISDIR(status.st_mode);
 	const struct {
 		bool wanted;
 		const char *option, *value;
@@ -2478,7 +2453,7 @@ static pid_t tls_command(const struct authority *peer, int complaints, int *fd)
 		{ !is_name || opt.tls_nameless, "-noservername", NULL }, /* RFC 6066 3: no literal addresses */
 		{ !opt.tls_unverified, "-verify_return_error", NULL },
 		{ !opt.tls_unverified, is_name ? "-verify_hostname" : "-verify_ip", peer->host },
-		{ opt.tls_authorities, is_folder(opt.tls_authorities) ? "-CApath" : "-CAfile", opt.tls_authorities },
+		{ opt.tls_authorities, is_folder ? "-CApath" : "-CAfile", opt.tls_authorities },
 		{ opt.tls_certificate, "-cert", opt.tls_certificate },
 		{ opt.tls_certificate, "-pass", "pass:" }, /* or it asks for a key's passphrase on stdin */
 		{ opt.tls_key, "-key", opt.tls_key },
@@ -5906,7 +5881,7 @@ static void credentials_complete(const char *path)
 		char *url = getenv(proxy_variables[i]);
 
 		if (url && strchr(url, '@')) {
-			explicit_bzero(url, strlen(url));
+			secret_wipe(url);
 			unsetenv(proxy_variables[i]);
 		}
 	}
@@ -6033,7 +6008,7 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
 	signals_take();
-	core_forbid();
+	setrlimit(RLIMIT_CORE, &(struct rlimit){ 1, 1 }); /* core files hold secrets; 0 would not hold for what core_pattern runs */
 	options(argc, argv);
 	struct end near = near_open(&worker);
 	alarm(opt.timeout);

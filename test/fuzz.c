@@ -82,8 +82,11 @@ static void try_heads(const char *bytes, size_t length)
 	wire_begin(bytes, length);
 	while (true) {
 		size_t before = wires[0].taken;
-		enum head_result result = http_read_head(WIRE, &head, "HTTP/1.");
+		enum head_result result;
 
+		head.start = head.length;
+		while ((result = http_take_head(WIRE, &head, "HTTP/1.")) == HEAD_MORE)
+			fd_wait(WIRE, POLLIN, NEVER);
 		MUST(head.length <= HEAD_MAX && head.start <= head.length);
 		if (result != HEAD_WHOLE)
 			break;
