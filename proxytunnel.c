@@ -3129,27 +3129,24 @@ static bool relay_target(struct request *request)
 	};
 	const char *target = request->target, *scheme = *target == '/' ? NULL : strstr(target, "://");
 	const char *path = scheme ? scheme + 3 + strcspn(scheme + 3, "/?#") : target;
-	size_t length = strcspn(path, "?#"), word;
-	const char *query = path[length] == '?' ? path + length + 1 : "", *last = path + length;
+	const char *end = path + strcspn(path, "?#"), *id = end;
 
 	if (*path != '/')
 		return false;
-	while (last[-1] != '/')
-		last--;
-	word = (size_t)(path + length - last);
-	bool has_offset = offset_parse(&request->offset, last, word) && word < SESSION_WORD && last - path > SESSION_WORD + 1;
-	if (has_offset) {
-		last -= SESSION_WORD + 1;
-		word = SESSION_WORD;
-	}
-	if (last[-1] != '/' || !is_session_word(last, word))
+	while (id[-1] != '/')
+		id--;
+	bool has_offset = !is_session_word(id, (size_t)(end - id)) && id - path > SESSION_WORD + 1;
+	if (has_offset && !offset_parse(&request->offset, id, (size_t)(end - id)))
 		return false;
-	snprintf(request->id, sizeof request->id, "%.*s", SESSION_WORD, last);
+	id -= has_offset ? SESSION_WORD + 1 : 0;
+	if (id[-1] != '/' || !is_session_word(id, has_offset ? SESSION_WORD : (size_t)(end - id)))
+		return false;
+	snprintf(request->id, sizeof request->id, "%.*s", SESSION_WORD, id);
 
 	for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
 		if (methods[i].has_offset == has_offset && strcmp(request->method, methods[i].name) == 0) {
 			request->means = methods[i].means;
-			return relay_query(request, query);
+			return relay_query(request, *end == '?' ? end + 1 : "");
 		}
 	return false;
 }
@@ -3284,11 +3281,18 @@ static void session_break(const struct hold *hold, const char *error)
 	shutdown(hold->target, SHUT_RDWR);
 }
 
-/* Takes a lock of a session. One whose last owner died with it is broken, as nobody knows what that has done. */
+/*
+ * Takes a lock of a session. One whose last owner died with it is broken, as nobody knows what that has done; and so is one
+ * whose ClientHello has not come in time (--tls-only).
+ */
 static void session_lock(const struct hold *hold, enum direction direction)
 {
+	const struct session *session = hold->session;
+
 	if (!lock_take(&hold->session->locks[direction]))
 		session_break(hold, "a process of the relay was ended in the middle of its work");
+	if (!session->is_hello && opt.timeout > 0 && seconds_now() >= session->begun + opt.timeout)
+		session_break(hold, "cut, as no TLS ClientHello came in time");
 }
 
 /* Takes every downstream byte before an offset for acknowledged. Gives memory back if nothing has come for a while. */
@@ -3334,31 +3338,10 @@ static ssize_t session_give(const struct hold *hold, const char *bytes, size_t l
 	return given;
 }
 
-/* The upstream has ended. */
-static void session_end_up(const struct hold *hold)
-{
-	struct session *session = hold->session;
-
-	session->up_ended = true;
-	if (!session->is_hello)
-		session_break(hold, "cut, as it is no TLS");
-	else
-		shutdown(hold->target, SHUT_WR);
-}
-
 /* Whether nothing comes behind what has been read: the downstream has ended, or the tunnel has broken. */
 static bool session_is_over(const struct session *session)
 {
 	return session->down_ended || session->is_broken;
-}
-
-/* Cuts a session whose ClientHello has not come in time. */
-static void session_check_hello(const struct hold *hold)
-{
-	struct session *session = hold->session;
-
-	if (!session->is_hello && opt.timeout > 0 && seconds_now() >= session->begun + opt.timeout)
-		session_break(hold, "cut, as no TLS ClientHello came in time");
 }
 
 /* Reads some of the downstream, if there is any and room for it. */
@@ -3367,7 +3350,6 @@ static void session_read(const struct hold *hold)
 	struct session *session = hold->session;
 	size_t at = (size_t)(session->stop % KEPT_SIZE), room = KEPT_SIZE - (size_t)(session->stop - session->start);
 
-	session_check_hello(hold);
 	if (room == 0 || !session->is_hello || session_is_over(session))
 		return;
 	room = room < KEPT_SIZE - at ? room : KEPT_SIZE - at;
@@ -3909,29 +3891,26 @@ static bool put_give(const struct worker *worker, const char *bytes, uint64_t at
 {
 	const struct hold *hold = &worker->hold;
 	struct session *session = hold->session;
-	bool was_hello = session->is_hello;
+	bool was_hello = session->is_hello, is_done, is_refused;
 	ssize_t given = 0;
 
-	while (true) {
+	do {
 		session_lock(hold, UP);
 		uint64_t known = session->taken - at;
-		bool is_done = known >= length, is_refused = session->is_refused || session->is_closed;
-		if (!is_done && !is_refused) {
+		is_refused = session->is_refused || session->is_closed;
+		if (known < length && !is_refused) {
 			given = session_give(hold, bytes + known, length - (size_t)known);
 			session->taken += given > 0 ? (uint64_t)given : 0;
 		}
+		is_done = session->taken - at >= length;
 		pthread_mutex_unlock(&session->locks[UP]);
 		if (session->is_hello && !was_hello)
 			session_workers(worker, SIGUSR1);
-		if (is_done || is_refused)
-			return is_done;
-		double now = seconds_now();
-		if (given <= 0 && (now >= until || !fd_wait(hold->target, POLLOUT, until - now)))
-			return false;
-	}
+	} while (!is_done && !is_refused && (given > 0 || fd_wait(hold->target, POLLOUT, until - seconds_now())));
+	return is_done;
 }
 
-/* Replies how far the upstream has come. */
+/* Ends the upstream if that comes behind the body, also where the last bytes came by another PUT, and replies how far it has come. */
 static bool put_reply(struct client *client)
 {
 	const struct request *asked = &client->asked;
@@ -3940,9 +3919,13 @@ static bool put_reply(struct client *client)
 	char offset[24];
 
 	session_lock(hold, UP);
-	if (asked->end && asked->offset + asked->length == session->taken && !session->is_refused && !session->up_ended)
-		session_end_up(hold); /* also where the last bytes came by another PUT */
-	session_check_hello(hold);
+	if (asked->end && asked->offset + asked->length == session->taken && !session->is_refused && !session->up_ended) {
+		session->up_ended = true;
+		if (session->is_hello)
+			shutdown(hold->target, SHUT_WR);
+		else
+			session_break(hold, "cut, as it is no TLS");
+	}
 	bool is_refused = session->is_refused;
 	snprintf(offset, sizeof offset, "%" PRIu64, session->taken);
 	pthread_mutex_unlock(&session->locks[UP]);
@@ -3954,7 +3937,7 @@ static bool session_put(struct client *client)
 {
 	static char bytes[BODY_SIZE];
 	struct session *session = client->worker->hold.session;
-	double until = seconds_now() + STALL_TIME;
+	double until = session->asked + STALL_TIME;
 	uint64_t at = client->asked.offset;
 	bool is_taken = at <= session->taken;
 
