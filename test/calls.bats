@@ -70,6 +70,20 @@ fails() {
 	err_has 'ended with status 71'
 }
 
+@test "what only makes a process safer may be missing or forbidden: prctl(2), setrlimit(2)" {
+	local call error
+
+	printf '%s\n' 'read -r line; printf "HTTP/1.1 200 OK\r\n\r\nfar"; cat >/dev/null' >proxy
+	for call in prctl prlimit64; do
+		for error in ENOSYS EPERM; do
+			with "$call" "error=$error" --proxy-command='sh ./proxy' -d host:22
+			status_is 0
+			[ "$(cat out)" = far ]
+			[ ! -s err ]
+		done
+	done
+}
+
 @test "started without stdin, where nothing can stand in for it: 71" {
 	status=0
 	limited strace -qq -o /dev/null -P /dev/null -e trace=openat -e inject=openat:error=EMFILE "$PROXYTUNNEL" -V <&- || status=$?
