@@ -2655,10 +2655,9 @@ static int board_count(const struct scoreboard *board, enum stage stage)
 static void board_shortage(struct scoreboard *board, const char *what)
 {
 	const struct timespec pause = { .tv_nsec = 100 * 1000 * 1000 };
-	const char *error = strerror(errno);
 
 	if (!atomic_exchange(&board->is_short, true))
-		warn("%s: %s (said once)", what, error);
+		warn("%s: %s (said once)", what, strerror(errno));
 	nanosleep(&pause, NULL);
 }
 
@@ -2787,12 +2786,10 @@ static bool client_drop(struct client *client)
 {
 	char dropped[16384];
 
-	if (client->body > BODY_MAX || (client->asked.expects && client->body > 0))
-		return false;
-	while (client->body > 0)
-		if (client_receive(client, dropped, sizeof dropped) <= 0)
-			return false;
-	return true;
+	while (client->body > 0 && client->body <= BODY_MAX && !client->asked.expects &&
+	       client_receive(client, dropped, sizeof dropped) > 0)
+		continue;
+	return client->body == 0;
 }
 
 /* Replies; false if the connection is not to be used again. */
