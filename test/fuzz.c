@@ -168,7 +168,7 @@ static void try_request(const char *beginning, const char *input)
 	length = http_head_end(head, 0, length);
 	head[length] = '\0';
 	strcpy(text, head);
-	if (request_parse(&request, text))
+	if (request_parse(&request, text) || request.is_coded)
 		return;
 	for (const char *c = head; *c; c++)
 		MUST(*c != '\r' || c[1] == '\n');
@@ -178,8 +178,7 @@ static void try_request(const char *beginning, const char *input)
 	MUST(*request.target && !has_control(request.target) && !strchr(request.target, ' '));
 	MUST(!strstr(head, "\n ") && !strstr(head, "\n\t"));
 	MUST(lines_count(head, "Host:") <= 1);
-	MUST(lines_count(head, "Transfer-Encoding:") == 0 ||
-	     (strcmp(request.method, "CONNECT") != 0 && lines_count(head, "Content-Length:") == 0));
+	MUST(lines_count(head, "Transfer-Encoding:") == 0);
 	MUST(lines_count(head, "Host:") == 1 || request.is_http10);
 	MUST(lines_count(head, "Content-Length:") <= 1);
 	MUST(!login_read(given, request.fields, "Proxy-Authorization") || lines_count(head, "Proxy-Authorization:") == 1);
@@ -594,25 +593,15 @@ static void try_served(const char *bytes, size_t length)
 	}
 }
 
-/* Serves a request of a session, or the same twice; each four bytes say which. Upstream and downstream are the pattern. */
-static void session_step(const unsigned char step[4])
+/* A request of a session, or the same twice, as four bytes say; returns the length. What goes upstream is the pattern. */
+static size_t step_compose(char *request, const unsigned char step[4], const char *method, const char *id,
+                           const char *key, uint64_t offset)
 {
-	static const char *const ids[] = { ID, "ffffffffffffffffffffffffffffffff" };
-	static const char *const methods[] = { "POST", "PUT", "PUT", "GET", "GET", "DELETE" }; /* from '0' on */
-	static char request[60000], data[OUTPUT_MAX];
 	static unsigned sequence;
-	static uint64_t acknowledged[2];
-	const char *id = ids[step[1] & 1], *key = ids[(step[1] & 14) == 14], *method = methods[step[0] % 6], *value;
-	const struct hold *kept = kept_find(&listener, id);
-	bool is_open = *method == 'P' && method[1] == 'O', is_put = method[1] == 'U', is_get = *method == 'G';
-	uint64_t known = !kept || !kept->session ? 0 : is_put ? kept->session->taken : kept->session->stop;
-	uint64_t away = (step[1] & 16 ? 100u : 1u) * step[2];
-	uint64_t offset = step[1] & 32 ? known + away : known > away ? known - away : 0;
-	size_t body = is_open ? 7 : is_put ? step[3] * 100u : 0, found;
-	int value_length;
-	char last;
-
+	bool is_put = strcmp(method, "PUT") == 0, is_get = *method == 'G';
+	size_t body = is_put ? step[3] * 100u : strcmp(method, "POST") == 0 ? strlen("host:22") : 0;
 	size_t length = (size_t)sprintf(request, "%s /%s", method, id);
+
 	if (is_put || is_get)
 		length += (size_t)sprintf(request + length, "/%" PRIu64, offset);
 	if (is_get)
@@ -624,31 +613,58 @@ static void session_step(const unsigned char step[4])
 	length += (size_t)sprintf(request + length, "Content-Length: %zu\r\n\r\n", body);
 	for (size_t i = 0; i < body; i++)
 		request[length++] = (char)(is_put ? pattern(offset + i) : "host:22"[i]);
-	if (step[1] & 64) {
-		memcpy(request + length, request, length);
-		length *= 2;
-	}
-	bool was_kept = kept;
-	bool is_there = is_get && kept && kept->session && strcmp(kept->session->key, key) == 0 &&
-	                offset >= acknowledged[step[1] & 1] && offset <= known;
-	connection_serve(request, length);
+	if (!(step[1] & 64))
+		return length;
+	memcpy(request + length, request, length);
+	return 2 * length;
+}
 
-	/* Or nothing is tried here. */
-	MUST(!is_open || kept || peer_count == PEERS_MAX || strstr(client_data, "HTTP/1.1 201 "));
-	if (!kept && (kept = kept_find(&listener, id)) && kept->session && target_start > 0) {
-		kept->session->start = kept->session->rested = target_start; /* as after much that has gone before */
-		kept->session->stop = kept->session->sent = target_start;
-	}
-	MUST(!is_there || strstr(client_data, "HTTP/1.1 200 "));
-	acknowledged[step[1] & 1] = is_there ? offset : is_open && !was_kept ? target_start : acknowledged[step[1] & 1];
-	if (!is_get || http_status(client_data) != 200)
-		return;
-	size_t head = blank_line(client_data, peers[0].received), left = peers[0].received - head;
-	if (field_count(client_data, "Content-Length", &value, &value_length) == 1)
-		left = strtoul(value, NULL, 10); /* there may be two answers */
+/* In the frames that answer a GET, which there may be two of, is the pattern from that offset on. */
+static void step_check(uint64_t offset)
+{
+	static char data[OUTPUT_MAX];
+	size_t head = blank_line(client_data, peers[0].received), left = peers[0].received - head, found;
+	const char *value;
+	int length;
+	char last;
+
+	if (field_count(client_data, "Content-Length", &value, &length) == 1)
+		left = strtoul(value, NULL, 10);
 	MUST(frames_read((unsigned char *)client_data + head, left, data, &found, &last));
 	for (size_t i = 0; i < found; i++)
 		MUST(data[i] == pattern(offset + i));
+}
+
+/* Serves such a request. What a client may ask for it must get, or nothing is tried here. */
+static void session_step(const unsigned char step[4])
+{
+	static const char *const ids[] = { ID, "ffffffffffffffffffffffffffffffff" };
+	static const char *const methods[] = { "POST", "PUT", "PUT", "GET", "GET", "DELETE" }; /* from '0' on */
+	static char request[60000];
+	static uint64_t acknowledged[2];
+	int number = step[1] & 1;
+	const char *id = ids[number], *key = ids[(step[1] & 14) == 14], *method = methods[step[0] % 6];
+	const struct hold *kept = kept_find(&listener, id);
+	const struct session *session = kept ? kept->session : NULL;
+	bool is_opened = !kept && step[0] % 6 == 0, is_get = *method == 'G';
+	uint64_t known = !session ? 0 : is_get ? session->stop : session->taken;
+	uint64_t away = (step[1] & 16 ? 100u : 1u) * step[2];
+	uint64_t offset = step[1] & 32 ? known + away : known > away ? known - away : 0;
+	bool is_there = is_get && session && strcmp(session->key, key) == 0 && offset >= acknowledged[number] && offset <= known;
+
+	connection_serve(request, step_compose(request, step, method, id, key, offset));
+	MUST(!is_opened || peer_count == PEERS_MAX || strstr(client_data, "HTTP/1.1 201 "));
+	MUST(!is_there || strstr(client_data, "HTTP/1.1 200 "));
+	if (is_there)
+		acknowledged[number] = offset;
+	if (is_opened)
+		acknowledged[number] = target_start;
+	if (is_opened && target_start > 0 && (kept = kept_find(&listener, id)) && kept->session) {
+		kept->session->start = kept->session->rested = target_start; /* as after much that has gone before */
+		kept->session->stop = kept->session->sent = target_start;
+	}
+	if (is_get && http_status(client_data) == 200)
+		step_check(offset);
 }
 
 static void try_session(const char *bytes, size_t length)
