@@ -74,6 +74,16 @@ cover:
 	test/setup
 	test/cover
 
+# All faults that test/faults knows, of which `check` tries some: a quarter of an hour.
+faults: proxytunnel test/bin/peer test/bin/inject.so
+	test/faults
+
+# Tunnels of all kinds at once for so long, all of them exact or told, and nothing left.
+SECONDS = 600
+soak: proxytunnel test/bin/peer test/bin/fault
+	test/setup
+	test/soak $(SECONDS)
+
 bench: proxytunnel
 	test/setup --bench
 	test/bench/run
@@ -108,4 +118,4 @@ uninstall:
 clean:
 	rm -rf proxytunnel test/bin
 
-.PHONY: all static demo test check variants sanitize cover bench lint fuzz install uninstall clean
+.PHONY: all static demo test check variants sanitize cover faults soak bench lint fuzz install uninstall clean

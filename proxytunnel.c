@@ -2776,7 +2776,10 @@ static ssize_t client_receive(struct client *client, char *bytes, size_t size)
 	if (client->asked.expects && !net_send(client->socket, proceed, sizeof proceed - 1))
 		return -1;
 	client->asked.expects = false;
-	ssize_t got = recv(client->socket, bytes, client->body < size ? (size_t)client->body : size, 0);
+	ssize_t got;
+	do
+		got = recv(client->socket, bytes, client->body < size ? (size_t)client->body : size, 0);
+	while (got == -1 && errno == EINTR);
 	client->body -= got > 0 ? (uint64_t)got : 0;
 	return got;
 }

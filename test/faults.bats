@@ -46,59 +46,32 @@ carries() {
 	fi
 }
 
-# each FUNCTION CALL...: with four errors of each call, one at its first, others later.
-each() {
-	local function=$1 call n=0 at=(1 2 5 9 3 14 4) error
-
-	shift
-	for call; do
-		for error in ENOBUFS ENOMEM EINTR EIO; do
-			echo "$call $error ${at[n % 7]}"
-			"$function" "$call" "error=$error:when=${at[n % 7]}"
-			n=$((n + 1))
-		done
-	done
+# faults_in PLACE...: some of the faults that test/faults knows, which `make faults` tries all.
+faults_in() {
+	[ -z "$SANITIZED" ] || skip 'no preloading before the sanitizers'
+	timeout 400 "$ROOT/test/faults" -j 2 -n "$FAULTS_OF" "$@" 3>&-
 }
 
-client_with() {
-	carries strace -f -qq -o /dev/null -e "trace=$1" -e "inject=$1:$2"
+FAULTS_OF=${FAULTS_OF:-17}
+
+@test "calls that fail, are cut short or interrupted: a client's tunnel is exact, or it says why not" {
+	faults_in client
 }
 
-relay_with() {
-	traced_relay_start "$@"
-	carries
-	stop relay
+@test "such calls of a relay's client: its tunnel is exact, or it says why not" {
+	faults_in relayed
 }
 
-@test "calls of the client that are cut short, interrupted, or find nothing, cost its tunnel nothing" {
-	local rule
-
-	[ -z "$SANITIZED" ] || skip 'ASan cannot stand behind what is preloaded'
-	relay_start
-	for rule in all:short:~2 all:EINTR:~2 all:EAGAIN:~2 'all:short:~3 all:EINTR:~3 all:EAGAIN:~3'; do
-		carries env "LD_PRELOAD=$ROOT/test/bin/inject.so" "INJECT=$rule" INJECT_LOG=injected
-		[ "$status" -eq 0 ]
-		[ -s injected ]
-		rm injected
-	done
+@test "such calls of a server: its tunnel is exact, or the client says why not, and the next client is served" {
+	faults_in serve
 }
 
-@test "a call of the client fails: its tunnel is exact, or it says why not" {
-	relay_start
-	each client_with sendto recvfrom sendmsg poll ppoll splice socketpair clone,?clone3,?fork
+@test "such calls of a relay: its session is exact, or the client says why not, and the next client is served" {
+	faults_in relay
 }
 
-@test "a call of the relay fails: the tunnel is exact, or the client says why not" {
-	each relay_with sendto recvfrom sendmsg recvmsg poll ppoll socketpair clone,?clone3,?fork memfd_create
-}
-
-@test "a process of the client is killed within a call: its tunnel is exact, or it says why not" {
-	local call
-
-	relay_start
-	for call in sendto recvfrom sendmsg poll; do
-		client_with "$call" signal=KILL:when=20
-	done
+@test "such calls of a client that listens: its tunnel is exact, or reset, and the next client is served" {
+	faults_in listener
 }
 
 # The other session has made fewer calls than that. A worker that is killed as it reads from the target, or writes to it, has the lock.

@@ -57,7 +57,7 @@ static const struct { const char *name; int number; } errors[] = {
 	ERROR(EPIPE), ERROR(ESRCH), ERROR(ETIMEDOUT),
 };
 
-enum { SHORT = -1, KILL = -2, RULES_MAX = 16, LOG_LEAST = 200 };
+enum { SHORT = -1, KILL = -2, RULES_MAX = 16, LOG_LEAST = 200, MESSAGE_MAX = 4096 };
 
 static struct rule {
 	bool calls[CALL_COUNT];
@@ -204,27 +204,31 @@ static bool is_blocking(int fd)
 	return flags == -1 || !(flags & O_NONBLOCK);
 }
 
-/* Whether bytes that are left over stay for the next call. */
-static bool is_stream(int fd)
+static bool socket_is(int fd, int option, int wanted)
 {
-	int type = 0;
-	socklen_t size = sizeof type;
+	int value = -1, saved = errno;
+	socklen_t size = sizeof value;
 
-	return syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, &type, &size) == -1 || type == SOCK_STREAM;
+	syscall(SYS_getsockopt, fd, SOL_SOCKET, option, &value, &size);
+	errno = saved;
+	return value == wanted;
 }
 
+/* What one process tells another in so few bytes comes at once and whole, if it comes. */
+static bool is_message(int fd, size_t size)
+{
+	return size <= MESSAGE_MAX && socket_is(fd, SO_DOMAIN, AF_UNIX);
+}
+
+/* How many bytes may be cut short: those that are left over must stay for the next call. */
 static size_t stream_size(int fd, size_t size)
 {
-	int saved = errno;
-
-	size = size > 1 && is_stream(fd) ? size : 0;
-	errno = saved;
-	return size;
+	return size > 1 && !is_message(fd, size) && !socket_is(fd, SO_TYPE, SOCK_DGRAM) ? size : 0;
 }
 
-static bool blocks(int fd, int flags)
+static bool blocks(int fd, int flags, size_t size)
 {
-	return !(flags & MSG_DONTWAIT) && is_blocking(fd);
+	return (!(flags & MSG_DONTWAIT) && is_blocking(fd)) || is_message(fd, size);
 }
 
 /* --- the calls --------------------------------------------------------- */
@@ -359,7 +363,7 @@ int getaddrinfo(const char *restrict host, const char *restrict port, const stru
 /* A connection that is lost is lost for both sides, and for all that follows. */
 static ssize_t fail(int fd, int error)
 {
-	if ((error == ECONNRESET || error == EPIPE || error == ETIMEDOUT) &&
+	if ((error == ECONNRESET || error == EPIPE || error == ETIMEDOUT) && socket_is(fd, SO_TYPE, SOCK_STREAM) &&
 	    syscall(SYS_connect, fd, &(struct sockaddr){ .sa_family = AF_UNSPEC }, sizeof(struct sockaddr)) == -1)
 		syscall(SYS_shutdown, fd, SHUT_RDWR);
 	FAIL(error);
@@ -377,8 +381,8 @@ static ssize_t fail(int fd, int error)
 	}
 
 CARRIES(read, (int fd, void *bytes, size_t size), false, is_blocking(fd), fd, bytes, size)
-CARRIES(recv, (int fd, void *bytes, size_t size, int flags), flags & MSG_WAITALL, blocks(fd, flags), fd, bytes, size, flags)
-CARRIES(send, (int fd, const void *bytes, size_t size, int flags), false, blocks(fd, flags), fd, bytes, size, flags)
+CARRIES(recv, (int fd, void *bytes, size_t size, int flags), flags & MSG_WAITALL, blocks(fd, flags, size), fd, bytes, size, flags)
+CARRIES(send, (int fd, const void *bytes, size_t size, int flags), false, blocks(fd, flags, size), fd, bytes, size, flags)
 CARRIES(pread, (int fd, void *bytes, size_t size, off_t at), false, true, fd, bytes, size, at)
 CARRIES(pwrite, (int fd, const void *bytes, size_t size, off_t at), false, true, fd, bytes, size, at)
 CARRIES(splice, (int fd, off_t *from, int to, off_t *at, size_t size, unsigned flags), false, false, fd, from, to, at, size, flags)
@@ -404,7 +408,8 @@ ssize_t write(int fd, const void *bytes, size_t size)
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
 	bool is_whole = message->msg_controllen > 0 || message->msg_iovlen == 0;
-	int error = inject(CALL_sendmsg, blocks(fd, flags), is_whole ? 0 : stream_size(fd, message->msg_iov->iov_len));
+	size_t size = is_whole ? 0 : message->msg_iov->iov_len;
+	int error = inject(CALL_sendmsg, blocks(fd, flags, size), stream_size(fd, size));
 
 	if (error > 0)
 		return fail(fd, error);
@@ -414,7 +419,7 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 
 ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
-	int error = inject(CALL_recvmsg, blocks(fd, flags), 0);
+	int error = inject(CALL_recvmsg, blocks(fd, flags, 0), 0);
 
 	if (error != 0)
 		FAIL(error);
