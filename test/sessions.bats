@@ -1132,6 +1132,53 @@ killed_within() {
 	[ "$(grep -c 'was ended by signal 9' relay.err)" -ge 4 ]
 }
 
+# worker_is FILE TEXT: sets WORKER to one of whose file in /proc has that text.
+worker_is() {
+	local pid
+
+	for pid in $(children relay); do
+		! grep -qs "$2" "/proc/$pid/$1" || WORKER=$pid
+	done
+	[ -n "$WORKER" ]
+}
+
+# contended STEP...: the worker HOLDER has the lock of the session, as it gives the target a byte; the worker WAITER waits for it.
+contended() {
+	rm -f trace.err
+	start trace strace -f -o calls -p "${PIDS[relay]}" $(children relay | sed 's/^/-p /') -e trace=sendto \
+		-e inject=sendto:delay_enter=2000000:when=1
+	await grep -q attached trace.err
+	start one "$PEER" -c "$RELAY" "$(request PUT /0 '' x)" "$1" "$2"
+	WORKER=
+	await worker_is status '^State:.*tracing stop'
+	HOLDER=$WORKER WORKER=
+	start two "$PEER" -c "$RELAY" "$(request PUT /0 '' x)" "$3" "$4"
+	await worker_is wchan futex
+	WAITER=$WORKER
+	[ "$WAITER" -ne "$HOLDER" ]
+}
+
+@test "a worker that is killed while it waits for a session's lock leaves it exact; one that has the lock breaks it, with words for who waits" {
+	start_far loop 'expect x' 'send far' gone
+	relays
+	stands
+	contended head 'expect 1' gone eof
+	kill -KILL "$WAITER"
+	finished two
+	finished one
+	stop trace
+	gets 0 "$(frame O 1)" "$(frame D far)"
+
+	stands 2
+	contended gone eof head 'expect a process of the relay was ended in the middle of its work'
+	kill -KILL "$HOLDER"
+	finished two
+	finished one
+	stop trace
+	asks GET '/0?1&poll=0'
+	answered 200 && body | grep -qa 'X...a process of the relay'
+}
+
 @test "a client whose relay was killed, and started again, says that its session is gone: 74" {
 	relays
 	target accept 'expect up' 'send far' gone
