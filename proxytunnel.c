@@ -244,7 +244,7 @@ static struct {
 
 /* --- messages: one escaped line on stderr: note, warn, die ---------------------------------------------- */
 
-/* Writes text to line, of that size, with what is not printable as \xNN, as far as it fits; returns the bytes written. */
+/* Writes text to line, as far as it fits in that size, with what is not printable as \xNN; returns its length. */
 static size_t escape(char *line, size_t size, const char *text, size_t length)
 {
 	size_t written = 0;
@@ -331,7 +331,7 @@ static int say(int verbosity, int status, const char *format, ...)
 #define warn(...) say(0, 0, __VA_ARGS__)
 #define die(status, ...) exit(say(-1, status, __VA_ARGS__))	/* with a status of sysexits(3) */
 
-/* Zeros that take no memory before they are written to; sharing as mmap(2) has it. Each page table counts in a server's thousand children. */
+/* Zeros that take no memory before they are written to. Each page table counts in a server's thousand children. */
 static void *memory_map(size_t size, int sharing)
 {
 	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, sharing | MAP_ANONYMOUS, -1, 0);
@@ -363,8 +363,8 @@ static void words_share(void)
 
 /*
  * What the signal handlers need, as nobody can hand them anything. The line is composed beforehand,
- * since formatting is not async-signal-safe; there are two, so that one is always whole. The time limit is alarm(2), as the
- * name service of libc blocks and takes none.
+ * since formatting is not async-signal-safe; there are two, so that one is always whole. The time limit is alarm(2),
+ * as the name service of libc blocks and takes none.
  */
 static struct {
 	char line[2][DEADLINE_SIZE];
@@ -377,10 +377,10 @@ static struct {
 	volatile sig_atomic_t caught;	/* this one did */
 	pid_t children[CHILDREN_MAX + 1];	/* that end with this process */
 	volatile sig_atomic_t child_count;
-	char folder[MEETING_SIZE], meeting[MEETING_SIZE];	/* the path of a Unix socket, and of a folder of its own; "": none */
+	char folder[MEETING_SIZE], meeting[MEETING_SIZE];	/* of a Unix socket; "": none */
 	int terminal;			/* where a prompt waits, with the echo off */
 	struct termios loud, silent;
-} handlers = { .terminal = -1 };	/* not zero: in one page with opt, as each page counts in a server's thousand children */
+} handlers = { .terminal = -1 };	/* not zero: in one page with opt, which a server's thousand children have */
 
 /* Says what is waited for from now on, in the words that are written when the time is up. */
 __attribute__((format(printf, 1, 2)))
@@ -403,7 +403,7 @@ static void meeting_remove(void)
 	*handlers.meeting = *handlers.folder = '\0'; /* only now, as a signal that comes before does it all again */
 }
 
-/* Ends the processes behind a tunnel, and removes what was made for them: a proxy command first, lest it meet a broken pipe. */
+/* Ends what is behind a tunnel, a proxy command first, lest it meet a broken pipe, and removes what was made for it. */
 static void children_end(void)
 {
 	for (int i = 0; i < handlers.child_count; i++)
@@ -434,8 +434,8 @@ static void net_linger(int socket)
 }
 
 /*
- * The one handler. A signal that is awaited is noted; any other ends the children, and the process: by that signal, or as
- * the time is up. A prompt that is only stopped goes on behind that.
+ * The one handler. A signal that is awaited is noted; any other ends the children, and the process: by that signal, or
+ * as the time is up. A prompt that is only stopped goes on behind that.
  */
 static void signal_handle(int signal_number)
 {
@@ -1342,7 +1342,7 @@ static void child_bind(pid_t parent)
 		_exit(EX_OSERR);
 }
 
-/* Starts a command, with a socket, whose other end is in *fd, for stdin and stdout, and complaints (-1: ours) for stderr; returns its pid. */
+/* Starts a command on a socket, whose other end is in *fd, with complaints (-1: ours) for stderr; returns its pid. */
 static pid_t command_start(const char *const argv[], int complaints, int *fd)
 {
 	int ends[2];
@@ -1424,7 +1424,7 @@ static const char *openssl_hint(const char *reason)
 	static const struct {
 		const char *reason, *hint;
 	} hints[] = {
-		{ "self", " (-C FILE trusts an authority that is not known here, -z trusts any)" }, /* -signed, or signed, certificate */
+		{ "self", " (-C FILE trusts an authority that is not known here, -z trusts any)" }, /* -signed, or signed */
 		{ "unable to ", " (-C FILE trusts an authority that is not known here, -z trusts any)" },
 		{ "hostname mismatch", " (its certificate is for another name: write that one, or -z)" },
 		{ "IP address mismatch", " (its certificate is not for that address: write its name, or -z)" },
@@ -1443,13 +1443,13 @@ static const char *openssl_hint(const char *reason)
 	return "";
 }
 
-/* Ends the program if the openssl that leads somewhere has ended with a failure; it may do so after the handshake too. */
+/* Ends the program if an openssl that leads somewhere has failed, which it may do after the handshake too. */
 static void openssl_check(const struct command *openssl, int status)
 {
 	const char *cursor = openssl->said, *line, *reason;
 	int length, ended = child_wait(openssl->pid), by = WIFSIGNALED(ended) ? WTERMSIG(ended) : 0;
 
-	if (ended == 0 || by == SIGHUP || by == SIGINT || by == SIGTERM) /* those come to the whole group, so to us as well */
+	if (ended == 0 || by == SIGHUP || by == SIGINT || by == SIGTERM) /* the whole group gets those */
 		return;
 	while (openssl_hear(openssl))
 		continue;
@@ -1522,7 +1522,7 @@ static bool credentials_known(const struct credentials *known)
 	return known->user && known->password;
 }
 
-/* Ends the program if credentials cannot be sent as Basic ones (RFC 7617 section 2); source names them, and says nothing secret. */
+/* Ends the program if credentials cannot be sent as Basic ones (RFC 7617 2); source names them without a secret. */
 static void credentials_check(const struct credentials *given, const char *source)
 {
 	const char *const parts[] = { given->user, given->password }, *const names[] = { "user", "password" };
@@ -1562,7 +1562,7 @@ static char *passfile_load(const char *path)
 	return content;
 }
 
-/* The next line of a passfile that counts, trimmed: an empty one, or one that begins with #, does not. NULL: there is none. */
+/* The next line of a passfile, trimmed, that is not empty and does not begin with #; NULL if there is none. */
 static char *passfile_line(char **rest)
 {
 	char *line;
@@ -1620,7 +1620,7 @@ static bool passfile_read(struct credentials found[3], const char *path)
 	return true;
 }
 
-/* Reads a line from the terminal, with the echo off if it is hidden, into answer; false at its end or if it is too long. */
+/* Reads an answer from the terminal, with the echo off if it is hidden; false at its end or if it is too long. */
 static bool prompt_read(int terminal, const char *question, bool hidden, char *answer, size_t size)
 {
 	ssize_t length;
@@ -1669,7 +1669,7 @@ static bool askpass_read(const char *program, const char *question, char *answer
 	return true;
 }
 
-/* SSH_ASKPASS by the rules of ssh(1): the program to run, or NULL. required: instead of a terminal that could be asked. */
+/* SSH_ASKPASS by the rules of ssh(1): the program to run, or NULL, as where there is a terminal to ask at as a rule. */
 static const char *askpass_program(bool has_terminal)
 {
 	const char *require = getenv("SSH_ASKPASS_REQUIRE"), *program = getenv("SSH_ASKPASS");
@@ -1682,13 +1682,13 @@ static const char *askpass_program(bool has_terminal)
 	return program && *program ? program : "ssh-askpass";
 }
 
-/* Asks the user; returns the answer in memory of its own, or NULL if there is no one to ask or no answer. The clock stops meanwhile. */
+/* Asks the user; returns a copy of the answer, or NULL if nobody is there or answers. The clock stops meanwhile. */
 static char *prompt_ask(const char *question, bool hidden)
 {
 	static char answer[CREDENTIAL_MAX + 2];
 	int terminal = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
 
-	bool is_ours = terminal != -1 && tcgetpgrp(terminal) == getpgrp(); /* and not another process group's at the moment */
+	bool is_ours = terminal != -1 && tcgetpgrp(terminal) == getpgrp(); /* not another group's just now */
 	const char *program = askpass_program(is_ours);
 	unsigned left = alarm(0);
 	bool answered = program ? askpass_read(program, question, answer, sizeof answer) :
@@ -1732,8 +1732,8 @@ static const char *const scheme_names[] = { "Basic", ntlm_scheme, negotiate_sche
 /* Ends the program: a handshake cannot be finished. */
 static _Noreturn void ntlm_fail(const struct hop *hop, const char *who, const char *what)
 {
-	die(EX_NOPERM, "%s: %s%s: %s%.*s", hop->at.text, hop->basic_refused ? "does not take these Basic credentials; " : "",
-	    hop->scheme, who, REASON_SHOWN, what);
+	die(EX_NOPERM, "%s: %s%s: %s%.*s", hop->at.text,
+	    hop->basic_refused ? "does not take these Basic credentials; " : "", hop->scheme, who, REASON_SHOWN, what);
 }
 
 /* Ends a hop's ntlm_auth(1); returns its wait status. */
@@ -1809,7 +1809,7 @@ static bool header_given(const struct hop *hop, const char *name)
 	return false;
 }
 
-/* Adds what a hop is told beyond the rest: credentials in the field of that name, unless the user gave that, and the user's headers. */
+/* Adds what only this hop is told: credentials in that field, unless the user gave it, and the user's headers. */
 static void fields_add_hop(struct head *fields, const char *name, const struct hop *hop)
 {
 	const struct credentials *known = &hop->credentials;
@@ -1840,7 +1840,7 @@ static void connect_compose(struct head *request, const struct hop *hop, const s
 	head_add(request, "\r\n");
 }
 
-/* Shows a head under -v, line by line; of a request's fields nothing but Host has its value shown, as any may hold a secret. */
+/* Shows a head under -v, line by line; of a request's fields only Host's value, as any other may hold a secret. */
 static void head_note(const char *direction, const char *head)
 {
 	const char *cursor = head, *line;
@@ -1856,7 +1856,7 @@ static void head_note(const char *direction, const char *head)
 	}
 }
 
-/* Shows under -v the beginning of a refusal's body, if it comes within a second: most proxies say there what they object to. */
+/* Shows under -v how a refusal's body begins, if it comes within a second: most proxies say there why they refuse. */
 static void body_note(int socket)
 {
 	const struct timeval patience = { .tv_sec = 1 }; /* for all of it together */
@@ -1904,8 +1904,8 @@ static _Noreturn void connect_fail(enum head_result result, const struct head *h
 
 	if (hop->command.pid && (result == HEAD_NONE || result == HEAD_FAILED))
 		connect_fail_command(hop, to);
-	die(words[result].status, "%s: %s CONNECT %s%s%.*s%s", hop->at.text, words[result].before, to->text, words[result].behind,
-	    line_shown(said), said,
+	die(words[result].status, "%s: %s CONNECT %s%s%.*s%s", hop->at.text, words[result].before, to->text,
+	    words[result].behind, line_shown(said), said,
 	    is_cut && !hop->tls ? " (is it an HTTP proxy, not for SOCKS? one with TLS takes https:// before its name)" :
 	    strncmp(said, "\x15\x03", 2) == 0 ? " (it speaks TLS: put https:// before its name)" :
 	    strncmp(said, "SSH-", 4) == 0 ? " (that is an ssh server, no proxy)" : "");
@@ -1931,9 +1931,9 @@ static int connect_reply(int socket, struct head *head, const struct hop *hop, c
 }
 
 /*
- * Lists the schemes that a 407 offers, ", " between them, as far as they fit; returns those that are spoken here. Commas
- * outside of quotes divide challenges (RFC 9110 5.6.1), and also the parameters within one, but a parameter has an = behind
- * its name (11.6.1).
+ * Lists the schemes that a 407 offers, ", " between them, as far as they fit; returns those that are spoken here.
+ * Commas outside of quotes divide challenges (RFC 9110 5.6.1), and also the parameters within one, but a parameter has
+ * an = behind its name (11.6.1).
  */
 static unsigned schemes_list(char list[SCHEMES_SIZE], const char *head)
 {
@@ -1984,7 +1984,7 @@ static bool reason_is_plain(const char *head)
 static void refusal_hint(char *hint, size_t size, int status, const char *head, const struct hop *hop,
                          const struct authority *to)
 {
-	bool is_plain = opt.relay && !opt.relay->tls && to == &opt.relay->at; /* what was refused is a request for its pages */
+	bool is_plain = opt.relay && !opt.relay->tls && to == &opt.relay->at; /* no CONNECT was refused */
 	const char *cursor = head, *location;
 	char schemes[SCHEMES_SIZE];
 	unsigned spoken = schemes_list(schemes, head) & (is_plain ? SCHEME_BASIC : ~0u);
@@ -2050,7 +2050,7 @@ static bool refusal_ask(struct hop *hop, int status, const char *head)
 	       !header_given(hop, "Proxy-Authorization") && credentials_ask(hop);
 }
 
-/* Whether a 407 offers another scheme, to be tried once. Negotiate needs no credentials if there is a ticket; those for Basic come first. */
+/* Whether a 407 offers another scheme, to be tried once. Negotiate may have a ticket; Basic's credentials go first. */
 static bool refusal_switch(struct hop *hop, int status, const char *head)
 {
 	const char *before = hop->scheme;
@@ -2067,7 +2067,7 @@ static bool refusal_switch(struct hop *hop, int status, const char *head)
 	return hop->scheme != before && (hop->scheme || (is_known && has_basic));
 }
 
-/* Reads the body of a reply to its end, as another comes behind it; false if it is too much, or the connection ends with it. */
+/* Reads a reply's body to its end, as another reply comes behind it; false if that is too much, or none can come. */
 static bool body_skip(int socket, const char *head)
 {
 	static char line[HEAD_MAX + 2];
@@ -2091,7 +2091,7 @@ static bool body_skip(int socket, const char *head)
 	return false;
 }
 
-/* Whether a 407 goes on with a handshake; the hop's next request then does so too. A ticket, without credentials, goes in the first. */
+/* Whether a handshake goes on after a 407, in the hop's next request. A ticket goes in the first, without credentials. */
 static bool ntlm_continue(struct hop *hop, int socket, int status, const char *head)
 {
 	const char *challenge, *cursor = head, *scheme = hop->scheme ? hop->scheme : "";
@@ -2110,8 +2110,8 @@ static bool ntlm_continue(struct hop *hop, int socket, int status, const char *h
 
 /*
  * Opens the tunnel from a hop, to which the socket leads, to the next authority. The socket then stands at the
- * tunnel's first byte. False if the user has just given the credentials that lacked, or the proxy wants another scheme: a
- * new try is due, on a new connection, as the proxy may close this one. A refusal ends the program.
+ * tunnel's first byte. False if the user has just given the credentials that lacked, or the proxy wants another scheme:
+ * a new try is due, on a new connection, as the proxy may close this one. A refusal ends the program.
  */
 static bool connect_through(int socket, struct hop *hop, const struct authority *to)
 {
@@ -2514,7 +2514,7 @@ static int tls_start(int stream, const struct authority *peer, struct command *o
 	return plain;
 }
 
-/* Ends an openssl that has done its work, if there is one, and its bridge; else they stay as zombies as long as we do. */
+/* Ends an openssl that has done its work, if any, and its bridge; else they stay as zombies as long as we do. */
 static void tls_end(struct command *openssl)
 {
 	const pid_t ended[] = { openssl->pid, openssl->bridge };
