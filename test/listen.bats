@@ -39,8 +39,9 @@ descriptors() {
 	ls "/proc/${PIDS[listener]}/fd"
 }
 
+# What is mapped of files grows with what is run for the first time.
 memory() {
-	awk '/^VmRSS/ { print $2 }' "/proc/${PIDS[listener]}/status"
+	awk '/^RssAnon/ { print $2 }' "/proc/${PIDS[listener]}/status"
 }
 
 # remember: what the listener holds once it has had a client; is_as_it_was: that it holds no more, and has no zombies.

@@ -982,12 +982,15 @@ opens_many() {
 
 # streams_hold COUNT: each of the sessions up to that number has a stream; then "streaming" is there. No process but this has them.
 streams_hold() {
-	local n stream told
+	local n stream streams=() told
 
 	for ((n = 1; n <= $1; n++)); do
 		session "$n"
 		exec {stream}<>"/dev/tcp/127.0.0.1/$RELAY"
 		printf 'GET /t/%s/0?1 HTTP/1.1\r\nHost: a\r\nTunnel-Key: %s\r\n\r\n' "$ID" "$KEY" >&"$stream"
+		streams+=("$stream")
+	done
+	for stream in "${streams[@]}"; do
 		read -r told <&"$stream"
 		[[ $told == 'HTTP/1.1 200 '* ]]
 	done
