@@ -157,12 +157,12 @@ enum {
 	POLL_FIRST = 20,		/* s */
 	BODY_FIRST = 65536,
 	BODY_LEAST = 1024,
-	CLIENT_UP_SIZE = 8 << 20,	/* what has not been acknowledged, and what comes meanwhile */
 };
 
 /* s */
 #define RETRY_FIRST 0.05
 #define RETRY_MOST 2.0
+#define ANSWER_TIME 0.02		/* in which the next bytes mostly come, if any do */
 #define NEVER 1e18
 
 /* A host and a port. */
@@ -200,7 +200,7 @@ struct hop {
 	bool remote;			/* named by -r */
 	bool tls;
 	struct command command;		/* that leads to it */
-	const char *host;		/* the Host header, NULL for the default */
+	const char *host;		/* the Host header, NULL for the default; a relay's also stands in the URL that a proxy is told */
 	struct header *headers;
 	bool asked;			/* the user was asked for credentials already */
 	const char *scheme;		/* ntlm_scheme or negotiate_scheme; NULL: Basic */
@@ -917,14 +917,33 @@ static enum head_result http_take_head(int socket, struct head *head, const char
 /* Reads a line from the socket, a byte at a time, without its end; false if there is none, or no room for it. */
 static bool line_receive(int socket, char *line, size_t size)
 {
-	size_t length = 0;
+	ssize_t got;
 
-	while (length < size && recv(socket, line + length, 1, 0) == 1)
-		if (line[length++] == '\n') {
-			line[length - 1 - (length > 1 && line[length - 2] == '\r')] = '\0';
+	for (size_t length = 0; length < size && (got = recv(socket, line + length, 1, 0)) != 0; length += got == 1) {
+		if (got == -1 && errno != EINTR)
+			return false;
+		if (got == 1 && line[length] == '\n') {
+			line[length - (length > 0 && line[length - 1] == '\r')] = '\0';
 			return true;
 		}
+	}
 	return false;
+}
+
+/* Reads the line before a chunk, with its size, and behind the last one, of 0, lines up to an empty one (RFC 9112 7.1). */
+static bool chunk_size(int socket, uint64_t *size)
+{
+	char line[LINE_SIZE], *end;
+
+	if (!line_receive(socket, line, sizeof line))
+		return false;
+	*size = strtoull(line, &end, 16);
+	if (end == line || end != line + strspn(line, "0123456789abcdefABCDEF") || !strchr("; \t", *end) || *size > INT64_MAX)
+		return false;
+	while (*size == 0 && *line)
+		if (!line_receive(socket, line, sizeof line))
+			return false;
+	return true;
 }
 
 /* The line at *cursor, its length without the line's end; moves on to the next. NULL behind the last. */
@@ -2080,15 +2099,12 @@ static bool body_skip(int socket, const char *head)
 	if (!field_lists(head, "Transfer-Encoding", "chunked"))
 		return field_count(head, "Content-Length", &value, &length) == 1 && offset_parse(&size, value, (size_t)length) &&
 		       size <= left && (size == 0 || recv(socket, line, (size_t)size, MSG_WAITALL) == (ssize_t)size);
-	do { /* RFC 9112 7.1 */
-		if (!line_receive(socket, line, sizeof line) || (size = strtoull(line, NULL, 16)) > left)
+	do {
+		if (!chunk_size(socket, &size) || size > left)
 			return false;
 		left -= size;
 	} while (size > 0 && recv(socket, line, (size_t)size + 2, MSG_WAITALL) == (ssize_t)size + 2);
-	while (size == 0 && line_receive(socket, line, sizeof line))
-		if (!*line)
-			return true;
-	return false;
+	return size == 0;
 }
 
 /* Whether a handshake goes on after a 407, in the hop's next request. A ticket goes in the first, without credentials. */
@@ -4240,7 +4256,7 @@ static const struct authority *route_point(size_t i)
 	return i < opt.hop_count ? &opt.hops[i].at : i == opt.hop_count && opt.relay ? &opt.relay->at : &opt.destination;
 }
 
-/* How many hops are asked to CONNECT: the last one before a relay gets ordinary requests, unless the relay speaks TLS. */
+/* How many hops are asked to CONNECT: the last before a relay gets ordinary requests, unless the relay speaks TLS. */
 static size_t route_tunnels(void)
 {
 	return opt.hop_count - (opt.hop_count > 0 && opt.relay && !opt.relay->tls);
@@ -4250,17 +4266,6 @@ static size_t route_tunnels(void)
 static struct hop *relay_proxy(void)
 {
 	return route_tunnels() < opt.hop_count ? &opt.hops[opt.hop_count - 1] : NULL;
-}
-
-/* The relay's authority as HTTP writes it, without the default port. */
-static const char *relay_host(void)
-{
-	static char host[AUTHORITY_SIZE];
-
-	strcpy(host, opt.relay->at.text);
-	if (strcmp(opt.relay->at.port, opt.relay->tls ? "443" : "80") == 0)
-		*strrchr(host, ':') = '\0';
-	return host;
 }
 
 /* Ends the processes behind a stream of route_open. */
@@ -4274,8 +4279,8 @@ static void route_close(void)
 }
 
 /*
- * A socket at the first byte of a stream to the end of the route, or to the hop that gets a relay's requests; *openssl is
- * the one right behind it, if any. A hop that wants another try gets it on a new connection to the first.
+ * A socket at the first byte of a stream to the end of the route, or to the hop that gets a relay's requests; *openssl
+ * is the one right behind it, if any. A hop that wants another try gets it on a new connection to the first.
  */
 static int route_open(struct command *openssl)
 {
@@ -4303,97 +4308,83 @@ static int route_open(struct command *openssl)
 /* --- carriers: what the processes of a tunnel over a relay share: upstream_receive, downstream_send ----- */
 
 /*
- * Two processes carry such a tunnel: the sender puts what the tunnel's socket brings into PUTs, the receiver writes there
- * what its GETs bring. Each is a straight program over one connection at a time, and ends with a status and its last words
- * when a request fails. Their parent starts the next one; so all that has to outlive them is in memory that they share,
- * where each field has one writer.
+ * Two processes carry such a tunnel: the sender puts what the tunnel's socket brings into PUTs, the receiver writes
+ * there what its GETs bring. Each is a straight program over one connection at a time, and ends with a status and its
+ * last words when a request fails. Their parent starts the next one; so all that has to outlive them is in memory that
+ * they share, where each field has one writer.
  */
 
 /* A sender or receiver, and what one leaves for the next. */
 struct carrier {
-	pid_t child;			/* 0: none. This and the next two are the parent's */
-	double failing;			/* since when no try has done any good */
-	double delay;			/* s, before it begins; 0: none has failed yet */
-	bool heard;			/* the relay has answered it */
-	bool useful;			/* and it has done so much that its failure is no sign of a fault */
-	atomic_bool is_moving;		/* bytes are on their way from or to the tunnel, and not yet counted */
-	bool closes;			/* connections have been found closed when they were used again */
+	pid_t child;			/* 0: none. The parent's */
+	double delay;			/* s, before it begins; 0: no fault has been seen since one did some good */
+	double heard;			/* when the relay has answered it last */
+	bool closes;			/* a connection was found closed when it was used again */
 	char words[WORDS_SIZE];		/* its last */
 };
 
 struct tunnel {
 	int fd;				/* a socket; what it brings goes upstream */
-	int caller;			/* a pipe that ends with the program whose tunnel it is; -1: that leaves first */
+	pid_t caller;			/* the program whose tunnel it is; 0: that leaves first */
 	pid_t parent;			/* of the carriers */
 	char id[SESSION_WORD + 1], key[SESSION_WORD + 1];
 	struct head fields;		/* that all requests bear */
 	struct carrier sender, receiver;
 	/* The parent's. */
-	double gone;			/* when the caller has left, or the upstream made headway since; 0: it has not left */
-	uint64_t reached;		/* by the upstream then */
-	char broken[2 * WORDS_SIZE];	/* why the tunnel is over; empty: it is not */
+	double gone;			/* when the caller was seen to have left; 0: it has not */
+	char broken[2 * WORDS_SIZE];	/* why the tunnel is over before its time; empty: it is not */
 	/* The sender's. */
-	uint64_t up;			/* the first upstream offset that is not acknowledged; its byte is at start, */
-	size_t start, stop;		/* and behind it what has come since */
+	uint64_t up;			/* every byte before it is acknowledged; */
+	size_t held;			/* so many from it on have come */
 	bool up_ended;			/* the end of the tunnel's bytes has been read, */
-	atomic_bool up_done;		/* and is acknowledged, or nobody takes more: */
-	char refused[WORDS_SIZE];	/* the relay says why; empty: the target takes bytes */
+	atomic_bool up_done;		/* and is acknowledged */
 	size_t body_max, body_limit;	/* of a PUT, as things stand, and at all */
-	double told;			/* when the last PUT was answered */
 	double closing;			/* when the session was first to be closed; 0: not yet. The parent's, once broken */
 	bool by_post;			/* PUT and DELETE are refused on the way */
 	/* The receiver's. */
 	uint64_t down;			/* every byte before it is written to the tunnel */
 	atomic_bool down_done;		/* and the end is, too */
 	uint64_t sequence;		/* of the last GET */
-	bool by_poll;			/* streams are held back on the way */
-	bool by_stream;			/* streams have been seen to pass, */
-	bool is_late;			/* but the last brought nothing in time */
+	int streams;			/* that may still bring nothing in time; 0: they are held back on the way, so it polls */
 	long poll_time;			/* s */
-	char bytes[CLIENT_UP_SIZE];	/* upstream; no page is touched before it is needed */
+	char bytes[HEAD_MAX + 2 * BODY_MAX];	/* room for a head, and those; no page is touched before it is needed */
 };
 
-static size_t upstream_held(const struct tunnel *tunnel)
+static const struct timespec shortage_time = { .tv_nsec = 50000000 }; /* after which a failed poll(2) is repeated */
+
+/* How many more upstream bytes to receive: there may be a PUT under way, and the next, of up to twice the length. */
+static size_t upstream_room(const struct tunnel *tunnel)
 {
-	return tunnel->stop - tunnel->start;
+	size_t most = 3 * tunnel->body_max < 2 * BODY_MAX ? 3 * tunnel->body_max : 2 * BODY_MAX;
+
+	return tunnel->up_ended || tunnel->held > most ? 0 : most - tunnel->held;
 }
 
 /* Receives what the tunnel brings, as far as there is room; false if that is nothing. */
 static bool upstream_receive(struct tunnel *tunnel)
 {
-	atomic_store(&tunnel->sender.is_moving, true);
-	if (tunnel->start > 0 && (tunnel->start == tunnel->stop || tunnel->stop == sizeof tunnel->bytes)) {
-		memmove(tunnel->bytes, tunnel->bytes + tunnel->start, upstream_held(tunnel));
-		tunnel->stop = upstream_held(tunnel);
-		tunnel->start = 0;
-	}
-	ssize_t got = recv(tunnel->fd, tunnel->bytes + tunnel->stop, sizeof tunnel->bytes - tunnel->stop, MSG_DONTWAIT);
-	tunnel->stop += got > 0 ? (size_t)got : 0;
-	atomic_store(&tunnel->sender.is_moving, false);
+	ssize_t got = recv(tunnel->fd, tunnel->bytes + HEAD_MAX + tunnel->held, upstream_room(tunnel), MSG_DONTWAIT);
 
-	if (got == 0 || (got == -1 && errno == ECONNRESET)) /* so ends a caller that left bytes unread */
+	if (got > 0)
+		tunnel->held += (size_t)got;
+	else if (got == 0 || errno == ECONNRESET) /* so ends a caller that left bytes unread */
 		tunnel->up_ended = true;
-	else if (got == -1 && !is_nothing(got))
+	else if (!is_nothing(got))
 		die(EX_IOERR, "cannot read from the tunnel: %s", strerror(errno));
 	return got > 0;
 }
 
-/* Writes bytes to the tunnel. Each is counted once it is written, so that the next receiver goes on behind it. */
+/* Writes bytes to the tunnel. They are counted, so that the next receiver goes on behind them. */
 static void downstream_send(struct tunnel *tunnel, const char *bytes, size_t length)
 {
 	while (length > 0) {
-		atomic_store(&tunnel->receiver.is_moving, true);
-		ssize_t sent = send(tunnel->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
-		tunnel->down += sent > 0 ? (uint64_t)sent : 0;
-		atomic_store(&tunnel->receiver.is_moving, false);
+		ssize_t sent = send(tunnel->fd, bytes, length, MSG_NOSIGNAL);
 
 		if (sent > 0)
-			bytes += sent, length -= (size_t)sent;
-		else if (is_nothing(sent))
-			fd_wait(tunnel->fd, POLLOUT, NEVER);
+			bytes += sent, length -= (size_t)sent, tunnel->down += (uint64_t)sent;
 		else if (errno == EPIPE || errno == ECONNRESET)
 			exit(EX_OK); /* the caller has left */
-		else
+		else if (!is_nothing(sent))
 			die(EX_IOERR, "cannot write to the tunnel: %s", strerror(errno));
 	}
 }
@@ -4406,102 +4397,57 @@ struct exchange {
 	const char *method;
 	int fd;				/* the connection; -1: none */
 	bool may_keep;			/* it may serve another request, if the answer is read to its end */
-	double moved;			/* when it last sent or received */
-	double patience;		/* s of silence after which it is given up */
-	bool is_silent;			/* it was */
+	double patience;		/* s to wait for an answer */
+	bool is_silent;			/* it came to an end */
 	struct head request;
 	struct head answer;
-	int status;			/* 0: there is none, -1: it is no answer */
+	int status;			/* 0: there is none yet, -1: it is no answer */
 	char reason[REASON_SHOWN + 1];	/* the status line, from the status on, or what the last frame says in words */
 	bool is_marked;			/* the answer is the relay's */
-	bool is_answered;		/* with a frame */
-	bool is_chunked, has_chunk;	/* the first chunk has come */
+	bool is_chunked, in_chunk;	/* the line end behind a chunk has not been read */
 	uint64_t left;			/* bytes of its body, or of the chunk, that are still to come */
 	bool is_whole;			/* the body has been read to its end */
-	size_t start, stop;		/* of what was received of it, and not yet taken */
-	char bytes[2 * BUFFER_SIZE];
-	char failed[WORDS_SIZE];	/* why there is no answer, or not all of it */
+	char bytes[2 * BUFFER_SIZE];	/* of the body */
+	const char *failed;		/* why there is no answer, or not all of it; NULL: there is */
 };
 
-__attribute__((format(printf, 2, 3)))
-static bool exchange_fail(struct exchange *exchange, const char *format, ...)
+static bool exchange_fail(struct exchange *exchange, const char *why)
 {
-	va_list words;
-
-	va_start(words, format);
-	vsnprintf(exchange->failed, sizeof exchange->failed, format, words);
-	va_end(words);
+	exchange->failed = why;
 	return false;
 }
 
 static void exchange_close(struct exchange *exchange)
 {
-	if (exchange->fd == -1)
-		return;
 	close(exchange->fd);
 	exchange->fd = -1;
 	route_close();
 }
 
-/* Waits until the connection is ready, and receives upstream bytes meanwhile. Returns what it is ready for; 0: it is given up. */
+/* Waits until the connection is ready, and receives upstream bytes meanwhile; returns for what. 0: it is given up. */
 static short exchange_wait(struct exchange *exchange, short events)
 {
+	struct pollfd set[2] = { { .fd = exchange->fd, .events = events }, { .events = POLLIN } };
 	struct tunnel *up = exchange->upstream;
+	double due = seconds_now() + exchange->patience;
+	int ready;
 
-	while (true) {
-		bool takes = up && !up->up_ended && upstream_held(up) < sizeof up->bytes;
-		struct pollfd set[] = { { .fd = exchange->fd, .events = events }, { .fd = takes ? up->fd : -1, .events = POLLIN } };
-		int ready = poll(set, 2, milliseconds_until(exchange->moved + exchange->patience));
-
-		if ((exchange->is_silent = ready == 0))
-			return exchange_fail(exchange, "no answer in %.0f s", exchange->patience);
+	do {
+		set[1].fd = up && upstream_room(up) > 0 ? up->fd : -1;
+		ready = poll(set, 2, milliseconds_until(due));
 		if (ready > 0 && set[1].revents)
 			upstream_receive(up);
-		if (ready > 0 && set[0].revents)
-			return set[0].revents;
-	}
-}
-
-/* Sends the request, and so many upstream bytes behind it. An answer may come before all is sent. */
-static bool exchange_send(struct exchange *exchange, size_t body)
-{
-	const struct head *request = &exchange->request;
-	size_t sent = 0, all = request->length + body;
-	short ready = POLLOUT;
-	bool has_failed = false;
-
-	head_note(">", request->bytes);
-	while (sent < all && ready == POLLOUT) {
-		size_t text = sent < request->length ? request->length - sent : 0, behind = sent + text - request->length;
-		struct iovec pieces[] = {
-			{ .iov_base = (char *)request->bytes + sent, .iov_len = text },
-			{ .iov_base = body > 0 ? exchange->upstream->bytes + exchange->upstream->start + behind : NULL, .iov_len = body - behind },
-		};
-		struct msghdr message = { .msg_iov = pieces + (text == 0), .msg_iovlen = text > 0 && body > 0 ? 2 : 1 };
-		ssize_t part = sendmsg(exchange->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-
-		if (part > 0) {
-			exchange->moved = seconds_now();
-			sent += (size_t)part;
-		} else if (is_nothing(part)) {
-			ready = exchange_wait(exchange, POLLIN | POLLOUT);
-		} else if (errno == EPIPE || errno == ECONNRESET) {
-			ready = POLLHUP; /* there may be an answer that says why */
-		} else if (!has_failed) {
-			has_failed = true; /* a shortage may be over now */
-		} else {
-			return exchange_fail(exchange, "cannot send: %s", strerror(errno));
-		}
-	}
-	exchange->may_keep = ready == POLLOUT;
-	return ready;
+		if (ready == -1 && errno != EINTR)
+			nanosleep(&shortage_time, NULL);
+	} while (ready > 0 ? !set[0].revents : ready == -1 && seconds_now() < due);
+	exchange->is_silent = ready == 0;
+	return ready > 0 ? set[0].revents : exchange_fail(exchange, ready == 0 ? "silence" : strerror(errno));
 }
 
 /* Sees whose the answer is, how its body comes (RFC 9112 6.3), and whether the connection stays. */
 static void exchange_read_fields(struct exchange *exchange)
 {
-	const char *fields = exchange->answer.bytes + exchange->answer.start, *value;
-	const char *reason = http_reason(fields);
+	const char *fields = exchange->answer.bytes + exchange->answer.start, *reason = http_reason(fields), *value;
 	bool has_body = exchange->status != 204 && exchange->status != 304;
 	int length = (int)strcspn(reason, "\r\n");
 
@@ -4509,169 +4455,95 @@ static void exchange_read_fields(struct exchange *exchange)
 	exchange->is_marked = field_lists(fields, "Tunnel-Relay", "2");
 	exchange->is_chunked = has_body && field_lists(fields, "Transfer-Encoding", "chunked");
 	exchange->left = 0;
-	if (has_body && !exchange->is_chunked &&
-	    (field_count(fields, "Content-Length", &value, &length) != 1 || !offset_parse(&exchange->left, value, (size_t)length)))
+	if (has_body && !exchange->is_chunked && (field_count(fields, "Content-Length", &value, &length) != 1 ||
+	                                          !offset_parse(&exchange->left, value, (size_t)length)))
 		exchange->left = UINT64_MAX; /* up to the end of the connection */
-	exchange->may_keep &= fields[7] == '1' && !field_lists(fields, "Connection", "close");
-	exchange->has_chunk = exchange->is_whole = false;
-	exchange->start = exchange->stop = 0;
+	exchange->may_keep = fields[7] == '1' && !field_lists(fields, "Connection", "close");
+	exchange->in_chunk = exchange->is_whole = false;
 }
 
-/* Reads the head of the answer, past any 1xx. */
+/* Reads on in the head of the answer, past any 1xx (RFC 9110 15.2); false if what comes is none. */
 static bool exchange_read_head(struct exchange *exchange)
 {
 	struct head *answer = &exchange->answer;
-	enum head_result result;
+	enum head_result result = http_take_head(exchange->fd, answer, "HTTP/1.");
+	int status = result == HEAD_WHOLE ? http_status(answer->bytes + answer->start) :
+	             result == HEAD_FOREIGN || result == HEAD_TOO_LARGE ? -1 : 0;
 
-	answer->start = answer->length = 0;
-	do {
-		if (!exchange_wait(exchange, POLLIN))
-			return false;
-		result = http_take_head(exchange->fd, answer, "HTTP/1.");
-		exchange->moved = seconds_now();
-		exchange->status = result == HEAD_WHOLE ? http_status(answer->bytes + answer->start) :
-		                   result == HEAD_FOREIGN || result == HEAD_TOO_LARGE ? -1 : 0;
-		if (exchange->status / 100 == 1) {
-			answer->start = answer->length;
-			result = HEAD_MORE;
-		}
-	} while (result == HEAD_MORE);
-
-	if (exchange->status <= 0)
-		return exchange_fail(exchange, "%s", result == HEAD_NONE ? "the connection was closed without an answer" :
+	exchange->status = status / 100 == 1 ? 0 : status;
+	if (status / 100 == 1) {
+		answer->start = answer->length;
+	} else if (status > 0) {
+		head_note("<", answer->bytes + answer->start);
+		exchange_read_fields(exchange);
+	} else if (result != HEAD_MORE) {
+		return exchange_fail(exchange, result == HEAD_NONE ? "the connection was closed without an answer" :
 		                     result == HEAD_CUT ? "the connection was closed within an answer" :
 		                     result == HEAD_FAILED ? strerror(errno) : "an answer that is not HTTP");
-	head_note("<", answer->bytes + answer->start);
-	exchange_read_fields(exchange);
+	}
 	return true;
 }
 
-/* Receives more of the body; false at the end of the connection. */
-static bool exchange_fill(struct exchange *exchange)
+/* Sends the request, and so many upstream bytes, and reads the answer's head, which may come before all is sent. */
+static bool exchange_talk(struct exchange *exchange, size_t body)
 {
-	ssize_t got;
+	struct tunnel *up = exchange->upstream;
+	size_t sent = 0, head = exchange->request.length, all = head + body;
+	const char *request = exchange->request.bytes;
+	short ready = POLLOUT, events = POLLIN | POLLOUT;
+	int failures = 0;
 
-	while (is_nothing(got = recv(exchange->fd, exchange->bytes, sizeof exchange->bytes, MSG_DONTWAIT)))
-		if (!exchange_wait(exchange, POLLIN))
-			return exchange_fail(exchange, "silence");
-	exchange->moved = seconds_now();
-	exchange->start = 0;
-	exchange->stop = got > 0 ? (size_t)got : 0;
-	return got > 0 || exchange_fail(exchange, "an answer was cut%s%s", got == -1 ? ": " : "", got == -1 ? strerror(errno) : "");
-}
+	head_note(">", request);
+	if (body > 0)
+		request = memcpy(up->bytes + HEAD_MAX - head, request, head);
+	exchange->answer.start = exchange->answer.length = 0;
+	exchange->status = 0;
+	exchange->failed = NULL;
+	do {
+		ssize_t part = ready == POLLOUT ? send(exchange->fd, request + sent, all - sent, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
 
-/* The next byte of what is received, -1 at the end of the connection. */
-static int exchange_byte(struct exchange *exchange)
-{
-	if (exchange->start == exchange->stop && !exchange_fill(exchange))
-		return -1;
-	return (unsigned char)exchange->bytes[exchange->start++];
-}
-
-/* Reads what stands before a chunk: the line end behind the last one, its size, and extensions that mean nothing (RFC 9112 7.1). */
-static bool chunk_begin(struct exchange *exchange)
-{
-	int byte = exchange_byte(exchange), digits = 0, value;
-
-	if (exchange->has_chunk) {
-		byte = byte == '\r' ? exchange_byte(exchange) : byte;
-		if (byte != '\n')
+		sent += part > 0 ? (size_t)part : 0;
+		if (sent == all || (part == -1 && (errno == EPIPE || errno == ECONNRESET)))
+			events = POLLIN; /* there may be an answer that says why */
+		else if (part == -1 && !is_nothing(part) && failures++ > 0) /* a shortage may be over the next time */
+			return exchange_fail(exchange, strerror(errno));
+		if (ready != POLLOUT && !exchange_read_head(exchange))
 			return false;
-		byte = exchange_byte(exchange);
-	}
-	exchange->has_chunk = true;
-	for (; byte != -1 && (value = hex_value((char)byte)) != -1 && exchange->left >> 56 == 0; digits++) {
-		exchange->left = exchange->left << 4 | (uint64_t)value;
-		byte = exchange_byte(exchange);
-	}
-	if (digits == 0 || byte == -1 || !memchr("\r\n; \t", byte, 5))
-		return false;
-	while (byte != '\n' && byte != -1)
-		byte = exchange_byte(exchange);
-	return byte == '\n';
+		if (part > 0 && sent == all && body > 0)
+			fd_wait(up->fd, POLLIN, ANSWER_TIME); /* so that one wake-up serves the answer, and what comes next */
+	} while (exchange->status == 0 && (ready = exchange_wait(exchange, events)));
+	exchange->may_keep &= sent == all;
+	return exchange->status > 0;
 }
 
-/* Reads what stands behind the last chunk: lines up to an empty one. */
-static bool chunks_end(struct exchange *exchange)
-{
-	bool is_empty = true;
-	int byte;
-
-	while ((byte = exchange_byte(exchange)) != -1 && !(byte == '\n' && is_empty))
-		is_empty = byte == '\n' || (byte == '\r' && is_empty);
-	return byte != -1;
-}
-
-/*
- * Takes the next bytes of the body, at most so many; returns how many stand at *bytes. 0: at its end, which for a body up
- * to the end of the connection may be a cut; -1: it is cut, or not as it must be, and exchange->failed says so.
- */
-static ssize_t exchange_take(struct exchange *exchange, size_t most, const char **bytes)
-{
-	if (exchange->left == 0 && exchange->is_chunked && !exchange->is_whole &&
-	    (!chunk_begin(exchange) || (exchange->left == 0 && !chunks_end(exchange))))
-		return exchange_fail(exchange, "an answer that is not as it must be") - 1;
-	if (exchange->left == 0) {
-		exchange->is_whole = true;
-		return 0;
-	}
-	if (exchange->start == exchange->stop && !exchange_fill(exchange))
-		return exchange->left > INT64_MAX && !exchange->is_silent ? 0 : -1;
-
-	size_t length = exchange->stop - exchange->start;
-	length = length < most ? length : most;
-	length = length < exchange->left ? length : (size_t)exchange->left;
-	*bytes = exchange->bytes + exchange->start;
-	exchange->start += length;
-	exchange->left -= length;
-	return (ssize_t)length;
-}
-
-/* Takes so many bytes of the body, or those up to its end; returns how many. -1: it is cut, or not as it must be. */
-static ssize_t exchange_read(struct exchange *exchange, char *to, size_t wanted)
-{
-	size_t length = 0;
-	const char *bytes;
-	ssize_t got = 0;
-
-	while (length < wanted && (got = exchange_take(exchange, wanted - length, &bytes)) > 0) {
-		memcpy(to + length, bytes, (size_t)got);
-		length += (size_t)got;
-	}
-	return got == -1 ? -1 : (ssize_t)length;
-}
-
-/* Has a connection for the next request: the last one, if it may serve again and did not idle for long (true), or a new one. */
+/* Has a connection for the next request: the last (true), if it may be used and did not idle for long, or a new one. */
 static bool exchange_connect(struct exchange *exchange)
 {
-	struct pollfd polled = { .fd = exchange->fd, .events = POLLIN };
-	bool is_used = exchange->fd != -1 && exchange->may_keep && exchange->is_whole && exchange->start == exchange->stop &&
-	               !exchange->carrier->closes && seconds_now() - exchange->moved < KEEP_TIME && poll(&polled, 1, 0) == 0;
+	const struct timeval silence = { .tv_sec = SILENCE };
 	struct command openssl;
 
-	if (!is_used) {
-		exchange_close(exchange);
-		opt.timeout = opt.timeout == 0 || opt.timeout > SILENCE ? SILENCE : opt.timeout;
-		alarm(opt.timeout);
-		exchange->fd = route_open(&openssl);
-		alarm(0);
-	}
-	exchange->is_silent = false;
-	exchange->moved = seconds_now();
-	return is_used;
+	if (exchange->fd != -1 && exchange->may_keep && exchange->is_whole && !exchange->carrier->closes &&
+	    seconds_now() - exchange->carrier->heard < KEEP_TIME)
+		return true;
+	exchange_close(exchange);
+	opt.timeout = opt.timeout == 0 || opt.timeout > SILENCE ? SILENCE : opt.timeout;
+	alarm(opt.timeout);
+	exchange->fd = route_open(&openssl);
+	alarm(0);
+	setsockopt(exchange->fd, SOL_SOCKET, SO_RCVTIMEO, &silence, sizeof silence);
+	return false;
 }
 
 /*
- * Sends the request, with so many upstream bytes behind it, and reads the head of the answer; false, with
- * exchange->failed, if there is none. A connection that has served before may have been closed meanwhile, as tinyproxy does
- * without saying so: then on a new one.
+ * Has a request answered, with so many upstream bytes; false, with exchange->failed, if it is not. What served
+ * before may have been closed meanwhile, as tinyproxy does without saying so: then on a new connection.
  */
 static bool exchange_run(struct exchange *exchange, size_t body)
 {
 	while (true) {
 		bool is_used = exchange_connect(exchange);
 
-		if (exchange_send(exchange, body) && exchange_read_head(exchange))
+		if (exchange_talk(exchange, body))
 			return true;
 		if (exchange->is_silent || !is_used || exchange->answer.length > 0)
 			return false;
@@ -4679,7 +4551,51 @@ static bool exchange_run(struct exchange *exchange, size_t body)
 	}
 }
 
-/* --- asking: what requests to a relay say, and what answers mean: request_compose, answer_final --------- */
+/* Reads the line end behind a chunk, if one was before, and the line before the next (RFC 9112 7.1). */
+static bool chunk_begin(struct exchange *exchange)
+{
+	char end[sizeof "\r\n"];
+
+	if (exchange->in_chunk && (!line_receive(exchange->fd, end, sizeof end) || *end))
+		return false;
+	exchange->in_chunk = true;
+	return chunk_size(exchange->fd, &exchange->left);
+}
+
+/*
+ * Receives the next bytes of the body, at most so many; returns how many. 0: at its end, which for a body up to the end
+ * of the connection may be a cut; -1: it is cut, or not as it must be, and exchange->failed says so.
+ */
+static ssize_t exchange_take(struct exchange *exchange, void *to, size_t most)
+{
+	ssize_t got;
+
+	if (exchange->left == 0 && exchange->is_chunked && !exchange->is_whole && !chunk_begin(exchange))
+		return exchange_fail(exchange, "an answer that is not as it must be") - 1;
+	exchange->is_whole = exchange->left == 0;
+	if (exchange->is_whole)
+		return 0;
+	do
+		got = recv(exchange->fd, to, most < exchange->left ? most : (size_t)exchange->left, 0);
+	while (got == -1 && errno == EINTR);
+	if (got == -1 || (got == 0 && exchange->left <= INT64_MAX))
+		return exchange_fail(exchange, got == 0 ? "an answer was cut" : is_nothing(got) ? "silence" : strerror(errno)) - 1;
+	exchange->left -= (uint64_t)got;
+	return got;
+}
+
+/* Receives so many bytes of the body, or those up to its end; returns how many. -1: it is cut, or not as it must be. */
+static ssize_t exchange_read(struct exchange *exchange, char *to, size_t wanted)
+{
+	size_t length = 0;
+	ssize_t got = 0;
+
+	while (length < wanted && (got = exchange_take(exchange, to + length, wanted - length)) > 0)
+		length += (size_t)got;
+	return got == -1 ? -1 : (ssize_t)length;
+}
+
+/* --- asking: what requests to a relay say, and what answers mean: request_compose, answer_die ----------- */
 
 /* Composes the fields of all requests; to be done again when credentials have become known. */
 static void fields_compose(struct tunnel *tunnel)
@@ -4688,7 +4604,7 @@ static void fields_compose(struct tunnel *tunnel)
 
 	tunnel->fields.length = 0;
 	if (!header_given(opt.relay, "Host") && !(proxy && header_given(proxy, "Host")))
-		head_add(&tunnel->fields, "Host: %s\r\n", proxy && proxy->host ? proxy->host : relay_host());
+		head_add(&tunnel->fields, "Host: %s\r\n", proxy && proxy->host ? proxy->host : opt.relay->host);
 	head_add(&tunnel->fields, "Tunnel-Key: %s\r\n", tunnel->key);
 	fields_add_hop(&tunnel->fields, "Authorization", opt.relay);
 	if (proxy)
@@ -4696,28 +4612,30 @@ static void fields_compose(struct tunnel *tunnel)
 }
 
 /* Composes a request for the session; suffix is what stands behind its id. A body's length of -1: it has none. */
-static void request_compose(const struct tunnel *tunnel, struct exchange *exchange, const char *method, const char *suffix,
-                            long long length)
+static void request_compose(const struct tunnel *tunnel, struct exchange *exchange, const char *method,
+                            const char *suffix, long long length)
 {
 	const struct hop *proxy = relay_proxy();
 	struct head *request = &exchange->request;
 
 	exchange->method = method;
 	request->length = 0;
-	head_add(request, "%s %s%s%s/%s%s HTTP/1.1\r\n%s", method, proxy ? "http://" : "", proxy ? relay_host() : "",
+	head_add(request, "%s %s%s%s/%s%s HTTP/1.1\r\n%s", method, proxy ? "http://" : "", proxy ? opt.relay->host : "",
 	         opt.relay->path, tunnel->id, suffix, tunnel->fields.bytes);
 	if (length >= 0)
 		head_add(request, "Content-Length: %lld\r\n", length);
 	head_add(request, "\r\n");
 }
 
-/* Ends the process because of an answer: for good, if it says that the tunnel cannot go on, or else for a new try. */
+/* Ends the process because of an answer, or none: for good, if that says that the tunnel is over, or for a new try. */
 static _Noreturn void answer_die(const struct exchange *exchange)
 {
 	int status = exchange->status;
 
+	if (exchange->failed)
+		die(EX_TEMPFAIL, "%s", exchange->failed);
 	if (exchange->is_marked && status == 200)
-		die(EX_TEMPFAIL, "%s", *exchange->failed ? exchange->failed : "an answer that is not as it must be");
+		die(EX_TEMPFAIL, "an answer that was cut, or has nothing in it");
 	if (exchange->is_marked && (status == 401 || status == 403 || status == 410 || status == 416 || status == 422))
 		die(EX_IOERR, "the relay answered %s with %s", exchange->method, exchange->reason);
 	if (!exchange->is_marked && status == 407)
@@ -4727,39 +4645,42 @@ static _Noreturn void answer_die(const struct exchange *exchange)
 
 /* --- sender: what the tunnel brings, in PUTs: sender_run ------------------------------------------------ */
 
-/* Whether a PUT of so many bytes, or a DELETE, is to be another: POST where those methods are refused on the way, or shorter. */
-static bool sender_adapts(struct tunnel *tunnel, const struct exchange *exchange, size_t length)
+/* Whether a PUT of so many bytes, or a DELETE, is to be another: POST, if refused on the way, or shorter. */
+static bool sender_adapts(struct tunnel *tunnel, struct exchange *exchange, size_t length)
 {
+	const char *at = opt.relay->at.text;
 	int status = exchange->status;
 
 	if (status == 413 && length > BODY_LEAST) {
 		tunnel->body_max = tunnel->body_limit = length / 2;
-		note("%s: a body of %zu bytes is too large on the way: at most %zu from now on", opt.relay->at.text, length, length / 2);
-		return true;
-	}
-	if (tunnel->by_post || exchange->is_marked || (status != 403 && status != 405 && status != 501))
+		note("%s: a body of %zu bytes is too large on the way: at most %zu from now on", at, length, length / 2);
+	} else if (!tunnel->by_post && !exchange->is_marked && (status == 403 || status == 405 || status == 501)) {
+		tunnel->by_post = true;
+		note("%s: %s is refused on the way (%s): POST from now on", at, exchange->method, exchange->reason);
+	} else {
 		return false;
-	note("%s: %s is refused on the way (%s): POST from now on", opt.relay->at.text, exchange->method, exchange->reason);
-	return tunnel->by_post = true;
+	}
+	exchange_close(exchange); /* squid hangs on a connection on which it has refused a body */
+	return true;
 }
 
 /* A PUT of so many bytes was answered, after so many seconds, with the offset that is expected next. */
 static void sender_accept(struct tunnel *tunnel, uint64_t expected, size_t length, double lasted)
 {
 	uint64_t taken = expected - tunnel->up;
+	bool is_quick = lasted < GOOD_TIME;
 
-	if (expected < tunnel->up || taken > upstream_held(tunnel)) /* more than length may be of a longer body, whose answer was lost */
+	if (taken > tunnel->held) /* more than length may be of a longer body, whose answer was lost */
 		die(EX_IOERR, "the relay wants to go on at a wrong offset");
 	if (taken == 0 && length > 0 && tunnel->down_done)
 		die(EX_IOERR, "the far end, itself at its end, takes no more");
-	if (taken == 0 && length > 0 && lasted < GOOD_TIME)
+	if (taken == 0 && length > 0 && is_quick)
 		die(EX_TEMPFAIL, "the relay takes nothing");
-	atomic_store(&tunnel->sender.is_moving, true);
-	tunnel->start += (size_t)taken;
 	tunnel->up = expected;
-	atomic_store(&tunnel->sender.is_moving, false);
-	tunnel->sender.heard = tunnel->sender.useful = true;
-	if (taken == length && length == tunnel->body_max && lasted < GOOD_TIME)
+	tunnel->held -= (size_t)taken;
+	memmove(tunnel->bytes + HEAD_MAX, tunnel->bytes + HEAD_MAX + taken, tunnel->held);
+	tunnel->sender.delay = 0;
+	if (taken == length && length == tunnel->body_max && is_quick)
 		tunnel->body_max = 2 * length < tunnel->body_limit ? 2 * length : tunnel->body_limit;
 	if (taken < length && tunnel->body_max > BODY_FIRST)
 		tunnel->body_max = BODY_FIRST;
@@ -4768,50 +4689,42 @@ static void sender_accept(struct tunnel *tunnel, uint64_t expected, size_t lengt
 /* Puts what is held, up to what a body may have, and the end behind the last of it. */
 static void sender_put(struct tunnel *tunnel, struct exchange *exchange)
 {
-	size_t length = upstream_held(tunnel) < tunnel->body_max ? upstream_held(tunnel) : tunnel->body_max;
-	bool is_end = tunnel->up_ended && length == upstream_held(tunnel) && !tunnel->up_done;
+	size_t length = tunnel->held < tunnel->body_max ? tunnel->held : tunnel->body_max;
+	bool is_end = tunnel->up_ended && length == tunnel->held && !tunnel->up_done;
 	double begun = seconds_now();
-	uint64_t to = tunnel->up + length, expected;
+	uint64_t expected;
 	char suffix[SUFFIX_SIZE], number[SUFFIX_SIZE];
 	ssize_t digits;
 
-	*exchange->failed = '\0';
 	snprintf(suffix, sizeof suffix, "/%" PRIu64 "%s", tunnel->up, is_end ? "?end" : "");
 	request_compose(tunnel, exchange, tunnel->by_post ? "POST" : "PUT", suffix, (long long)length);
-	if (!exchange_run(exchange, length))
-		die(EX_TEMPFAIL, "%s", exchange->failed);
-	if (exchange->is_marked && exchange->status == 422 && !tunnel->down_done) {
-		snprintf(tunnel->refused, sizeof tunnel->refused, "the relay answered %s with %s", exchange->method, exchange->reason);
-		tunnel->up_done = tunnel->up_ended = true; /* what the target still sends comes, and then why */
-		tunnel->start = tunnel->stop;
-	} else if (exchange->is_marked && exchange->status == 200 &&
-	           (digits = exchange_read(exchange, number, sizeof number)) > 0 && offset_parse(&expected, number, (size_t)digits)) {
-		sender_accept(tunnel, expected, length, seconds_now() - begun);
-		tunnel->up_done |= is_end && expected == to;
-	} else if (sender_adapts(tunnel, exchange, length)) {
-		exchange_close(exchange); /* squid hangs on a connection on which it has refused a body */
-		return;
-	} else {
+	bool is_relays = exchange_run(exchange, length) && exchange->is_marked;
+	while (is_relays && exchange->status == 422 && !tunnel->down_done && getppid() == tunnel->parent)
+		poll(NULL, 0, 100); /* what the target has sent comes first, and perhaps better words */
+	if (is_relays && exchange->status == 200 &&
+	    (digits = exchange_read(exchange, number, sizeof number)) > 0 && offset_parse(&expected, number, (size_t)digits)) {
+		tunnel->sender.heard = seconds_now();
+		sender_accept(tunnel, expected, length, tunnel->sender.heard - begun);
+		tunnel->up_done |= is_end && tunnel->held == 0;
+	} else if (!sender_adapts(tunnel, exchange, length)) {
 		answer_die(exchange);
 	}
-	tunnel->told = seconds_now();
 }
 
-/* Waits until there is something to put, with an empty PUT now and then to keep the session; false once the tunnel is closed. */
+/* Waits until there is something to put, or an empty PUT is due, which keeps the session; false if it is closed. */
 static bool sender_wait(struct tunnel *tunnel)
 {
-	bool takes = !tunnel->up_ended && !tunnel->up_done;
+	while (tunnel->held == 0 && tunnel->up_ended == (bool)tunnel->up_done) {
+		struct pollfd polled = { .fd = tunnel->fd, .events = tunnel->up_ended ? 0 : POLLIN };
+		int ready = poll(&polled, 1, milliseconds_until(tunnel->sender.heard + TELL_TIME));
 
-	while (upstream_held(tunnel) == 0 && tunnel->up_ended == (bool)tunnel->up_done) {
-		struct pollfd polled = { .fd = tunnel->fd, .events = takes ? POLLIN : 0 };
-		int ready = poll(&polled, 1, milliseconds_until(tunnel->told + TELL_TIME));
-
-		if (ready > 0 && takes)
-			upstream_receive(tunnel);
-		else if (ready >= 0)
+		if (ready == -1 && errno != EINTR)
+			die(EX_TEMPFAIL, "%s", strerror(errno));
+		if (ready == 0 || (ready > 0 && tunnel->up_ended))
 			return ready == 0;
+		upstream_receive(tunnel);
 	}
-	while (upstream_held(tunnel) >= BODY_FIRST && upstream_held(tunnel) < tunnel->body_max && !tunnel->up_ended && upstream_receive(tunnel))
+	while (tunnel->held >= BODY_FIRST && tunnel->held < tunnel->body_max && !tunnel->up_ended && upstream_receive(tunnel))
 		continue; /* where there is much, each PUT takes what it can */
 	return true;
 }
@@ -4821,11 +4734,13 @@ static void sender_close(struct tunnel *tunnel, struct exchange *exchange)
 {
 	tunnel->closing = tunnel->closing > 0 ? tunnel->closing : seconds_now();
 	exchange->patience = opt.timeout = *tunnel->broken ? BROKEN_CLOSE_TIME : CLOSE_TIME;
-	request_compose(tunnel, exchange, tunnel->by_post ? "POST" : "DELETE", tunnel->by_post ? "?close" : "", tunnel->by_post ? 0 : -1);
-	if (!exchange_run(exchange, 0))
-		die(EX_TEMPFAIL, "%s", exchange->failed);
-	sender_adapts(tunnel, exchange, 0);
-	if (!exchange->is_marked)
+	do
+		if (tunnel->by_post)
+			request_compose(tunnel, exchange, "POST", "?close", 0);
+		else
+			request_compose(tunnel, exchange, "DELETE", "", -1);
+	while (exchange_run(exchange, 0) && sender_adapts(tunnel, exchange, 0));
+	if (exchange->failed || !exchange->is_marked)
 		answer_die(exchange);
 }
 
@@ -4849,87 +4764,55 @@ static _Noreturn void sender_run(struct tunnel *tunnel, struct exchange *exchang
 
 /* --- receiver: what the relay has, by GETs, into the tunnel: receiver_run ------------------------------- */
 
-/* Reads a frame, and writes its data to the tunnel; returns its type. 0: the answer has ended, -1: it is cut, or not as it must be. */
+/* Reads a frame, and writes its data to the tunnel; returns its type. 0: the answer has ended; -1: cut, or wrong. */
 static int frame_read(struct tunnel *tunnel, struct exchange *exchange)
 {
+	char *bytes = exchange->bytes;
 	unsigned char head[4];
-	const char *bytes;
 	ssize_t got = exchange_read(exchange, (char *)head, sizeof head);
 
 	if (got != sizeof head)
 		return got == 0 ? 0 : -1;
 	if (!head[0] || !strchr("ODHBEX", head[0]))
 		return exchange_fail(exchange, "an answer that is not as it must be") - 1;
-	size_t left = (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3];
-	size_t words = head[0] == 'D' ? 0 : left < REASON_SHOWN ? left : REASON_SHOWN;
-	if (exchange_read(exchange, exchange->reason, words) != (ssize_t)words)
-		return -1;
-	exchange->reason[words] = '\0';
-	for (left -= words; left > 0; left -= (size_t)got) {
-		if ((got = exchange_take(exchange, left, &bytes)) <= 0)
+	*exchange->reason = '\0';
+	for (size_t left = (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3]; left > 0; left -= (size_t)got) {
+		size_t most = left < sizeof exchange->bytes ? left : sizeof exchange->bytes;
+
+		got = head[0] == 'D' ? exchange_take(exchange, bytes, most) : exchange_read(exchange, bytes, most);
+		if (got <= 0)
 			return -1;
 		if (head[0] == 'D')
 			downstream_send(tunnel, bytes, (size_t)got);
-		exchange->moved = seconds_now(); /* it may have been the tunnel that we waited for */
+		else
+			snprintf(exchange->reason, sizeof exchange->reason, "%.*s", (int)got, bytes);
 	}
 	return head[0];
 }
 
-/* Reads the frames of an answer; returns the type of the last, or what frame_read returns of none. */
-static int receiver_read(struct tunnel *tunnel, struct exchange *exchange)
-{
-	int type;
-
-	while ((type = frame_read(tunnel, exchange)) > 0) {
-		exchange->is_answered = tunnel->receiver.heard = true;
-		tunnel->is_late = false;
-		tunnel->by_stream |= !tunnel->by_poll;
-		exchange->patience = SILENCE;
-		if (type == 'X')
-			die(EX_IOERR, "the relay says: %s", exchange->reason);
-		if (type == 'B' || type == 'E')
-			break;
-		if (getppid() != tunnel->parent)
-			exit(EX_OSERR);
-	}
-	return type;
-}
-
-/* A GET has brought nothing, in so many seconds: returns if the next one is to be another, else ends the process. */
-static void receiver_adapt(struct tunnel *tunnel, const struct exchange *exchange, double lasted, const char *why)
-{
-	if (!tunnel->by_poll && exchange->is_silent && (!tunnel->by_stream || tunnel->is_late)) {
-		note("%s: streams are held back on the way: polling from now on", opt.relay->at.text);
-		tunnel->by_poll = true;
-		return;
-	}
-	tunnel->is_late |= exchange->is_silent; /* but streams have passed, so perhaps the relay just had no time */
-	if (tunnel->by_poll && lasted >= 1 && lasted < (double)tunnel->poll_time && tunnel->poll_time > 1) {
-		tunnel->poll_time /= 2;
-		note("%s: an answer was cut after %.0f s: %ld s at most from now on", opt.relay->at.text, lasted, tunnel->poll_time);
-	}
-	die(EX_TEMPFAIL, "%s", why);
-}
-
-/* Asks for what comes behind the bytes that are written, and writes that. Returns what receiver_read does. */
-static int receiver_ask(struct tunnel *tunnel, struct exchange *exchange)
+/* Composes a GET for what comes behind the bytes that are written. */
+static void receiver_compose(struct tunnel *tunnel, struct exchange *exchange)
 {
 	char suffix[SUFFIX_SIZE];
 	int length = snprintf(suffix, sizeof suffix, "/%" PRIu64 "?%" PRIu64, tunnel->down, ++tunnel->sequence);
 
-	if (tunnel->by_poll)
+	if (tunnel->streams == 0)
 		snprintf(suffix + length, sizeof suffix - (size_t)length, "&poll=%ld", tunnel->poll_time);
 	request_compose(tunnel, exchange, "GET", suffix, -1);
-	exchange->patience = tunnel->by_poll ? SILENCE + (double)tunnel->poll_time : FRAME_TIME;
-	*exchange->failed = '\0';
-	exchange->is_answered = false;
-	if (!exchange_run(exchange, 0))
-		return -1;
-	if (exchange->is_marked && exchange->status == 200)
-		return receiver_read(tunnel, exchange);
-	if (exchange->is_marked || !tunnel->by_poll || exchange->status == 407)
-		answer_die(exchange);
-	return exchange_fail(exchange, "something on the way answered in the relay's place") - 1;
+	exchange->patience = tunnel->streams == 0 ? SILENCE + (double)tunnel->poll_time : FRAME_TIME;
+}
+
+/* A GET has brought nothing, in so many seconds: has the next ones be others, if that is why. */
+static void receiver_adapt(struct tunnel *tunnel, const struct exchange *exchange, double lasted)
+{
+	const char *at = opt.relay->at.text;
+
+	if (tunnel->streams == 0 && lasted >= 1 && lasted < (double)tunnel->poll_time && tunnel->poll_time > 1) {
+		tunnel->poll_time /= 2;
+		note("%s: an answer was cut after %.0f s: %ld s at most from now on", at, lasted, tunnel->poll_time);
+	} else if (tunnel->streams > 0 && exchange->is_silent && --tunnel->streams == 0) {
+		note("%s: streams are held back on the way: polling from now on", at);
+	}
 }
 
 /* Has one GET, or ends the process if it did no good; false once the end is reached. */
@@ -4937,22 +4820,36 @@ static bool receiver_get(struct tunnel *tunnel, struct exchange *exchange)
 {
 	uint64_t from = tunnel->down;
 	double begun = seconds_now();
-	int type = receiver_ask(tunnel, exchange);
+	bool is_answered = false;
+	int type = 0;
+
+	receiver_compose(tunnel, exchange);
+	bool is_given = exchange_run(exchange, 0) && exchange->is_marked && exchange->status == 200;
+	is_given = is_given && exchange_wait(exchange, POLLIN);
+	while (is_given && type != 'B' && (type = frame_read(tunnel, exchange)) > 0) {
+		is_answered = true;
+		tunnel->streams = tunnel->streams > 0 ? 2 : 0; /* once they have passed, the relay may just have no time */
+		if (type == 'X')
+			die(EX_IOERR, "the relay says: %s", exchange->reason);
+		if (type == 'E')
+			return false;
+		if (getppid() != tunnel->parent)
+			exit(EX_OSERR);
+	}
 	double lasted = seconds_now() - begun;
 	uint64_t came = tunnel->down - from;
-	bool is_answered = exchange->is_answered;
-	bool in_order = type == 'B' || (tunnel->by_poll && type == 0 && is_answered && exchange->is_whole);
-	const char *why = in_order ? "an answer with nothing in it" : *exchange->failed ? exchange->failed : "the stream was cut";
+	bool in_order = type == 'B' || (tunnel->streams == 0 && is_answered && type == 0 && exchange->is_whole);
+	bool is_good = (in_order && came > 0) || came >= BODY_FIRST || (is_answered && lasted >= GOOD_TIME);
 
-	if (type == 'E')
-		return false;
-	tunnel->receiver.useful |= came >= BODY_FIRST || (is_answered && lasted >= GOOD_TIME) || (in_order && came > 0);
-	if (in_order && (came > 0 || lasted >= GOOD_TIME))
+	if (is_answered)
+		tunnel->receiver.heard = seconds_now();
+	else
+		receiver_adapt(tunnel, exchange, lasted);
+	if (is_good)
+		tunnel->receiver.delay = 0;
+	if (in_order && is_good)
 		return true;
-	if (in_order || is_answered)
-		die(EX_TEMPFAIL, "%s", why);
-	receiver_adapt(tunnel, exchange, lasted, why);
-	return true;
+	answer_die(exchange);
 }
 
 static _Noreturn void receiver_run(struct tunnel *tunnel, struct exchange *exchange)
@@ -4960,7 +4857,8 @@ static _Noreturn void receiver_run(struct tunnel *tunnel, struct exchange *excha
 	while (receiver_get(tunnel, exchange))
 		continue;
 	tunnel->down_done = true; /* before the tunnel ends both ways, which would look like its caller's leaving */
-	shutdown(tunnel->fd, SHUT_WR);
+	if (shutdown(tunnel->fd, SHUT_WR) == -1)
+		die(EX_IOERR, "cannot end the tunnel: %s", strerror(errno));
 	exit(EX_OK);
 }
 
@@ -4969,8 +4867,8 @@ static _Noreturn void receiver_run(struct tunnel *tunnel, struct exchange *excha
 /* Starts a carrier. */
 static void carrier_start(struct tunnel *tunnel, struct carrier *carrier, struct exchange *exchange)
 {
-	carrier->heard = carrier->useful = false;
 	pid_t child = child_fork();
+
 	if (child > 0) {
 		carrier->child = child;
 		return;
@@ -4989,42 +4887,30 @@ static void carrier_start(struct tunnel *tunnel, struct carrier *carrier, struct
 
 static void carrier_stop(struct carrier *carrier)
 {
-	if (carrier->child == 0)
-		return;
-	kill(carrier->child, SIGTERM);
-	child_wait(carrier->child);
+	if (carrier->child > 0) {
+		kill(carrier->child, SIGTERM);
+		child_wait(carrier->child);
+	}
 	carrier->child = 0;
 }
 
-/* The tunnel is over before its time, with tunnel->broken to say why: has the session closed. */
-static void tunnel_break(struct tunnel *tunnel, struct exchange *exchange)
-{
-	carrier_stop(&tunnel->sender);
-	carrier_stop(&tunnel->receiver);
-	tunnel->closing = seconds_now();
-	tunnel->sender.delay = 0;
-	carrier_start(tunnel, &tunnel->sender, exchange);
-}
-
 /*
- * The rule of all retries: a carrier that failed is started again after a delay, which doubles until one has been useful,
- * and for as long as the relay has answered within GIVE_UP seconds. What is final breaks the tunnel, and so does an end at a
- * moment of which nobody knows which bytes were moved.
+ * The rule of all retries: a carrier that failed is started again after a delay, which doubles until one is of use,
+ * for as long as the relay has answered within GIVE_UP seconds. What is final breaks the tunnel, and so does a signal,
+ * as nobody knows which bytes were moved and not yet counted.
  */
 static void carrier_retry(struct tunnel *tunnel, struct carrier *carrier, struct exchange *exchange, int status)
 {
 	double now = seconds_now();
 
-	if (WIFSIGNALED(status))
-		snprintf(carrier->words, sizeof carrier->words, "a process that carries it was ended by signal %d", WTERMSIG(status));
-	if (carrier->heard || carrier->delay == 0)
-		carrier->failing = now;
-	carrier->delay = carrier->useful || carrier->delay == 0 ? RETRY_FIRST : 2 * carrier->delay < RETRY_MOST ? 2 * carrier->delay : RETRY_MOST;
-	if (tunnel->closing > 0 && now - tunnel->closing >= (*tunnel->broken ? BROKEN_CLOSE_TIME : CLOSE_TIME))
+	if (tunnel->closing > 0 && now - tunnel->closing >= CLOSE_TIME)
 		return;
-	if (!*tunnel->broken && (WIFSIGNALED(status) ? carrier->is_moving : WEXITSTATUS(status) == EX_IOERR)) {
+	carrier->delay = carrier->delay == 0 ? RETRY_FIRST : carrier->delay < RETRY_MOST / 2 ? 2 * carrier->delay : RETRY_MOST;
+	if (WIFSIGNALED(status)) {
+		snprintf(tunnel->broken, sizeof tunnel->broken, "a process that carries it was ended by signal %d", WTERMSIG(status));
+	} else if (WEXITSTATUS(status) == EX_IOERR) {
 		strcpy(tunnel->broken, carrier->words);
-	} else if (!*tunnel->broken && now - carrier->failing >= GIVE_UP) {
+	} else if (now - carrier->heard >= GIVE_UP) {
 		snprintf(tunnel->broken, sizeof tunnel->broken, "the relay was not reached for %d s: %s", GIVE_UP, carrier->words);
 	} else {
 		note("%s: %s: again in %.2f s", carrier == &tunnel->sender ? "PUT" : "GET", carrier->words, carrier->delay);
@@ -5032,21 +4918,23 @@ static void carrier_retry(struct tunnel *tunnel, struct carrier *carrier, struct
 	}
 }
 
-/* Waits until a carrier has ended, or the caller has left, or has done so for too long. */
+/* Waits until a carrier has ended. Breaks the tunnel once its caller has left, and no PUT was answered for so long. */
 static void tunnel_wait(struct tunnel *tunnel, const sigset_t *waiting)
 {
-	struct pollfd caller[] = { { .fd = tunnel->down_done ? -1 : tunnel->fd }, { .fd = tunnel->caller } };
-	bool is_gone = tunnel->gone > 0;
-	double left = tunnel->gone + GONE_TIME - seconds_now();
-	struct timespec patience = time_span(left > 0 ? left : 0);
-	int ready = ppoll(caller, is_gone ? 0 : 2, is_gone && tunnel->closing == 0 ? &patience : NULL, waiting);
-	bool leaves = ready > 0 && (caller[1].revents || !tunnel->down_done);
+	const struct timespec second = { .tv_sec = 1 };
+	struct pollfd socket = { .fd = tunnel->fd };
+	bool is_late = tunnel->gone > 0 || tunnel->down_done; /* for the socket to tell that the caller leaves */
+	int ready = ppoll(&socket, !is_late, is_late ? &second : NULL, waiting);
+	double now = seconds_now(), heard = tunnel->sender.heard;
 
-	if (leaves)
+	if (ready == -1 && errno != EINTR)
+		nanosleep(&shortage_time, NULL);
+	if (tunnel->gone == 0 && ((ready > 0 && !tunnel->down_done) || (tunnel->caller && tunnel->caller != getppid()))) {
+		tunnel->gone = now;
 		carrier_stop(&tunnel->receiver);
-	if (leaves || (is_gone && tunnel->reached != tunnel->up))
-		tunnel->gone = seconds_now();
-	tunnel->reached = tunnel->up;
+	}
+	if (tunnel->gone > 0 && tunnel->closing == 0 && now - (tunnel->gone > heard ? tunnel->gone : heard) >= GONE_TIME)
+		snprintf(tunnel->broken, sizeof tunnel->broken, "the last %zu bytes were not taken", tunnel->held);
 }
 
 /* Has a carrier that failed followed by the next. */
@@ -5060,7 +4948,7 @@ static void tunnel_reap(struct tunnel *tunnel, struct exchange *exchange)
 
 		child_forget(child);
 		carrier->child = 0;
-		if (status != 0)
+		if (status != 0 && !*tunnel->broken)
 			carrier_retry(tunnel, carrier, exchange, status);
 	}
 }
@@ -5072,26 +4960,24 @@ static _Noreturn void tunnel_run(struct tunnel *tunnel, struct exchange *exchang
 	signal(SIGHUP, SIG_IGN); /* the end of the tunnel is told by its socket */
 	sigset_t waiting = signals_await((const int[]){ SIGCHLD, 0 });
 	tunnel->parent = getpid();
-	tunnel->told = seconds_now();
+	tunnel->sender.heard = tunnel->receiver.heard = seconds_now();
 	carrier_start(tunnel, &tunnel->sender, exchange);
 	carrier_start(tunnel, &tunnel->receiver, exchange);
 
 	do {
 		tunnel_wait(tunnel, &waiting);
 		tunnel_reap(tunnel, exchange);
-		if (tunnel->closing > 0)
-			continue;
-		if (!*tunnel->broken && tunnel->gone > 0 && seconds_now() - tunnel->gone >= GONE_TIME)
-			snprintf(tunnel->broken, sizeof tunnel->broken, "the last %zu bytes were not taken", upstream_held(tunnel));
-		else if (!*tunnel->broken && tunnel->down_done)
-			strcpy(tunnel->broken, tunnel->refused);
-		if (*tunnel->broken)
-			tunnel_break(tunnel, exchange);
-	} while (tunnel->sender.child != 0);
+	} while (tunnel->sender.child != 0 && !*tunnel->broken);
 	carrier_stop(&tunnel->receiver);
-	if (*tunnel->broken)
-		die(EX_IOERR, "%s: the tunnel to %s broke: %s", opt.relay->at.text, opt.destination.text, tunnel->broken);
-	exit(EX_OK);
+	if (!*tunnel->broken)
+		exit(EX_OK);
+
+	carrier_stop(&tunnel->sender);
+	tunnel->closing = seconds_now();
+	tunnel->sender.delay = 0;
+	carrier_start(tunnel, &tunnel->sender, exchange);
+	child_wait(tunnel->sender.child);
+	die(EX_IOERR, "%s: the tunnel to %s broke: %s", opt.relay->at.text, opt.destination.text, tunnel->broken);
 }
 
 /* --- relay: the client's side of a tunnel without CONNECT: relay_open ----------------------------------- */
@@ -5100,30 +4986,30 @@ static _Noreturn void tunnel_run(struct tunnel *tunnel, struct exchange *exchang
 static _Noreturn void relay_refuse(const struct exchange *exchange)
 {
 	const struct hop *proxy = relay_proxy();
-	const char *head = exchange->answer.bytes + exchange->answer.start, *at = opt.relay->at.text, *to = opt.destination.text;
-	const char *path = *opt.relay->path ? opt.relay->path : "/";
+	const char *head = exchange->answer.bytes + exchange->answer.start, *reason = exchange->reason;
+	const char *at = opt.relay->at.text, *to = opt.destination.text, *path = *opt.relay->path ? opt.relay->path : "/";
+	bool is_marked = exchange->is_marked;
 	int status = exchange->status;
 	char hint[512] = "";
 
 	alarm(0);
 	body_note(exchange->fd);
-	if (exchange->is_marked && status == 401 && credentials_known(&opt.relay->credentials))
-		snprintf(hint, sizeof hint, " (it does not take these credentials of %.64s)", opt.relay->credentials.user);
-	else if (exchange->is_marked && status == 401)
+	if (is_marked && status == 401 && !credentials_known(&opt.relay->credentials))
 		snprintf(hint, sizeof hint, " (try relay_user and relay_passwd in -F)");
-	if (exchange->is_marked)
-		die(refusal_exit(status), "%s: %s refused by the relay: %s%s", at, to, exchange->reason, hint);
-	if (field_lists(head, "Tunnel-Relay", "1"))
-		die(EX_PROTOCOL, "%s: a relay of 2.0 or older, which wants a client of its age: %s", at, exchange->reason);
-	if (status / 100 == 2)
-		die(EX_PROTOCOL, "%s: what answers there is no relay: %s (is %.200s its path?)", at, exchange->reason, path);
-	if (status == 404)
+	else if (!is_marked && status == 404)
 		snprintf(hint, sizeof hint, " (is %.200s its path at %s?)", path, at);
-	else if (status == 405 || status == 501)
+	else if (!is_marked && (status == 405 || status == 501))
 		snprintf(hint, sizeof hint, " (it lets no POST through; a relay at https:// is reached by CONNECT)");
-	else
-		refusal_hint(hint, sizeof hint, status, head, proxy ? proxy : opt.relay, &opt.relay->at);
-	die(refusal_exit(status), "%s: POST for %s refused, not by the relay: %s%s", proxy ? proxy->at.text : at, to, exchange->reason, hint);
+	else if (!is_marked || status == 401)
+		refusal_hint(hint, sizeof hint, status, head, proxy && !is_marked ? proxy : opt.relay, &opt.relay->at);
+	if (is_marked)
+		die(refusal_exit(status), "%s: %s refused by the relay: %s%s", at, to, reason, hint);
+	if (field_lists(head, "Tunnel-Relay", "1"))
+		die(EX_PROTOCOL, "%s: a relay of 2.0 or older, which wants a client of its age: %s", at, reason);
+	if (status / 100 == 2)
+		die(EX_PROTOCOL, "%s: what answers there is no relay: %s (is %.200s its path?)", at, reason, path);
+	at = proxy ? proxy->at.text : at;
+	die(refusal_exit(status), "%s: POST for %s refused, not by the relay: %s%s", at, to, reason, hint);
 }
 
 /* Whether the user has just given the credentials that an answer asks for. */
@@ -5136,27 +5022,10 @@ static bool relay_ask(const struct exchange *exchange)
 	return proxy && refusal_ask(proxy, exchange->status, exchange->answer.bytes + exchange->answer.start);
 }
 
-/* Sends the request that opens the session, and reads the head of its answer; false, with exchange->failed, if there is none. */
-static bool session_ask(struct tunnel *tunnel, struct exchange *exchange)
-{
-	struct command openssl = { .pid = 0 };
-
-	fields_compose(tunnel);
-	request_compose(tunnel, exchange, "POST", "", (long long)strlen(opt.destination.text));
-	head_add(&exchange->request, "%s", opt.destination.text);
-	exchange->fd = route_open(&openssl);
-	deadline_stage("%s: no answer to POST for %s within %u s (-w)", opt.relay->at.text, opt.destination.text, opt.timeout);
-	if (exchange_send(exchange, 0) && exchange_read_head(exchange))
-		return true;
-	if (openssl.pid)
-		openssl_check(&openssl, EX_PROTOCOL);
-	return false;
-}
-
 /* Opens a session for the destination, or ends the program. */
 static void session_open(struct tunnel *tunnel, struct exchange *exchange)
 {
-	const struct head *answer = &exchange->answer;
+	const char *at = opt.relay->at.text, *to = opt.destination.text;
 	unsigned char drawn[SESSION_WORD];
 	bool stands = false;
 
@@ -5167,20 +5036,28 @@ static void session_open(struct tunnel *tunnel, struct exchange *exchange)
 		sprintf(tunnel->key + i, "%02x", drawn[i + 1]);
 	}
 	for (int tries = 1; !stands; exchange_close(exchange)) {
-		if (session_ask(tunnel, exchange)) {
-			stands = exchange->is_marked && (exchange->status == 200 || exchange->status == 201);
-			if (!stands && !relay_ask(exchange))
-				relay_refuse(exchange);
-		} else if (tries == OPEN_TRIES || exchange->status == -1) {
-			die(answer->length > answer->start ? EX_PROTOCOL : EX_UNAVAILABLE, "%s: POST for %s: %s", opt.relay->at.text,
-			    opt.destination.text, exchange->failed);
-		} else {
+		struct command openssl = { .pid = 0 };
+
+		fields_compose(tunnel);
+		request_compose(tunnel, exchange, "POST", "", (long long)strlen(to));
+		head_add(&exchange->request, "%s", to);
+		exchange->fd = route_open(&openssl);
+		deadline_stage("%s: no answer to POST for %s within %u s (-w)", at, to, opt.timeout);
+		bool is_answered = exchange_talk(exchange, 0), is_begun = exchange->answer.length > exchange->answer.start;
+
+		stands = is_answered && exchange->is_marked && (exchange->status == 200 || exchange->status == 201);
+		if (is_answered && !stands && !relay_ask(exchange))
+			relay_refuse(exchange);
+		if (!is_answered && openssl.pid)
+			openssl_check(&openssl, EX_PROTOCOL);
+		if (!is_answered && (exchange->status == -1 || tries == OPEN_TRIES))
+			die(is_begun ? EX_PROTOCOL : EX_UNAVAILABLE, "%s: POST for %s: %s", at, to, exchange->failed);
+		if (!is_answered)
 			poll(NULL, 0, (int)(RETRY_FIRST * 1e3) << tries++);
-		}
 	}
 }
 
-/* Forks a process at the other end of a pair of sockets, its pid in *child; returns the end here, or there. It may outlive this one. */
+/* Forks a process, which may outlive this one, behind a pair of sockets; returns the end here, or there. */
 static int fork_behind(pid_t *child)
 {
 	int ends[2];
@@ -5194,34 +5071,30 @@ static int fork_behind(pid_t *child)
 }
 
 /*
- * Opens a session, and starts the processes that carry its bytes; returns the socket at the first byte of the tunnel, and
- * the parent of these processes in *child. That ends by itself once the socket is closed, with a status that says how it went.
+ * Opens a session, and starts the processes that carry its bytes; returns the socket at the first byte of the tunnel,
+ * and their parent in *child, which ends by itself once the socket is closed, with a status that says how it went.
  */
 static int relay_open(const struct end *near, pid_t *child)
 {
 	static struct exchange exchange = { .fd = -1, .patience = NEVER };
 	struct tunnel *tunnel = memory_map(sizeof *tunnel, MAP_SHARED);
-	int caller[2] = { -1, -1 };
 
+	tunnel->caller = opt.fdpass ? 0 : getpid();
 	tunnel->body_max = BODY_FIRST;
 	tunnel->body_limit = BODY_MAX;
+	tunnel->streams = 1;
 	tunnel->poll_time = POLL_FIRST;
 	session_open(tunnel, &exchange);
-	if (!opt.fdpass && !pipe_open(caller))
-		die(EX_OSERR, "cannot make a pipe: %s", strerror(errno));
 	for (size_t i = 0; i < opt.hop_count; i++)
 		opt.hops[i].asked = true; /* nobody expects to be asked later */
 	int fd = fork_behind(child);
 	if (*child == 0) {
 		alarm(0);
-		close(caller[1]);
 		fd_leave(near->in); /* which belong to the other */
 		fd_leave(near->out);
 		tunnel->fd = fd;
-		tunnel->caller = caller[0];
 		tunnel_run(tunnel, &exchange);
 	}
-	close(caller[0]); /* the other end stays open as long as this process */
 	return fd;
 }
 
@@ -5786,6 +5659,10 @@ static void relay_parse(void)
 		*path = '\0';
 	}
 	hop_parse(relay, "--relay", is_secret ? "URL" : url_host(relay->url));
+	char *host = copy(relay->at.text);
+	if (strcmp(relay->at.port, relay->tls ? "443" : "80") == 0)
+		*strrchr(host, ':') = '\0';
+	relay->host = host;
 }
 
 /* Makes the list of hops whole: the first may come from the environment, or there may be none. */

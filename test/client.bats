@@ -476,6 +476,24 @@ rejects() {
 	err_empty
 }
 
+# The last body is more than the sockets on its way hold.
+@test "a 1xx that comes while a body is still sent ends nothing: the rest of the body follows, and then the answer counts" {
+	local size at=1 puts=() patterns=()
+
+	for size in 64 128 256 512 1024 2048; do
+		at=$((at + size * 1024))
+		puts+=('expect PUT ' head "check ${size}K $size" 'pause 200' "send $(offset $at)")
+		patterns+=("pattern ${size}K $size")
+	done
+	start_peer relay -r 65536 accept 'log open' head 'expect host:22' "send $STANDS" "${GOES[@]}" accept 'expect PUT ' head 'expect a' \
+		'touch first' 'pause 200' "send $(offset 1)" "${puts[@]}" 'expect PUT ' head 'pause 200' 'send HTTP/1.1 102 Processing\r\n\r\n' \
+		'pause 200' 'check 4M 1' "send $(offset $((at + 4194304)))" 'touch over' hold
+	start_between near 'expect go' 'send a' 'await first' "${patterns[@]}" 'pattern 4M 1' 'await over' close 'status 74'
+	finished near
+	ours_end
+	stop relay
+}
+
 # --- a relay that means no good ---------------------------------------------------------------------
 
 # start_between NAME STEP... [-- OPTION...]: as between, beside the test; its stderr is in NAME.err.
@@ -591,8 +609,8 @@ do_nothing() {
 	rm long checked
 	start_relay accept 'expect GET ' head 'send HTTP/1.1 200 OK\r\n' 'repeat forever X: 12345\r\n' \
 		accept 'expect GET ' head "send HTTP/1.1 200 OK\r\n${MARK}Transfer-Encoding: chunked\r\n\r\n" 'repeat forever 1' \
-		accept 'expect GET ' head "send HTTP/1.1 200 OK\r\n${MARK}Transfer-Encoding: chunked\r\n\r\n1" 'repeat 4M ;' \
-		accept 'expect GET ' head "send HTTP/1.1 200 OK\r\n${MARK}Transfer-Encoding: chunked\r\n\r\n0\r\n" 'repeat 4M x' \
+		accept 'expect GET ' head "send HTTP/1.1 200 OK\r\n${MARK}Transfer-Encoding: chunked\r\n\r\n1" 'repeat forever ;' \
+		accept 'expect GET ' head "send HTTP/1.1 200 OK\r\n${MARK}Transfer-Encoding: chunked\r\n\r\n0\r\n" 'repeat forever x' \
 		accept 'expect GET ' head "send HTTP/1.1 200 OK\r\n${MARK}Transfer-Encoding: chunked\r\n\r\nffffffffffffff\r\nO\0\0\x010D\0\0\x03abcD\xff\xff\xff" \
 		'touch long' 'repeat forever d'
 	start_between near 'expect abcddd' 'await checked' close 'status 74'
@@ -685,7 +703,7 @@ do_nothing() {
 	start_relay "${GOES[@]}" accept 'expect PUT ' head 'expect a' 'touch first' 'await sent' "send $(offset 1)" \
 		'expect PUT ' 'log large' head 'check 64K 1' "send $(unmarked '413 Too Large' 'Connection: keep-alive')" gone \
 		accept 'expect PUT ' 'log small' head 'check 32K 1' "send $(offset 32769)" 'touch over' hold
-	start_between near 'expect go' 'send a' 'await first' 'pattern 4M 1' 'touch sent' 'await over' close 'status 74'
+	start_between near 'expect go' 'send a' 'await first' 'pattern 128K 1' 'touch sent' 'await over' close 'status 74'
 	finished near
 	ours_end
 	finished relay

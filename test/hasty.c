@@ -4,11 +4,14 @@
  * hasty: proxytunnel with a clock of the tests' own, which runs HASTE times as fast.
  *
  * What it reckons in seconds, as a session's 120 without a request, comes so much sooner; it waits so much less. What
- * the kernel reckons for it does not change: alarm(2), that is -w, and SO_RCVTIMEO.
+ * the kernel reckons for it does not change: alarm(2), that is -w, and SO_RCVTIMEO, but for the 40 s that a stream may be silent.
  */
 
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 #include <time.h>
 
 enum { HASTE = 20 };
@@ -47,7 +50,16 @@ static int hasty_poll(struct pollfd *set, nfds_t count, int ms)
 	return hasty_ppoll(set, count, ms < 0 ? NULL : &wait, NULL);
 }
 
+static int hasty_setsockopt(int socket, int level, int name, const void *value, socklen_t size)
+{
+	const struct timeval less = { .tv_sec = 40 / HASTE };
+	bool is_silence = level == SOL_SOCKET && name == SO_RCVTIMEO && ((const struct timeval *)value)->tv_sec == 40;
+
+	return setsockopt(socket, level, name, is_silence ? &less : value, size);
+}
+
 #define clock_gettime(clock, now) hasty_clock_gettime(clock, now)
 #define ppoll(set, count, wait, mask) hasty_ppoll(set, count, wait, mask)
 #define poll(set, count, ms) hasty_poll(set, count, ms)
+#define setsockopt(socket, level, name, value, size) hasty_setsockopt(socket, level, name, value, size)
 #include "../proxytunnel.c"

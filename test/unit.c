@@ -1136,7 +1136,6 @@ static struct exchange *exchange_answered(const char *head, const char *bytes)
 		close(exchange.fd);
 	exchange.fd = ends[0];
 	exchange.patience = 1;
-	exchange.moved = seconds_now();
 	exchange.may_keep = true;
 	exchange.is_silent = false;
 	answer->start = (size_t)snprintf(answer->bytes, sizeof answer->bytes, "HTTP/1.1 100 \r\nContent-Length: 1\r\nConnection: close\r\n\r\n");
@@ -1149,12 +1148,11 @@ static struct exchange *exchange_answered(const char *head, const char *bytes)
 /* Takes a body, so many bytes at most at a time. Returns how it ended: whole, at the end of the connection, or cut or wrong. */
 static const char *body_read(struct exchange *exchange, size_t most, char *body)
 {
-	const char *found;
 	ssize_t size;
 
 	*body = '\0';
-	while ((size = exchange_take(exchange, most, &found)) > 0)
-		strncat(body, found, (size_t)size);
+	while ((size = exchange_take(exchange, exchange->bytes, most)) > 0)
+		strncat(body, exchange->bytes, (size_t)size);
 	return size == -1 ? "wrong" : exchange->is_whole ? "whole" : "to the end";
 }
 
@@ -1236,7 +1234,7 @@ static void body_group(void)
 		for (size_t most = 1; most <= 16; most++) {
 			struct exchange *exchange = exchange_answered(cases[i].head, cases[i].bytes);
 			const char *how = body_read(exchange, most, body);
-			bool is_left = exchange->start < exchange->stop || recv(exchange->fd, body + 32, 1, 0) > 0;
+			bool is_left = recv(exchange->fd, body + 32, 1, 0) > 0;
 
 			expect(same(how, cases[i].want), cases[i].line, "by %zu it is %s", most, how);
 			expect(same(body, cases[i].body), cases[i].line, "by %zu it has %s", most, body);
@@ -1377,7 +1375,7 @@ static void relay_url_group(void)
 		opt.relay = &hop;
 		relay_parse();
 		expect(same(hop.path, cases[i].path) && same(hop.at.text, cases[i].text), cases[i].line, "it is %s at %s", hop.path, hop.at.text);
-		expect(same(relay_host(), cases[i].authority), cases[i].line, "its authority is %s", relay_host());
+		expect(same(hop.host, cases[i].authority), cases[i].line, "its authority is %s", hop.host);
 		expect(same(hop.userinfo.user, cases[i].user), cases[i].line, "its user is %s", hop.userinfo.user ? hop.userinfo.user : "nobody");
 		expect(hop.tls == (strncasecmp(cases[i].url, "https:", 6) == 0), cases[i].line, "it is %s", hop.tls ? "https" : "http");
 	}
