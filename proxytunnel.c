@@ -332,6 +332,7 @@ static int say(int verbosity, int status, const char *format, ...)
 #define die(status, ...) exit(say(-1, status, __VA_ARGS__))	/* with a status of sysexits(3) */
 
 /* Zeros that take no memory before they are written to. Each page table counts in a server's thousand children. */
+__attribute__((returns_nonnull))
 static void *memory_map(size_t size, int sharing)
 {
 	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, sharing | MAP_ANONYMOUS, -1, 0);
@@ -2670,7 +2671,7 @@ static int board_count(const struct scoreboard *board, enum stage stage)
 /* Says once that something is short, and waits: no shortage ends a listener or a worker. */
 static void board_shortage(struct scoreboard *board, const char *what)
 {
-	const struct timespec pause = { .tv_nsec = 100 * 1000 * 1000 };
+	const struct timespec pause = { .tv_nsec = 100 * 1000 * 1000L };
 
 	if (!atomic_exchange(&board->is_short, true))
 		warn("%s: %s (said once)", what, strerror(errno));
@@ -3546,7 +3547,7 @@ static bool worker_start(struct worker *listener)
 /* Ends all clients and sessions, and the listener: as it was asked to, or by the signal. */
 static _Noreturn void listener_end(struct worker *listener)
 {
-	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
+	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000L };
 	struct scoreboard *board = listener->board;
 	char outcome[32];
 
@@ -4062,7 +4063,7 @@ static _Noreturn void client_refuse_stray(struct client *client)
 /* Gives the far end the client's first bytes if they are a TLS ClientHello's; returns how many, 0 if they are not. */
 static size_t client_require_hello(const struct client *client, int far)
 {
-	unsigned char bytes[HELLO_SIZE];
+	unsigned char bytes[HELLO_SIZE] = { 0 };
 	size_t length = 0;
 	ssize_t got = 1;
 
@@ -4750,7 +4751,7 @@ static _Noreturn void sender_run(struct tunnel *tunnel, struct exchange *exchang
 
 	exchange->upstream = tunnel;
 	exchange->patience = SILENCE;
-	if (tunnel->sender.delay > 0 && tunnel->body_max >= 2 * BODY_FIRST)
+	if (tunnel->sender.delay > 0 && tunnel->body_max / 2 >= BODY_FIRST)
 		tunnel->body_max /= 2;
 	while (is_open && !(tunnel->up_done && tunnel->down_done)) {
 		if (getppid() != tunnel->parent)

@@ -114,7 +114,7 @@ percent_encoded() {
 	PROXYPASS=4 sends cli:4 -P cli
 	PROXYUSER=cli PROXYPASS=4 sends cli:4 -P cli
 	PROXYPASS=4 sends url:4 -p url@127.0.0.1:PORT
-	PROXYUSER=env sends env:2 -F passfile
+	PROXYUSER="env" sends env:2 -F passfile
 	PROXYUSER=other PROXYPASS=secret refused 64 cli -P cli
 	passfile 'proxy_user = other\nproxy_passwd = secret\n'
 	refused 64 cli -P cli -F passfile

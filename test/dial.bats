@@ -172,7 +172,7 @@ dialled() {
 	FAKE_ADDRESSES=hang program -v -w 5 -p ::1 -d host:22 </dev/null
 	[ "$(tried)" = '::1#80' ]
 	limited strace -qq -o calls -e trace=openat "$PROXYTUNNEL" -p '[::1]:1' -d host:22 2>err </dev/null || true
-	! grep -E 'nsswitch|resolv.conf|/etc/hosts' calls
+	! grep -E 'nsswitch|resolv.conf|/etc/hosts' calls || false
 }
 
 # --- failures -----------------------------------------------------------------

@@ -6,7 +6,8 @@ load helper
 load relay
 
 setup_file() {
-	export FILES=$(mktemp -d)
+	FILES=$(mktemp -d)
+	export FILES
 	"$ROOT/test/bin/peer" -i 'pattern 4M 1' <&- >"$FILES/up"
 	"$ROOT/test/bin/peer" -i 'pattern 4M 2' <&- >"$FILES/down"
 }

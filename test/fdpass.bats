@@ -162,7 +162,7 @@ carrier() {
 	before=$(wc -c <calls)
 	sleep 1
 	[ "$(wc -c <calls)" -eq "$before" ]
-	touch done
+	touch 'done'
 	finished near
 	[ "$(wc -c <calls)" -gt "$before" ]
 }

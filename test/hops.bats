@@ -363,7 +363,8 @@ turns_away() {
 	REMPROXYUSER=c REMPROXYPASS=3 program -r "127.0.0.1:$PORT" -d host:22 </dev/null
 	status_is 0
 	finished chain
-	: >request2 >request3
+	: >request2
+	: >request3
 	credentials_are c:3 '' ''
 }
 

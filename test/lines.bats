@@ -241,7 +241,7 @@ refused() {
 }
 
 @test "a file of credentials whose name is a number is a file" {
-	(umask 077 && printf 'user:pass\n' >2222)
+	(umask 077 && printf 'user:pass\n' >./2222)
 	runs host:22 -F 2222 proxy:8080 host:22
 	requests 'Proxy-Authorization: Basic dXNlcjpwYXNz'
 }

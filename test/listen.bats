@@ -475,7 +475,7 @@ start_inetd() {
 	start_client one 'expect far' 'pattern 4M 1 &' 'check 4M 1' join 'touch up' 'await done' half-close eof
 	await test -e up
 	client 'expect far' 'pattern 4M 2 &' 'check 4M 2' join half-close eof
-	touch done
+	touch 'done'
 	finished one
 }
 

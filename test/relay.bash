@@ -74,6 +74,7 @@ ways_begin() {
 ways_end() {
 	local pid
 
+	# shellcheck disable=SC2013
 	for pid in $(cat "$SERVERS"/*/beside 2>/dev/null); do
 		! is_child "$pid" || kill "$pid"
 	done

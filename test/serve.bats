@@ -69,6 +69,7 @@ answered() {
 
 	IFS= read -r line <reply || true
 	length=$(sed -n 's/^Content-Length: \([0-9]*\)\r$/\1/p' reply)
+	# shellcheck disable=SC2027
 	if [[ $line == "HTTP/1.1 "$1" "*"${2:-}"*$'\r' ]] && grep -q $'^Connection: close\r$' reply &&
 		[ "$(sed '1,/^\r$/d' reply | wc -c)" = "${BODY_LENGTH:-$length}" ] && [ "$length" -gt 1 ]; then
 		return

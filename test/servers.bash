@@ -329,7 +329,7 @@ start_kdc() {
 
 # With mod_reqtimeout and mod_deflate as Debian has them; in front of a relay as the manual has it.
 start_apache() {
-	local auth= tls= proxies='ProxyRequests On' modules='mpm_event authn_core authn_file authz_core authz_user auth_basic proxy proxy_connect proxy_http'
+	local auth='' tls='' proxies='ProxyRequests On' modules='mpm_event authn_core authn_file authz_core authz_user auth_basic proxy proxy_connect proxy_http'
 	modules+=' reqtimeout filter deflate'
 	server_folder apache
 	[ -z "${FRONT:-}" ] || proxies="ProxyPass /t/ http://127.0.0.1:$FRONT/t/"
@@ -378,7 +378,7 @@ start_privoxy() {
 }
 
 start_nginx() {
-	local balance= to=127.0.0.1:$1
+	local balance='' to=127.0.0.1:$1
 	server_folder nginx
 	if [ $# -gt 1 ]; then
 		to=relays

@@ -564,7 +564,7 @@ kept() {
 
 # kept_is COMPARISON NUMBER: the most that a session holds is.
 kept_is() {
-	[ "$(kept | sort -n | tail -n 1)" "$@" ]
+	test "$(kept | sort -n | tail -n 1)" "$@"
 }
 
 @test "a stream goes on with another after each 8 MiB, and not a byte is lost" {
@@ -937,7 +937,7 @@ all_refused() {
 	start more "$PEER" -c "$RELAY" -t 60 'crowd 4' "send CONNECT 127.0.0.1:$FAR HTTP/1.1\r\nHost: a\r\n\r\n" 'gone' connect 'gone'
 	finished client
 	finished target
-	touch done
+	touch 'done'
 	finished tunnels
 }
 
@@ -1481,7 +1481,7 @@ port_taken() {
 beside() {
 	BESIDE=$SERVERS/$1
 	mkdir "$BESIDE"
-	cd "$BESIDE"
+	cd "$BESIDE" || return
 	# shellcheck disable=SC2016
 	setsid sh -c '"$@"; exec sleep 600' sh "${@:2}" >"$BESIDE/out" 2>"$BESIDE/err" 3>&- &
 	: >"$SERVERS/pids/$!"

@@ -210,7 +210,7 @@ start_idle() {
 	# Until the pipes and the sockets are full.
 	await idle 0.3 calls.*
 	idle 3 calls.*
-	touch done
+	touch 'done'
 	for i in handshake standing half-closed stalled; do
 		finished "$i"
 	done
@@ -227,7 +227,7 @@ start_idle() {
 	kill "${PIDS[near]}"
 	await gone near || kill -KILL "${PIDS[near]}"
 	finished near 143
-	touch done
+	touch 'done'
 	finished far
 }
 
