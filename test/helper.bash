@@ -40,6 +40,7 @@ test_begin() {
 test_end() {
 	local name left=0
 
+	[ -n "${DIR:-}" ] || return 0 # it has not begun, and without that mark all tests' processes would be its own
 	unset TEST_MARK
 	for name in "${!PIDS[@]}"; do
 		stop "$name" || left=1
