@@ -19,8 +19,8 @@
  * shuttle      bytes both ways until both ends are done: shuttle, bridge_run
  * tls          openssl(1) on a stream that stands already: tls_start
  * scoreboard   what a listener and its workers share: worker_enter, worker_stand
- * requests     what a client of a server asks for, and how it is answered: request_split, client_refuse
- * access       who may have what: login_check, allow_fit, addresses_filter
+ * requests     what a client of a server asks for, and how it is answered: request_parse, client_refuse
+ * access       who may have what: client_login, allow_fit, addresses_filter
  * relayed      what a request wants of a session: relay_request_parse
  * sessions     tunnels without CONNECT, in memory of their own: session_create, session_lock
  * listener     workers, and the sessions that they serve: listener_run, worker_next
@@ -2712,7 +2712,7 @@ static void worker_rest(const struct worker *worker, const char *client)
 	worker->board->stages[worker->place] = STAGE_ASKED;
 }
 
-/* --- requests: what a client of a server asks for, and how it is answered: request_split, client_refuse - */
+/* --- requests: what a client of a server asks for, and how it is answered: request_parse, client_refuse - */
 
 enum relay_method { RELAY_OPEN, RELAY_PUT, RELAY_GET, RELAY_DELETE };
 
@@ -2773,7 +2773,7 @@ static size_t reply_compose(char reply[ANSWER_SIZE], int status, const char *wor
 	                        length, keep ? "" : "Connection: close\r\n", is_head ? "" : words, is_head ? "" : end);
 }
 
-/* Starts the clock for a stage of a request; when it runs out, the client is answered so (0: not), and that is logged. */
+/* Starts the clock for a stage of a request; at its end the client is answered so (0: not), and that is logged. */
 static void client_stage(const struct client *client, int status, const char *reason)
 {
 	handlers.answer_length = 0;
@@ -2785,7 +2785,7 @@ static void client_stage(const struct client *client, int status, const char *re
 	alarm(opt.timeout);
 }
 
-/* Receives bytes of a request's body, asked for as the client wants; 0 or less at its end, or after IDLE_TIME without. */
+/* Receives bytes of a body, asked for as the client wants; 0 or less at its end, or after IDLE_TIME without. */
 static ssize_t client_receive(struct client *client, char *bytes, size_t size)
 {
 	static const char proceed[] = "HTTP/1.1 100 Continue\r\n\r\n";
@@ -2931,7 +2931,7 @@ static void tunnel_log(const char *name, const char *to, const char *outcome, ui
 	     seconds_now() - begun);
 }
 
-/* --- access: who may have what: login_check, allow_fit, addresses_filter --------------------------------- */
+/* --- access: who may have what: client_login, allow_fit, addresses_filter -------------------------------- */
 
 /* Whether two secrets are the same, in a time that depends on the first alone. */
 static bool secret_equal(const char *secret, const char *given)
@@ -3098,7 +3098,7 @@ static void addresses_filter(struct addresses *addresses, const struct authority
 	addresses->count = count;
 }
 
-/* Whether bytes may begin a TLS ClientHello: a record of a handshake, and the version that it speaks (RFC 8446 5.1, 4.1.2). */
+/* Whether bytes may begin a TLS ClientHello: a handshake in a record, and its version (RFC 8446 5.1, 4.1.2). */
 static bool is_hello(const unsigned char *bytes, size_t length)
 {
 	static const unsigned char low[HELLO_SIZE] = { 22, 3, 0, 0, 0, 1, 0, 0, 0, 3, 0 };
@@ -3420,7 +3420,7 @@ static void sessions_expire(struct worker *listener)
 			kept_end(listener, kept, "left by its client");
 }
 
-/* The session of that id, or a place for a new one; NULL if there is none. One that ended is remembered, lest a late POST opens it. */
+/* The session of that id, or a place for a new one, or NULL. One that ended is remembered, as a POST may be late. */
 static struct hold *kept_find(const struct worker *listener, const char *id)
 {
 	struct hold *kept = listener->kept;
@@ -3568,7 +3568,7 @@ static _Noreturn void listener_end(struct worker *listener)
 	exit(EX_OK);
 }
 
-/* Prepares a listener, to which a session takes two descriptors. Signals come only while it waits, so that none is missed. */
+/* Prepares a listener, of which a session takes two descriptors. Signals come only while it waits. */
 static void listener_begin(struct worker *listener, int listening)
 {
 	const struct timeval patience = { .tv_sec = WAITING_TIME };
@@ -3669,7 +3669,7 @@ static bool worker_next(struct worker *worker, struct end *near)
 	return true;
 }
 
-/* Asks the listener, or gives it a new session; returns a status, as of a reply, and the session of a 200 in the hold. */
+/* Asks the listener, or gives it a new session; returns a status, as of a reply, and holds the session of a 200. */
 static int worker_ask(struct worker *worker, enum query what, const struct hold *added)
 {
 	struct hold *hold = &worker->hold;
