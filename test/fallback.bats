@@ -39,6 +39,8 @@ setup_file() {
 	beside pause_stream pauses haproxy
 	beside pause_polls pauses nginx
 	beside tail holds_back
+	beside shorter shortens
+	beside taken_nothing takes_nothing
 }
 
 teardown_file() {
@@ -203,6 +205,33 @@ holds_back() {
 	grep 'polling from now on' client.err
 }
 
+# Polls that take too long are answered by nginx itself.
+shortens() {
+	NGINX='proxy_ignore_headers X-Accel-Buffering; proxy_read_timeout 3500ms;' start_nginx "$RELAY"
+	route_to "$PORT"
+	ROUTE+=(-v)
+	target accept 'await over' 'send far' 'expect up' close
+	start_client near 'expect far' 'send up' eof half-close 'status 0'
+	await_for 30 grep -q ': 2 s at most from now on' near.err
+	sleep 5
+	touch over
+	finished near
+	finished target
+	mv near.err err
+	notes 'streams are held back*' 'an answer was cut after * s: 10 s at most *' 'an answer was cut after * s: 5 s at most *' \
+		'an answer was cut after * s: 2 s at most *'
+	closed
+}
+
+# The target has ended its side, and takes no more.
+takes_nothing() {
+	way direct
+	target -r 65536 accept 'send bye' half-close 'await over'
+	client 'expect bye' eof 'repeat forever x &' 'status 74 40000' 'touch over'
+	err_one_line
+	closed
+}
+
 # --- what buffers: polls ----------------------------------------------------------------------
 
 # notes TEXT...: with -v these are the notes of what was turned to, in this order; TEXT is a pattern.
@@ -255,21 +284,6 @@ closed() {
 	start_sshd
 	TARGET=$PORT
 	runs_ssh
-	closed
-}
-
-@test "polls that a proxy answers itself, as they take too long, get shorter until they do not" {
-	own_nginx 'proxy_ignore_headers X-Accel-Buffering; proxy_read_timeout 3500ms;'
-	target accept 'await over' 'send far' 'expect up' close
-	start_client near 'expect far' 'send up' eof half-close 'status 0'
-	await_for 30 grep -q ': 2 s at most from now on' near.err
-	sleep 5
-	touch over
-	finished near
-	finished target
-	mv near.err err
-	notes 'streams are held back*' 'an answer was cut after * s: 10 s at most *' 'an answer was cut after * s: 5 s at most *' \
-		'an answer was cut after * s: 2 s at most *'
 	closed
 }
 
@@ -376,14 +390,6 @@ posts() {
 
 # --- what takes nothing any more -------------------------------------------------------------------
 
-@test "a target that has ended and takes no more bytes ends the tunnel within half a minute: 74, one line, and the session is closed" {
-	way direct
-	target -r 65536 accept 'send bye' half-close 'await over'
-	client 'expect bye' eof 'repeat forever x &' 'status 74 40000' 'touch over'
-	err_one_line
-	closed
-}
-
 @test "a way that takes connections and says nothing leaves no process behind, once the tunnel is over" {
 	start_peer proxy accept head "send $OK" 'expect POST ' head 'expect host:22' "send $STANDS" 'touch open' loop hold
 	start near "$PEER" 'await open' 'pause 500' close 'status 74' -- "$PROXYTUNNEL" -p "127.0.0.1:$PORT" -r two.test -w 0 \
@@ -459,6 +465,14 @@ needs_only() {
 
 @test "a proxy that gives no connection to the next one any more, 502, gets no more than 2 requests a second" {
 	ended 90 flood_connect
+}
+
+@test "polls that a proxy answers itself, as they take too long, get shorter until they do not" {
+	ended 60 shorter
+}
+
+@test "a target that has ended and takes no more bytes ends the tunnel within half a minute: 74, one line, and the session is closed" {
+	ended 90 taken_nothing
 }
 
 @test "what is held back behind a beginning that came at once comes all the same" {

@@ -159,34 +159,6 @@ static bool is_due(const struct rule *rule, unsigned long count, unsigned long o
 	       (rule->how == '*' ? count : of_all) == rule->when;
 }
 
-/* What may be done with a call: waitpid(2) is interrupted only while it waits. */
-static bool is_possible(int call, int what, bool may_block, size_t size)
-{
-	if (call == CALL_waitpid && (what == EINTR || what == EAGAIN))
-		return may_block && what == EINTR;
-	return what == SHORT ? size > 1 : what != EAGAIN || !may_block;
-}
-
-/* Counts a call that carries so many bytes, or none; returns the errno to fail with, SHORT, or 0. */
-static int inject(int call, bool may_block, size_t size)
-{
-	int saved = errno;
-	unsigned long count = ++counts[call], of_all = atomic_fetch_add(&counts_of_all[call], 1) + 1;
-
-	for (size_t i = 0; i < rule_count; i++) {
-		if (!rules[i].calls[call] || !is_possible(call, rules[i].what, may_block, size) || !is_due(&rules[i], count, of_all))
-			continue;
-		if (log_fd != -1)
-			syscall(SYS_write, log_fd, "x", 1);
-		if (rules[i].what == KILL)
-			syscall(SYS_kill, getpid(), SIGKILL);
-		errno = saved;
-		return rules[i].what;
-	}
-	errno = saved;
-	return 0;
-}
-
 /* Of so many bytes some, often only one. */
 static size_t fewer(size_t size)
 {
@@ -231,6 +203,41 @@ static bool blocks(int fd, int flags, size_t size)
 	return (!(flags & MSG_DONTWAIT) && is_blocking(fd)) || is_message(fd, size);
 }
 
+/* --- what is done with a call ------------------------------------------ */
+
+/*
+ * What may be done with a call: waitpid(2) is interrupted only while it waits, and processes of ours are not parted from each
+ * other while both are there.
+ */
+static bool is_possible(int call, int fd, int what, bool may_block, size_t size)
+{
+	if (call == CALL_waitpid && (what == EINTR || what == EAGAIN))
+		return may_block && what == EINTR;
+	if (fd != -1 && (what == ECONNRESET || what == EPIPE || what == ETIMEDOUT))
+		return !socket_is(fd, SO_DOMAIN, AF_UNIX);
+	return what == SHORT ? size > 1 : what != EAGAIN || !may_block;
+}
+
+/* Counts a call that carries so many bytes, or none; returns the errno to fail with, SHORT, or 0. */
+static int inject(int call, int fd, bool may_block, size_t size)
+{
+	int saved = errno;
+	unsigned long count = ++counts[call], of_all = atomic_fetch_add(&counts_of_all[call], 1) + 1;
+
+	for (size_t i = 0; i < rule_count; i++) {
+		if (!rules[i].calls[call] || !is_possible(call, fd, rules[i].what, may_block, size) || !is_due(&rules[i], count, of_all))
+			continue;
+		if (log_fd != -1)
+			syscall(SYS_write, log_fd, "x", 1);
+		if (rules[i].what == KILL)
+			syscall(SYS_kill, getpid(), SIGKILL);
+		errno = saved;
+		return rules[i].what;
+	}
+	errno = saved;
+	return 0;
+}
+
 /* --- the calls --------------------------------------------------------- */
 
 #define FAIL(error) return errno = (error), -1
@@ -239,7 +246,7 @@ static bool blocks(int fd, int flags, size_t size)
 #define PLAIN(name, result, parameters, arguments) \
 	result name parameters \
 	{ \
-		int error = inject(CALL_##name, true, 0); \
+		int error = inject(CALL_##name, -1, true, 0); \
 		if (error != 0) \
 			FAIL(error); \
 		return REAL(name) arguments; \
@@ -268,7 +275,7 @@ PLAIN(socketpair, int, (int family, int type, int protocol, int ends[2]), (famil
 
 pid_t waitpid(pid_t pid, int *status, int flags)
 {
-	int error = inject(CALL_waitpid, !(flags & WNOHANG), 0);
+	int error = inject(CALL_waitpid, -1, !(flags & WNOHANG), 0);
 
 	if (error != 0)
 		FAIL(error);
@@ -277,7 +284,7 @@ pid_t waitpid(pid_t pid, int *status, int flags)
 
 pid_t fork(void)
 {
-	int error = inject(CALL_fork, false, 0);
+	int error = inject(CALL_fork, -1, false, 0);
 	pid_t child = error == 0 ? REAL(fork)() : -1;
 
 	if (error != 0)
@@ -289,7 +296,7 @@ pid_t fork(void)
 
 int close(int fd)
 {
-	int error = inject(CALL_close, true, 0), closed = REAL(close)(fd);
+	int error = inject(CALL_close, -1, true, 0), closed = REAL(close)(fd);
 
 	if (error != 0)
 		FAIL(error);
@@ -298,7 +305,7 @@ int close(int fd)
 
 int connect(int fd, __CONST_SOCKADDR_ARG at, socklen_t size)
 {
-	int error = inject(CALL_connect, is_blocking(fd), 0);
+	int error = inject(CALL_connect, -1, is_blocking(fd), 0);
 	int done = error == 0 || error == EINTR ? REAL(connect)(fd, at, size) : -1;
 
 	if (error != 0)
@@ -308,7 +315,7 @@ int connect(int fd, __CONST_SOCKADDR_ARG at, socklen_t size)
 
 int accept(int fd, __SOCKADDR_ARG at, socklen_t *restrict size)
 {
-	int error = inject(CALL_accept, is_blocking(fd), 0);
+	int error = inject(CALL_accept, -1, is_blocking(fd), 0);
 
 	if (error != 0)
 		FAIL(error);
@@ -317,7 +324,7 @@ int accept(int fd, __SOCKADDR_ARG at, socklen_t *restrict size)
 
 int fcntl(int fd, int command, ...)
 {
-	int error = command == F_GETFD ? 0 : inject(CALL_fcntl, true, 0); /* which asks only whether there is such a descriptor */
+	int error = command == F_GETFD ? 0 : inject(CALL_fcntl, -1, true, 0); /* which asks only whether there is such a descriptor */
 	va_list rest;
 
 	va_start(rest, command);
@@ -330,7 +337,7 @@ int fcntl(int fd, int command, ...)
 
 int open(const char *path, int flags, ...)
 {
-	int error = inject(CALL_open, true, 0);
+	int error = inject(CALL_open, -1, true, 0);
 	va_list rest;
 
 	va_start(rest, flags);
@@ -343,7 +350,7 @@ int open(const char *path, int flags, ...)
 
 void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t from)
 {
-	int error = inject(CALL_mmap, true, 0);
+	int error = inject(CALL_mmap, -1, true, 0);
 
 	if (error == 0)
 		return REAL(mmap)(at, size, protection, flags, fd, from);
@@ -353,7 +360,7 @@ void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t from)
 
 int getaddrinfo(const char *restrict host, const char *restrict port, const struct addrinfo *restrict hints, struct addrinfo **restrict list)
 {
-	int error = inject(CALL_getaddrinfo, true, 0);
+	int error = inject(CALL_getaddrinfo, -1, true, 0);
 
 	errno = error != 0 ? error : errno;
 	return error == ENOMEM ? EAI_MEMORY : error == EAGAIN ? EAI_AGAIN : error != 0 ? EAI_SYSTEM :
@@ -363,7 +370,7 @@ int getaddrinfo(const char *restrict host, const char *restrict port, const stru
 /* A connection that is lost is lost for both sides, and for all that follows. */
 static ssize_t fail(int fd, int error)
 {
-	if ((error == ECONNRESET || error == EPIPE || error == ETIMEDOUT) && socket_is(fd, SO_TYPE, SOCK_STREAM) &&
+	if ((error == ECONNRESET || error == EPIPE || error == ETIMEDOUT) &&
 	    syscall(SYS_connect, fd, &(struct sockaddr){ .sa_family = AF_UNSPEC }, sizeof(struct sockaddr)) == -1)
 		syscall(SYS_shutdown, fd, SHUT_RDWR);
 	FAIL(error);
@@ -373,7 +380,7 @@ static ssize_t fail(int fd, int error)
 #define CARRIES(name, parameters, is_whole, may_block, ...) \
 	ssize_t name parameters \
 	{ \
-		int error = inject(CALL_##name, may_block, is_whole ? 0 : stream_size(fd, size)); \
+		int error = inject(CALL_##name, fd, may_block, is_whole ? 0 : stream_size(fd, size)); \
 		if (error > 0) \
 			return fail(fd, error); \
 		size = error == SHORT ? fewer(size) : size; \
@@ -397,7 +404,7 @@ static bool is_stderr(int fd)
 /* What a message is written to is left alone, as it would not say what has happened. */
 ssize_t write(int fd, const void *bytes, size_t size)
 {
-	int error = is_stderr(fd) ? 0 : inject(CALL_write, is_blocking(fd), stream_size(fd, size));
+	int error = is_stderr(fd) ? 0 : inject(CALL_write, -1, is_blocking(fd), stream_size(fd, size));
 
 	if (error > 0)
 		FAIL(error);
@@ -409,7 +416,7 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
 	bool is_whole = message->msg_controllen > 0 || message->msg_iovlen == 0;
 	size_t size = is_whole ? 0 : message->msg_iov->iov_len;
-	int error = inject(CALL_sendmsg, blocks(fd, flags, size), stream_size(fd, size));
+	int error = inject(CALL_sendmsg, fd, blocks(fd, flags, size), stream_size(fd, size));
 
 	if (error > 0)
 		return fail(fd, error);
@@ -419,7 +426,7 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 
 ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
-	int error = inject(CALL_recvmsg, blocks(fd, flags, 0), 0);
+	int error = inject(CALL_recvmsg, fd, blocks(fd, flags, 0), 0);
 
 	if (error != 0)
 		FAIL(error);
