@@ -14,6 +14,7 @@ SOURCES = proxytunnel.c base64.c base64.h Makefile
 HELPERS = test/bin/peer test/bin/pty test/bin/fault test/bin/unit test/bin/named test/bin/hasty
 CORE = base64 unit usage lines auth dial reply shuttle
 AREAS =
+VARIANTS =
 SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 
 all: proxytunnel
@@ -57,11 +58,11 @@ check:
 	$(MAKE) proxytunnel $(HELPERS) test/bin/inject.so
 	test/run
 
-# Core tests with every other way to build the program, each without a warning.
+# Core tests with every other way to build the program, each without a warning; VARIANTS='NAME...' are some of them.
 variants:
 	test/setup --variants
 	$(MAKE) test/bin/peer test/bin/pty
-	WARNINGS='$(WARNINGS)' test/variants
+	WARNINGS='$(WARNINGS)' test/variants $(VARIANTS)
 
 # All tests of what the program does, with ASan and UBSan; AREAS='NAME...' are some of them.
 sanitize:

@@ -2358,14 +2358,6 @@ static void signals_admit(const sigset_t *waiting)
 	pselect(0, NULL, NULL, NULL, &(struct timespec){ 0 }, waiting);
 }
 
-/* Lets signals end the shuttle while it waits, with the set that it returns. */
-static sigset_t shuttle_signals(const struct lane *up)
-{
-	if (up->in_type != S_IFCHR || !isatty(up->in))
-		signal(SIGINT, SIG_IGN); /* a Ctrl-C for another of the group must not cut an ssh master's connection */
-	return signals_await((const int[]){ SIGHUP, SIGTERM, SIGINT, 0 });
-}
-
 /* Has the end of this process, whatever it dies of, reset a connection, or pass for the end of the bytes as usual. */
 static void end_guard(const struct end *end, bool resets)
 {
@@ -2387,7 +2379,9 @@ static void shuttle(const struct end *near, const struct end *far, struct lane *
 	lane_init(down, far, near, buffers[1]);
 	end_guard(near, true);
 	end_guard(far, true);
-	sigset_t waiting = shuttle_signals(up);
+	if (up->in_type != S_IFCHR || !isatty(up->in))
+		signal(SIGINT, SIG_IGN); /* a Ctrl-C for another of the group must not cut an ssh master's connection */
+	sigset_t waiting = signals_await((const int[]){ SIGHUP, SIGTERM, SIGINT, 0 });
 
 	for (unsigned turn = 1; ready != 0 && !handlers.caught && (up->out != -1 || down->out != -1); turn++) {
 		bool is_lingering = down->out == -1 && !(far->patient && lane_holds(up));
