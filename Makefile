@@ -99,7 +99,7 @@ lint:
 	cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr proxytunnel.c base64.c
 	clang-tidy --quiet --checks='$(TIDY)' --warnings-as-errors='*' proxytunnel.c base64.c -- $(FEATURES)
 	gcc $(FEATURES) $(WARNINGS) -O2 -fanalyzer -Werror -c -o /dev/null proxytunnel.c
-	shellcheck $(SHELLCHECK) .ci/run test/setup test/run test/variants test/cover test/demo test/bench/run test/*.bash test/*.bats
+	shellcheck $(SHELLCHECK) .ci/run test/setup test/run test/variants test/cover test/faults test/soak test/demo test/bench/run test/*.bash test/*.bats
 	codespell -L nd,clos,fo proxytunnel.c base64.c base64.h Makefile README man test/*.*
 	mandoc -Tlint -Wwarning man/proxytunnel.1 man/proxytunnel-relay.7
 
