@@ -3127,7 +3127,7 @@ static bool relay_query(struct request *request, const char *query)
 	                           (request->poll = number_parse(query + digits + 6, 0, POLL_MAX)) != -1));
 }
 
-/* Takes the target apart, from its end: BASE/ID, or BASE/ID/OFFSET, and a query; false if this is no request of a relay. */
+/* Reads the target from its end: BASE/ID, or BASE/ID/OFFSET, and a query; false if this is no request of a relay. */
 static bool relay_target(struct request *request)
 {
 	static const struct {
@@ -3178,9 +3178,9 @@ static bool relay_request_parse(struct request *request)
 /* --- sessions: tunnels without CONNECT, in memory of their own: session_create, session_lock ------------- */
 
 /*
- * Stands in a file without a name, which is in memory. The listener keeps that, and the target's socket, and hands both to
- * a worker that serves a request of the session. What changes is changed under the lock of its direction, which is held
- * for calls that do not block; so a PUT and a GET do not wait for each other.
+ * Stands in a file without a name, which is in memory. The listener keeps that, and the target's socket, and hands both
+ * to a worker that serves a request of the session. What changes is changed under the lock of its direction, which is
+ * held for calls that do not block; so a PUT and a GET do not wait for each other.
  */
 enum direction { UP, DOWN };
 
@@ -3293,8 +3293,8 @@ static void session_break(const struct hold *hold, const char *error)
 }
 
 /*
- * Takes a lock of a session. One whose last owner died with it is broken, as nobody knows what that has done; and so is one
- * whose ClientHello has not come in time (--tls-only).
+ * Takes a lock of a session. One whose last owner died with it is broken, as nobody knows what that has done; and so is
+ * one whose ClientHello has not come in time (--tls-only).
  */
 static void session_lock(const struct hold *hold, enum direction direction)
 {
@@ -3312,7 +3312,8 @@ static void session_acknowledge(const struct hold *hold, uint64_t offset)
 	struct session *session = hold->session;
 
 	session->start = offset;
-	if (offset == session->stop && offset - session->rested >= KEPT_IDLE && seconds_now() - session->fed >= IDLE_TIME &&
+	if (offset == session->stop && offset - session->rested >= KEPT_IDLE &&
+	    seconds_now() - session->fed >= IDLE_TIME &&
 	    ftruncate(hold->memory, PAGE) == 0 && ftruncate(hold->memory, sizeof *session) == 0)
 		session->rested = offset;
 }
@@ -3345,7 +3346,7 @@ static ssize_t session_give(const struct hold *hold, const char *bytes, size_t l
 	if (given == -1 && (errno == EPIPE || errno == ECONNRESET))
 		session_refuse(session, strerror(errno));
 	else if (given == -1 && !is_nothing(given))
-		session_break(hold, strerror(errno)); /* else it would wait for the end of a target that waits for more */
+		session_break(hold, strerror(errno)); /* else it would wait for a target that waits for more */
 	return given;
 }
 
@@ -3708,8 +3709,8 @@ static void frame_add(char *text, size_t *length, char type, const char *words, 
 {
 	size_t size = strlen(words) + data;
 
-	*length += (size_t)sprintf(text + *length, "%c%c%c%c%s", type, (int)(size >> 16 & 0xff), (int)(size >> 8 & 0xff),
-	                           (int)(size & 0xff), words);
+	*length += (size_t)sprintf(text + *length, "%c%c%c%c%s", type, (int)(size >> 16 & 0xff),
+	                           (int)(size >> 8 & 0xff), (int)(size & 0xff), words);
 }
 
 /* Adds what a GET is told first: the upstream offset expected. */
@@ -3748,7 +3749,7 @@ static bool get_is_last(const struct get *get)
 	return get->hold->session->gets == get->number && !get->hold->session->is_closed;
 }
 
-/* Waits for the client to take more (POLLOUT), or for the target (0); false once the client has gone. Signals come only here. */
+/* Waits for the client to take more (POLLOUT), or for the target (0), or a signal; false once the client has gone. */
 static bool get_wait(const struct get *get, short events, double until)
 {
 	const struct hold *hold = get->hold;
@@ -3762,7 +3763,7 @@ static bool get_wait(const struct get *get, short events, double until)
 	return ppoll(set, 2, &wait, &get->client->worker->waiting) <= 0 || events || !set[0].revents;
 }
 
-/* Reads more from the target, and waits for that where all has been sent; false if the client has gone, or has another GET. */
+/* Reads from the target, and waits for it where all has been sent; false if the client has gone or has another GET. */
 static bool get_read(const struct get *get, double until)
 {
 	struct session *session = get->hold->session;
@@ -3817,7 +3818,7 @@ static void get_stream(struct get *get)
 {
 	const struct session *session = get->hold->session;
 	char text[ANSWER_SIZE];
-	size_t length = (size_t)snprintf(text, sizeof text, STREAM_HEAD "X-Accel-Buffering: no\r\nConnection: close\r\n\r\n");
+	size_t length = (size_t)sprintf(text, STREAM_HEAD "X-Accel-Buffering: no\r\nConnection: close\r\n\r\n");
 	uint64_t to = get->at;
 	bool is_last = false;
 
@@ -3844,7 +3845,7 @@ static void get_stream(struct get *get)
 	}
 }
 
-/* Answers with all there is as soon as there is something, or after a while with nothing; false if the connection is not to be used again. */
+/* Answers with all there is, at once or once there is something, or after a while; false if the connection is over. */
 static bool get_poll(struct get *get, long seconds, bool keep)
 {
 	const struct session *session = get->hold->session;
@@ -3865,13 +3866,14 @@ static bool get_poll(struct get *get, long seconds, bool keep)
 		frame_add(frames, &frames_length, 'D', "", data);
 	if (session_is_over(session) && get->at + data == session->stop)
 		frame_add_end(end, &end_length, session);
-	length = (size_t)snprintf(text, sizeof text, STREAM_HEAD "Content-Length: %zu\r\n%s\r\n", frames_length + data + end_length,
-	                          keep ? "" : "Connection: close\r\n");
+	length = (size_t)snprintf(text, sizeof text, STREAM_HEAD "Content-Length: %zu\r\n%s\r\n",
+	                          frames_length + data + end_length, keep ? "" : "Connection: close\r\n");
 	memcpy(text + length, frames, frames_length);
-	return get_send(get, text, length + frames_length, get->at + data) && get_send(get, end, end_length, get->at) && keep;
+	return get_send(get, text, length + frames_length, get->at + data) &&
+	       get_send(get, end, end_length, get->at) && keep;
 }
 
-/* A request for downstream bytes, which acknowledges all before them; false if its connection is not to be used again. */
+/* A request for downstream bytes, which acknowledges all before them; false if its connection is over. */
 static bool session_get(struct client *client)
 {
 	const struct request *asked = &client->asked;
@@ -3880,7 +3882,8 @@ static bool session_get(struct client *client)
 	struct get get = { .client = client, .hold = hold, .at = asked->offset };
 
 	session_lock(hold, DOWN);
-	int wrong = asked->sequence < session->sequence ? 409 : asked->offset < session->start || asked->offset > session->stop ? 416 : 0;
+	bool is_there = asked->offset >= session->start && asked->offset <= session->stop;
+	int wrong = asked->sequence < session->sequence ? 409 : is_there ? 0 : 416;
 	if (!wrong) {
 		session->sequence = asked->sequence;
 		get.number = ++session->gets;
@@ -3888,7 +3891,8 @@ static bool session_get(struct client *client)
 	}
 	pthread_mutex_unlock(&session->locks[DOWN]);
 	if (wrong)
-		return client_reply(client, wrong, wrong == 409 ? "a later GET has come already" : "no such downstream bytes here");
+		return client_reply(client, wrong, wrong == 409 ? "a later GET has come already" :
+		                                                  "no such downstream bytes here");
 	session_workers(client->worker, SIGUSR1);
 	get.begun = get.moved = seconds_now();
 	if (asked->poll >= 0)
@@ -3897,7 +3901,7 @@ static bool session_get(struct client *client)
 	return false;
 }
 
-/* Gives the target bytes of a body that are new to it; false once it takes no more, or has not taken them until then. */
+/* Gives the target bytes of a body that are new to it; false once it takes no more, or has not until then. */
 static bool put_give(const struct worker *worker, const char *bytes, uint64_t at, size_t length, double until)
 {
 	const struct hold *hold = &worker->hold;
@@ -3921,7 +3925,7 @@ static bool put_give(const struct worker *worker, const char *bytes, uint64_t at
 	return is_done;
 }
 
-/* Ends the upstream if that comes behind the body, also where the last bytes came by another PUT, and replies how far it has come. */
+/* Ends the upstream if that comes behind the body, whichever PUT brought the last byte; replies how far it came. */
 static bool put_reply(struct client *client)
 {
 	const struct request *asked = &client->asked;
@@ -3930,7 +3934,8 @@ static bool put_reply(struct client *client)
 	char offset[24];
 
 	session_lock(hold, UP);
-	if (asked->end && asked->offset + asked->length == session->taken && !session->is_refused && !session->up_ended) {
+	bool is_end = asked->end && asked->offset + asked->length == session->taken;
+	if (is_end && !session->is_refused && !session->up_ended) {
 		session->up_ended = true;
 		if (session->is_hello)
 			shutdown(hold->target, SHUT_WR);
@@ -3978,7 +3983,8 @@ static bool session_serve(struct client *client, bool is_new)
 	else if (client->asked.means == RELAY_GET)
 		keep = session_get(client);
 	else if (client->asked.means == RELAY_DELETE)
-		keep = client_reply(client, worker_ask(client->worker, QUERY_END, NULL) == 204 ? 204 : 410, "no such session");
+		keep = client_reply(client, worker_ask(client->worker, QUERY_END, NULL) == 204 ? 204 : 410,
+		                    "no such session");
 	else if (strcmp(client->to.text, session->to) != 0)
 		keep = client_reply(client, 409, "the session stands for another target");
 	else
