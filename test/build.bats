@@ -52,7 +52,7 @@ builds() {
 }
 
 @test "the corpus and 3000 random inputs find no fault, under sanitizers" {
-	LIMIT=60 limited "${CC:-cc}" -std=c11 -D_GNU_SOURCE '-DVERSION="x"' -g -O1 -fsanitize=address,undefined \
+	LIMIT=240 limited "${CC:-cc}" -std=c11 -D_GNU_SOURCE '-DVERSION="x"' -g -O1 -fsanitize=address,undefined \
 		-fno-sanitize-recover=all -o fuzz "$ROOT/test/fuzz.c" "$ROOT/base64.c"
 	LIMIT=60 limited ./fuzz "$ROOT"/test/corpus/*
 	LIMIT=60 limited ./fuzz 3000
