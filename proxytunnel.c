@@ -849,7 +849,7 @@ enum head_result {
 	HEAD_NONE,			/* the end of the stream came first */
 	HEAD_CUT,			/* the end of the stream came within */
 	HEAD_FAILED,			/* errno says how */
-	HEAD_FOREIGN,			/* it does not begin as it must, or holds a NUL */
+	HEAD_FOREIGN,			/* it is no reply's, or holds a NUL */
 	HEAD_TOO_LARGE,
 };
 
@@ -882,37 +882,58 @@ static size_t http_head_end(const char *bytes, size_t from, size_t length)
 	return 0;
 }
 
+/* What stands behind the version in a status line: the code and the reason. Some write tabs, or several spaces. */
+static const char *http_reason(const char *line)
+{
+	line += strcspn(line, " \t\r\n");
+	return line + strspn(line, " \t");
+}
+
+/* The code of a status line (RFC 9112 4), or -1; the reason and the space before it may be missing. */
+static int http_status(const char *line)
+{
+	const char *code = http_reason(line);
+
+	if (strncmp(line, "HTTP/1.", 7) != 0 || !isdigit((unsigned char)line[7]) || !strchr(" \t", line[8]) ||
+	    strspn(code, "0123456789") != 3 || !strchr(" \t\r\n", code[3]))
+		return -1;
+	return (int)strtol(code, NULL, 10);
+}
+
 /*
  * Reads on in the next head, and not a byte behind it: it peeks, then takes up to the blank line, or all if that has not
- * come yet, as what stays queued would make every later peek return at once. It must begin so, or is foreign.
+ * come yet, as what stays queued would make every later peek return at once. Of replies, a 1xx is passed over
+ * (RFC 9110 15.2).
  */
-static enum head_result http_take_head(int socket, struct head *head, const char *beginning)
+static enum head_result http_take_head(int socket, struct head *head, bool is_reply)
 {
-	char *at = head->bytes + head->length;
+	static const char version[] = "HTTP/1.";
+	char *at = head->bytes + head->length, *begin = head->bytes + head->start;
 	size_t room = HEAD_MAX - head->length;
-	size_t checked = head->length - head->start < 3 ? head->start : head->length - 3;
+	size_t checked = at - begin < 3 ? head->start : head->length - 3;
 
 	if (room == 0)
 		return HEAD_TOO_LARGE;
-	ssize_t peeked = recv(socket, at, room, MSG_PEEK);
-	if (peeked == -1)
-		return is_nothing(peeked) ? HEAD_MORE : HEAD_FAILED;
-	if (peeked == 0)
-		return head->length == head->start ? HEAD_NONE : HEAD_CUT;
-
-	size_t end = http_head_end(head->bytes, checked, head->length + (size_t)peeked);
-	size_t wanted = end ? end - head->length : (size_t)peeked;
-	ssize_t taken = recv(socket, at, wanted, 0);
+	ssize_t taken = recv(socket, at, room, MSG_PEEK);
+	size_t end = taken > 0 ? http_head_end(head->bytes, checked, head->length + (size_t)taken) : 0;
+	size_t wanted = end ? end - head->length : taken > 0 ? (size_t)taken : 0;
+	if (wanted > 0)
+		taken = recv(socket, at, wanted, 0);
 	if (taken == -1)
 		return is_nothing(taken) ? HEAD_MORE : HEAD_FAILED;
+	if (taken == 0)
+		return at == begin ? HEAD_NONE : HEAD_CUT;
 	head->length += (size_t)taken;
 	head->bytes[head->length] = '\0';
 
-	size_t length = head->length - head->start, compared = strlen(beginning);
-	if (memchr(at, '\0', (size_t)taken) ||
-	    memcmp(head->bytes + head->start, beginning, length < compared ? length : compared) != 0)
+	bool is_whole = end == head->length;
+	int status = is_whole && is_reply ? http_status(begin) : 0;
+	if (memchr(at, '\0', (size_t)taken) || status == -1 ||
+	    (is_reply && strncmp(begin, version, strnlen(begin, sizeof version - 1)) != 0))
 		return HEAD_FOREIGN;
-	return end && (size_t)taken == wanted ? HEAD_WHOLE : HEAD_MORE;
+	if (status / 100 == 1)
+		head->start = head->length;
+	return is_whole && status / 100 != 1 ? HEAD_WHOLE : HEAD_MORE;
 }
 
 /* Reads a line from the socket, a byte at a time, without its end; false if there is none, or no room for it. */
@@ -960,24 +981,26 @@ static const char *http_line(const char **cursor, int *length)
 	return line;
 }
 
+/* Shows lines under -v, behind a mark; of the fields of a request none but Host has its value shown, as any may hold a secret. */
+static void lines_note(const char *mark, const char *text)
+{
+	const char *line;
+	int length;
+
+	for (const char *cursor = text; (line = http_line(&cursor, &length));) {
+		int name = *mark == '>' && line != text && strncasecmp(line, "Host:", 5) != 0 ? (int)strcspn(line, ":") : length;
+
+		if (length > 0)
+			note("%s %.*s%s", mark, name < length ? name : length, line, name < length ? ": ***" : "");
+	}
+}
+
 /* How much of a line of a peer's a message shows. */
 static int line_shown(const char *line)
 {
 	size_t length = strcspn(line, "\r\n");
 
 	return length < REASON_SHOWN ? (int)length : REASON_SHOWN;
-}
-
-/* Takes the next line off *rest, in place, without its end; NULL if there is none. */
-static char *line_take(char **rest)
-{
-	char *line = *rest, *end = line + strcspn(line, "\n");
-
-	if (!*line)
-		return NULL;
-	*rest = end + (*end == '\n');
-	end[end > line && end[-1] == '\r' ? -1 : 0] = '\0';
-	return line;
 }
 
 /* The value of the next field of that name from *cursor on, of *length; moves on behind it. NULL: no more. */
@@ -1025,24 +1048,6 @@ static bool field_lists(const char *fields, const char *name, const char *word)
 				return true;
 		}
 	return false;
-}
-
-/* What stands behind the version in a status line: the code and the reason. Some write tabs, or several spaces. */
-static const char *http_reason(const char *line)
-{
-	line += strcspn(line, " \t\r\n");
-	return line + strspn(line, " \t");
-}
-
-/* The code of a status line (RFC 9112 4), or -1; the reason and the space before it may be missing. */
-static int http_status(const char *line)
-{
-	const char *code = http_reason(line);
-
-	if (strncmp(line, "HTTP/1.", 7) != 0 || !isdigit((unsigned char)line[7]) || !strchr(" \t", line[8]) ||
-	    strspn(code, "0123456789") != 3 || !strchr(" \t\r\n", code[3]))
-		return -1;
-	return (int)strtol(code, NULL, 10);
 }
 
 /* --- dial: reaching a host: net_dial, net_reach --------------------------------------------------------- */
@@ -1133,17 +1138,20 @@ static void net_tune(int socket)
 		setsockopt(socket, options[i].level, options[i].name, &options[i].value, sizeof options[i].value);
 }
 
-/* Notes, under -v, how a connection went that was started then; returns its socket, or -1 where there is an error. */
+/* Notes, under -v, how a connection went that was started then; returns its socket, which blocks, or -1 where there is an error. */
 static int dial_outcome(const union address *address, double started, int fd, int error)
 {
 	char text[AUTHORITY_SIZE];
 
 	if (opt.verbosity > 0 && address_text(text, address))
 		note("%s: %s after %.1f ms", text, error ? strerror(error) : "connected", (seconds_now() - started) * 1e3);
-	if (error == 0)
-		return fd;
-	close(fd);
-	return -1;
+	if (error != 0) {
+		close(fd);
+		return -1;
+	}
+	fcntl(fd, F_SETFL, 0);
+	net_tune(fd);
+	return fd;
 }
 
 /*
@@ -1163,13 +1171,13 @@ static int net_dial(const struct addresses *to)
 			int try = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 			started[next] = seconds_now();
-			error = try != -1 && connect(try, &address->any, address_size(address)) == 0 ? 0 : errno;
-			bool is_pending = try != -1 && error == EINPROGRESS;
-			fd = is_pending ? -1 : dial_outcome(address, started[next], try, error);
-			tries[next++] = (struct pollfd){ .fd = is_pending ? try : -1, .events = POLLOUT };
-			pending += is_pending;
+			if (try != -1 && (connect(try, &address->any, address_size(address)) == 0 || errno == EINPROGRESS))
+				pending++;
+			else
+				try = dial_outcome(address, started[next], try, error = errno);
+			tries[next++] = (struct pollfd){ .fd = try, .events = POLLOUT };
 		}
-		if (fd != -1 || pending == 0 || poll(tries, next, next < to->count ? DIAL_DELAY : -1) <= 0)
+		if (pending == 0 || poll(tries, next, next < to->count ? DIAL_DELAY : -1) <= 0)
 			continue;
 		for (size_t i = next; fd == -1 && i-- > 0;)
 			if (tries[i].revents) {
@@ -1181,8 +1189,6 @@ static int net_dial(const struct addresses *to)
 	}
 	while (next-- > 0)
 		close(tries[next].fd);
-	fcntl(fd, F_SETFL, 0);
-	net_tune(fd);
 	errno = error;
 	return fd;
 }
@@ -1466,7 +1472,7 @@ static const char *openssl_hint(const char *reason)
 /* Ends the program if an openssl that leads somewhere has failed, which it may do after the handshake too. */
 static void openssl_check(const struct command *openssl, int status)
 {
-	const char *cursor = openssl->said, *line, *reason;
+	const char *reason;
 	int length, ended = child_wait(openssl->pid), by = WIFSIGNALED(ended) ? WTERMSIG(ended) : 0;
 
 	if (ended == 0 || by == SIGHUP || by == SIGINT || by == SIGTERM) /* the whole group gets those */
@@ -1476,8 +1482,7 @@ static void openssl_check(const struct command *openssl, int status)
 	if (strncmp(openssl->said, "proxytunnel: openssl: ", 22) == 0)
 		die(EX_OSERR, "%s: TLS needs openssl(1), which cannot be run (its package is called openssl): %.*s",
 		    openssl->peer, (int)strcspn(openssl->said + 22, "\n"), openssl->said + 22);
-	while ((line = http_line(&cursor, &length)))
-		note("openssl: %.*s", length, line);
+	lines_note("openssl:", openssl->said);
 	reason = openssl_reason(openssl->said, &length);
 	die(status, "%s: TLS failed: %.*s%s", openssl->peer, length, reason, openssl_hint(reason));
 }
@@ -1587,7 +1592,7 @@ static char *passfile_line(char **rest)
 {
 	char *line;
 
-	while ((line = line_take(rest)))
+	while ((line = strtok_r(*rest, "\n", rest)))
 		if ((line = text_trim(line)), *line && *line != '#')
 			break;
 	return line;
@@ -1860,36 +1865,17 @@ static void connect_compose(struct head *request, const struct hop *hop, const s
 	head_add(request, "\r\n");
 }
 
-/* Shows a head under -v, line by line; of a request's fields only Host's value, as any other may hold a secret. */
-static void head_note(const char *direction, const char *head)
-{
-	const char *cursor = head, *line;
-	int length;
-
-	while ((line = http_line(&cursor, &length)) && length > 0) {
-		int name = (int)strcspn(line, ":");
-
-		if (*direction == '>' && line != head && name < length && strncasecmp(line, "Host:", 5) != 0)
-			note("%s %.*s: ***", direction, name, line);
-		else
-			note("%s %.*s", direction, length, line);
-	}
-}
-
 /* Shows under -v how a refusal's body begins, if it comes within a second: most proxies say there why they refuse. */
 static void body_note(int socket)
 {
 	const struct timeval patience = { .tv_sec = 1 }; /* for all of it together */
 	char body[BODY_SHOWN + 1] = "";
-	const char *cursor = body, *line;
-	int length;
 
 	setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
 	ssize_t got = opt.verbosity > 0 ? recv(socket, body, BODY_SHOWN, MSG_WAITALL) : 0;
 	for (ssize_t i = 0; i < got; i++)
 		body[i] = body[i] ? body[i] : ' ';
-	while ((line = http_line(&cursor, &length)))
-		note("| %.*s", length, line);
+	lines_note("|", body);
 }
 
 /* Ends the program if it is the command that leads to a hop which failed. */
@@ -1905,7 +1891,7 @@ static void connect_fail_command(const struct hop *hop, const struct authority *
 }
 
 /* Ends the program: no head could be read. */
-static _Noreturn void connect_fail(enum head_result result, const struct head *head, const struct hop *hop,
+static _Noreturn void connect_fail(enum head_result result, const char *head, const struct hop *hop,
                                    const struct authority *to)
 {
 	static const struct {
@@ -1918,11 +1904,10 @@ static _Noreturn void connect_fail(enum head_result result, const struct head *h
 		[HEAD_FOREIGN] = { EX_PROTOCOL, "answers", " with what is not HTTP: " },
 		[HEAD_TOO_LARGE] = { EX_PROTOCOL, "its answer to", " is over 65536 bytes of headers" },
 	};
-	int error = errno;
-	const char *said = result == HEAD_FAILED ? strerror(error) : result == HEAD_FOREIGN ? head->bytes + head->start : "";
-	bool is_cut = result == HEAD_NONE || (result == HEAD_FAILED && error == ECONNRESET);
+	bool is_failed = result == HEAD_FAILED, is_cut = result == HEAD_NONE || (is_failed && errno == ECONNRESET);
+	const char *said = is_failed ? strerror(errno) : result == HEAD_FOREIGN ? head : "";
 
-	if (hop->command.pid && (result == HEAD_NONE || result == HEAD_FAILED))
+	if (hop->command.pid && words[result].status == EX_UNAVAILABLE)
 		connect_fail_command(hop, to);
 	die(words[result].status, "%s: %s CONNECT %s%s%.*s%s", hop->at.text, words[result].before, to->text,
 	    words[result].behind, line_shown(said), said,
@@ -1931,23 +1916,23 @@ static _Noreturn void connect_fail(enum head_result result, const struct head *h
 	    strncmp(said, "SSH-", 4) == 0 ? " (that is an ssh server, no proxy)" : "");
 }
 
-/* Reads the reply that counts into head, past any 1xx (RFC 9110 15.2); returns its status. */
-static int connect_reply(int socket, struct head *head, const struct hop *hop, const struct authority *to)
+/* Sends a request, and wipes it; returns the head of the reply. */
+static const char *connect_ask(int socket, struct head *request, const struct hop *hop, const struct authority *to)
 {
-	int status;
+	static struct head reply;
+	enum head_result result = HEAD_FAILED;
 
-	do {
-		enum head_result result;
-
-		head->start = head->length;
-		while ((result = http_take_head(socket, head, "HTTP/1.")) == HEAD_MORE)
+	deadline_stage("%s: no answer to CONNECT %s within %u s (-w)", hop->at.text, to->text, opt.timeout);
+	lines_note(">", request->bytes);
+	reply.length = reply.start = 0;
+	if (net_send(socket, request->bytes, request->length))
+		while ((result = http_take_head(socket, &reply, true)) == HEAD_MORE)
 			fd_wait(socket, POLLIN, NEVER);
-		status = result == HEAD_WHOLE ? http_status(head->bytes + head->start) : -1;
-		if (status == -1)
-			connect_fail(result == HEAD_WHOLE ? HEAD_FOREIGN : result, head, hop, to);
-		head_note("<", head->bytes + head->start);
-	} while (status / 100 == 1);
-	return status;
+	explicit_bzero(request->bytes, request->length);
+	if (result != HEAD_WHOLE)
+		connect_fail(result, reply.bytes + reply.start, hop, to);
+	lines_note("<", reply.bytes);
+	return reply.bytes + reply.start;
 }
 
 /*
@@ -1957,13 +1942,14 @@ static int connect_reply(int socket, struct head *head, const struct hop *hop, c
  */
 static unsigned schemes_list(char list[SCHEMES_SIZE], const char *head)
 {
+	bool is_asked = http_status(head) == 407;
 	unsigned spoken = 0;
 	const char *value;
 	size_t written = 0;
 	int length;
 
 	*list = '\0';
-	while ((value = http_field(&head, "Proxy-Authenticate", &length))) {
+	while (is_asked && (value = http_field(&head, "Proxy-Authenticate", &length))) {
 		const char *end = value + length;
 
 		for (bool is_quoted = false; value < end; value++) {
@@ -1990,96 +1976,82 @@ static unsigned schemes_list(char list[SCHEMES_SIZE], const char *head)
 static bool reason_is_plain(const char *head)
 {
 	static const char *const plain[] = {
-		"Forbidden", "Internal Server Error", "Bad Gateway", "Proxy Error", "Service Unavailable", "Gateway Time",
+		"\r", "\n", "Forbidden", "Internal Server Error", "Bad Gateway", "Proxy Error", "Service Unavailable", "Gateway Time",
 	};
-	const char *reason = http_reason(head) + strlen("403 ");
-	bool found = strcspn(reason, "\r\n") == 0 || strchr("\r\n", reason[-1]);
+	const char *reason = http_reason(head) + strlen("403");
 
+	reason += *reason == ' ';
 	for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
-		found |= strncasecmp(reason, plain[i], strlen(plain[i])) == 0;
-	return found;
+		if (strncasecmp(reason, plain[i], strlen(plain[i])) == 0)
+			return true;
+	return false;
 }
 
 /* What may help against a refusal, in brackets, for the user who has only the proxy's word. */
-static void refusal_hint(char *hint, size_t size, int status, const char *head, const struct hop *hop,
-                         const struct authority *to)
+static const char *refusal_hint(const char *head, const struct hop *hop, const struct authority *to)
 {
-	bool is_plain = opt.relay && !opt.relay->tls && to == &opt.relay->at; /* no CONNECT was refused */
-	const char *cursor = head, *location;
+	static char hint[512];
+	bool is_page = opt.relay && !opt.relay->tls && to == &opt.relay->at; /* no CONNECT was refused */
 	char schemes[SCHEMES_SIZE];
-	unsigned spoken = schemes_list(schemes, head) & (is_plain ? SCHEME_BASIC : ~0u);
-	int length;
+	unsigned spoken = schemes_list(schemes, head) & (is_page ? SCHEME_BASIC : ~0u);
+	bool is_negotiated = spoken & SCHEME_NEGOTIATE, is_known = credentials_known(&hop->credentials);
+	int status = http_status(head), length;
+	const char *cursor = head, *location;
 
 	if (status == 407 && !*schemes)
-		snprintf(hint, size, " (it offers no way to authenticate)");
-	else if (status == 407 && !spoken)
-		snprintf(hint, size, " (it offers %s, not Basic; a local authenticating proxy such as cntlm or px can be the "
-		         "first hop)", schemes);
+		return " (it offers no way to authenticate)";
+	if (status == 407 && !spoken)
+		snprintf(hint, sizeof hint, " (it offers %s, not Basic; a local authenticating proxy such as cntlm or px can be "
+		         "the first hop)", schemes);
 	else if (status == 407 && header_given(hop, "Proxy-Authorization"))
-		snprintf(hint, size, " (it does not take the Proxy-Authorization of -H; it offers %s)", schemes);
-	else if (status == 407 && credentials_known(&hop->credentials))
-		snprintf(hint, size, " (it does not take these credentials of %.64s; it offers %s%s)",
-		         hop->credentials.user, schemes, spoken & SCHEME_NEGOTIATE ? "; Kerberos needs a ticket, by kinit" : "");
+		snprintf(hint, sizeof hint, " (it does not take the Proxy-Authorization of -H; it offers %s)", schemes);
+	else if ((status == 407 || status == 401) && is_known)
+		snprintf(hint, sizeof hint, " (it does not take these credentials of %.64s%s%s%s)", hop->credentials.user,
+		         *schemes ? "; it offers " : "", schemes, is_negotiated ? "; Kerberos needs a ticket, by kinit" : "");
 	else if (status == 407)
-		snprintf(hint, size, " (try %s-%c or -F; it offers %s)", spoken & SCHEME_NEGOTIATE ? "kinit, or " : "",
+		snprintf(hint, sizeof hint, " (try %s-%c or -F; it offers %s)", is_negotiated ? "kinit, or " : "",
 		         hop->remote ? 'R' : 'P', schemes);
-	else if (status == 401 && credentials_known(&hop->credentials))
-		snprintf(hint, size, " (it does not take these credentials of %.64s)", hop->credentials.user);
-	else if (status == 403 && !is_plain && strcmp(to->port, "443") != 0 && reason_is_plain(head))
-		snprintf(hint, size, " (many proxies let only port 443 through)");
+	else if (status == 403 && !is_page && strcmp(to->port, "443") != 0 && reason_is_plain(head))
+		return " (many proxies let only port 443 through)";
 	else if (status / 100 == 5 && status != 501 && reason_is_plain(head))
-		snprintf(hint, size, " (can it resolve and reach %s?%s)", to->text, opt.verbosity < 1 ? " -v shows all that it says" : "");
+		snprintf(hint, sizeof hint, " (can it resolve and reach %s?%s)", to->text,
+		         opt.verbosity < 1 ? " -v shows all that it says" : "");
 	else if (status == 400 && !hop->tls)
-		snprintf(hint, size, " (if it speaks TLS, put https:// before its name)");
+		return " (if it speaks TLS, put https:// before its name)";
 	else if (status == 405 || status == 501)
-		snprintf(hint, size, " (it does no CONNECT; try --relay)");
+		return " (it does no CONNECT; try --relay)";
 	else if (status / 100 == 3 && (location = http_field(&cursor, "Location", &length)))
-		snprintf(hint, size, " (it points to %.*s; is there a page to log in at first?)", length, location);
-	else if (opt.verbosity < 1)
-		snprintf(hint, size, " (-v shows all that it says)");
+		snprintf(hint, sizeof hint, " (it points to %.*s; is there a page to log in at first?)", length, location);
+	else
+		return opt.verbosity < 1 ? " (-v shows all that it says)" : "";
+	return hint;
 }
 
 /* The status of this program for a refusal. */
 static int refusal_exit(int status)
 {
-	bool is_final = status == 401 || status == 403 || status == 405 || status == 407 || status == 501;
-
-	return is_final ? EX_NOPERM : EX_UNAVAILABLE;
+	return status == 401 || status == 403 || status == 405 || status == 407 || status == 501 ? EX_NOPERM : EX_UNAVAILABLE;
 }
 
-/* Ends the program: the proxy said no. */
-static _Noreturn void connect_refuse(int socket, int status, const char *head, const struct hop *hop,
-                                     const struct authority *to)
-{
-	char hint[512] = "";
-	const char *reason = http_reason(head);
-
-	alarm(0); /* the answer has come in time */
-	refusal_hint(hint, sizeof hint, status, head, hop, to);
-	body_note(socket);
-	die(refusal_exit(status), "%s: CONNECT %s refused: %.*s%s", hop->at.text, to->text,
-	    line_shown(reason), reason, hint);
-}
-
-/* Whether the user has just given the credentials that a proxy's answer asks for. */
-static bool refusal_ask(struct hop *hop, int status, const char *head)
-{
-	char schemes[SCHEMES_SIZE];
-
-	return status == 407 && schemes_list(schemes, head) & SCHEME_BASIC && !hop->credentials.user &&
-	       !header_given(hop, "Proxy-Authorization") && credentials_ask(hop);
-}
-
-/* Whether a 407 offers another scheme, to be tried once. Negotiate may have a ticket; Basic's credentials go first. */
-static bool refusal_switch(struct hop *hop, int status, const char *head)
+/*
+ * Whether a 407 leads to another try: the user has just given credentials for Basic, or it offers another scheme than
+ * was tried, which a request for a page cannot use. That is followed once. Negotiate may have a ticket; Basic's
+ * credentials go first.
+ */
+static bool refusal_retry(struct hop *hop, const char *head, bool is_page)
 {
 	const char *before = hop->scheme;
 	char schemes[SCHEMES_SIZE];
 	unsigned spoken = schemes_list(schemes, head);
-	bool is_known = credentials_known(&hop->credentials), has_basic = spoken & SCHEME_BASIC;
+	bool has_basic = spoken & SCHEME_BASIC;
 
-	if (status != 407 || hop->switched || header_given(hop, "Proxy-Authorization"))
+	if (header_given(hop, "Proxy-Authorization"))
 		return false;
+	if (has_basic && !hop->credentials.user && credentials_ask(hop))
+		return true;
+	if (is_page || hop->switched)
+		return false;
+	bool is_known = credentials_known(&hop->credentials);
 	hop->scheme = is_known && spoken & SCHEME_NTLM ? ntlm_scheme :
 	              (is_known || !has_basic) && spoken & SCHEME_NEGOTIATE ? negotiate_scheme : NULL;
 	hop->basic_refused = !before && has_basic;
@@ -2109,15 +2081,17 @@ static bool body_skip(int socket, const char *head)
 }
 
 /* Whether a handshake goes on after a 407, in the hop's next request. A ticket goes in the first, without credentials. */
-static bool ntlm_continue(struct hop *hop, int socket, int status, const char *head)
+static bool ntlm_continue(struct hop *hop, int socket, const char *head)
 {
-	const char *challenge, *cursor = head, *scheme = hop->scheme ? hop->scheme : "";
-	int name = (int)strlen(scheme), length;
+	const char *challenge, *cursor = head, *scheme = hop->scheme;
+	int name = scheme ? (int)strlen(scheme) : 0, length;
 
-	while ((challenge = http_field(&cursor, "Proxy-Authenticate", &length)) &&
-	       (strncasecmp(challenge, scheme, (size_t)name) != 0 || challenge[name] != ' '))
-		continue;
-	if (status != 407 || !challenge || !hop->helper || hop->is_last_token || !credentials_known(&hop->credentials))
+	if (http_status(head) != 407 || !hop->helper || hop->is_last_token || !credentials_known(&hop->credentials))
+		return false;
+	while ((challenge = http_field(&cursor, "Proxy-Authenticate", &length)))
+		if (strncasecmp(challenge, scheme, (size_t)name) == 0 && challenge[name] == ' ')
+			break;
+	if (!challenge)
 		return false;
 	if (!body_skip(socket, head))
 		ntlm_fail(hop, "", "not through this proxy, which ends the connection within the handshake");
@@ -2133,32 +2107,26 @@ static bool ntlm_continue(struct hop *hop, int socket, int status, const char *h
 static bool connect_through(int socket, struct hop *hop, const struct authority *to)
 {
 	static struct head request;
-	static struct head reply;
-	const char *head;
-	int status;
+	const char *head, *reason;
 
 	if (hop->scheme && !header_given(hop, "Proxy-Authorization"))
 		ntlm_start(hop);
 	do {
-		deadline_stage("%s: no answer to CONNECT %s within %u s (-w)", hop->at.text, to->text, opt.timeout);
 		connect_compose(&request, hop, to);
-		head_note(">", request.bytes);
-		reply.length = 0;
-		bool is_sent = net_send(socket, request.bytes, request.length);
-		explicit_bzero(request.bytes, request.length);
-		if (!is_sent)
-			connect_fail(HEAD_FAILED, &reply, hop, to);
-		status = connect_reply(socket, &reply, hop, to);
-		head = reply.bytes + reply.start;
-	} while (ntlm_continue(hop, socket, status, head));
+		head = connect_ask(socket, &request, hop, to);
+	} while (ntlm_continue(hop, socket, head));
 
 	if (hop->helper)
 		ntlm_end(hop);
-	if (status / 100 == 2)
+	if (http_status(head) / 100 == 2)
 		return true; /* RFC 9110 9.3.6: whatever Content-Length and Transfer-Encoding say */
-	if (refusal_ask(hop, status, head) || refusal_switch(hop, status, head))
+	if (refusal_retry(hop, head, false))
 		return false;
-	connect_refuse(socket, status, head, hop, to);
+	alarm(0); /* the answer has come in time */
+	body_note(socket);
+	reason = http_reason(head);
+	die(refusal_exit(http_status(head)), "%s: CONNECT %s refused: %.*s%s", hop->at.text, to->text, line_shown(reason), reason,
+	    refusal_hint(head, hop, to));
 }
 
 /* Wipes what this process knew only to reach the far end, which stands. */
@@ -2835,10 +2803,7 @@ static _Noreturn void client_refuse(struct client *client, int status, const cha
 /* Takes the request line apart, in place; false if it is none (RFC 9112 3). */
 static bool request_split(struct request *request, char *head)
 {
-	request->fields = head;
-	char *line = line_take(&request->fields);
-	if (line && *line == '\0')
-		line = line_take(&request->fields); /* RFC 9112 2.2: an empty line before it is to be ignored */
+	char *line = strtok_r(head, "\r\n", &request->fields); /* RFC 9112 2.2: an empty line before it is to be ignored */
 	size_t method = line ? strspn(line, token_characters) : 0;
 	char *target = method > 0 && line[method] == ' ' ? line + method + 1 : NULL;
 	char *version = target ? strpbrk(target, " \t") : NULL;
@@ -2848,6 +2813,7 @@ static bool request_split(struct request *request, char *head)
 	line[method] = *version = '\0';
 	request->method = line;
 	request->target = target;
+	request->fields += *request->fields == '\n';
 	return true;
 }
 
@@ -4034,10 +4000,10 @@ static bool client_hear(struct client *client, bool is_first)
 	client->asked = (struct request){ .method = "" };
 	client->body = 0;
 	if (!is_first)
-		result = http_take_head(client->socket, head, ""); /* whole as a rule, so that it needs no clock */
+		result = http_take_head(client->socket, head, false); /* whole as a rule, so that it needs no clock */
 	if (result == HEAD_MORE && (is_first || head->length > 0)) {
 		client_stage(client, 408, "no request");
-		while ((result = http_take_head(client->socket, head, "")) == HEAD_MORE)
+		while ((result = http_take_head(client->socket, head, false)) == HEAD_MORE)
 			fd_wait(client->socket, POLLIN, NEVER);
 		alarm(0);
 	}
@@ -4463,19 +4429,17 @@ static void exchange_read_fields(struct exchange *exchange)
 	exchange->in_chunk = exchange->is_whole = false;
 }
 
-/* Reads on in the head of the answer, past any 1xx (RFC 9110 15.2); false if what comes is none. */
+/* Reads on in the head of the answer; false if what comes is none. */
 static bool exchange_read_head(struct exchange *exchange)
 {
 	struct head *answer = &exchange->answer;
-	enum head_result result = http_take_head(exchange->fd, answer, "HTTP/1.");
+	enum head_result result = http_take_head(exchange->fd, answer, true);
 	int status = result == HEAD_WHOLE ? http_status(answer->bytes + answer->start) :
 	             result == HEAD_FOREIGN || result == HEAD_TOO_LARGE ? -1 : 0;
 
-	exchange->status = status / 100 == 1 ? 0 : status;
-	if (status / 100 == 1) {
-		answer->start = answer->length;
-	} else if (status > 0) {
-		head_note("<", answer->bytes + answer->start);
+	exchange->status = status;
+	if (status > 0) {
+		lines_note("<", answer->bytes);
 		exchange_read_fields(exchange);
 	} else if (result != HEAD_MORE) {
 		return exchange_fail(exchange, result == HEAD_NONE ? "the connection was closed without an answer" :
@@ -4494,7 +4458,7 @@ static bool exchange_talk(struct exchange *exchange, size_t body)
 	short ready = POLLOUT, events = POLLIN | POLLOUT;
 	int failures = 0;
 
-	head_note(">", request);
+	lines_note(">", request);
 	if (body > 0)
 		request = memcpy(up->bytes + HEAD_MAX - head, request, head);
 	exchange->answer.start = exchange->answer.length = 0;
@@ -5002,7 +4966,7 @@ static _Noreturn void relay_refuse(const struct exchange *exchange)
 	else if (!is_marked && (status == 405 || status == 501))
 		snprintf(hint, sizeof hint, " (it lets no POST through; a relay at https:// is reached by CONNECT)");
 	else if (!is_marked || status == 401)
-		refusal_hint(hint, sizeof hint, status, head, proxy && !is_marked ? proxy : opt.relay, &opt.relay->at);
+		strcpy(hint, refusal_hint(head, proxy && !is_marked ? proxy : opt.relay, &opt.relay->at));
 	if (is_marked)
 		die(refusal_exit(status), "%s: %s refused by the relay: %s%s", at, to, reason, hint);
 	if (field_lists(head, "Tunnel-Relay", "1"))
@@ -5020,7 +4984,7 @@ static bool relay_ask(const struct exchange *exchange)
 
 	if (exchange->is_marked && exchange->status == 401)
 		return !opt.relay->credentials.user && !header_given(opt.relay, "Authorization") && credentials_ask(opt.relay);
-	return proxy && refusal_ask(proxy, exchange->status, exchange->answer.bytes + exchange->answer.start);
+	return proxy && refusal_retry(proxy, exchange->answer.bytes + exchange->answer.start, true);
 }
 
 /* Opens a session for the destination, or ends the program. */
