@@ -265,8 +265,8 @@ listens_on() {
 @test "each tunnel has the time limit for itself" {
 	start_peer silent loop head hold
 	listen -w 1
-	start_client first 'eof 1500'
-	client 'pause 500' 'connect' 'quiet 600' 'eof 900'
+	start_client first 'eof 3000'
+	client 'pause 500' 'connect' 'quiet 600' 'eof 3000'
 	finished first
 	await children_are listener 0
 	[ "$(said | grep -c "no answer to CONNECT host:22 within 1 s")" -eq 3 ]

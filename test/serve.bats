@@ -936,6 +936,10 @@ memory_of() {
 	finished crowd
 }
 
+many_children() {
+	[ "$(children server | wc -l)" -gt 100 ]
+}
+
 @test "a byte a second from each of 1000 clients, who come again, does not keep a good client out" {
 	local begin i slow=()
 
@@ -953,7 +957,7 @@ memory_of() {
 		sleep 0.1
 	done
 	kill -0 "${PIDS[crowd]}"
-	[ "$(children server | wc -l)" -gt 100 ]	# some come and go while they are counted
+	await many_children	# some come and go while they are counted
 }
 
 @test "when as many tunnels stand as may be, others are told 503, and what stands goes on" {
