@@ -3696,10 +3696,6 @@ static void frame_add_end(char *text, size_t *length, const struct session *sess
 	frame_add(text, length, is_broken ? 'X' : 'E', is_broken ? session->error : "", 0);
 }
 
-#ifndef POLLRDHUP
-#define POLLRDHUP 0	/* there a client that has gone is noticed by the next heartbeat */
-#endif
-
 /* A GET, and what its client has been sent. */
 struct get {
 	const struct client *client;
