@@ -84,8 +84,8 @@
 #include "base64.h"
 
 /*
- * What is used beyond POSIX.1-2008. Linux and the BSDs share sysexits.h, MSG_DONTWAIT, MSG_CMSG_CLOEXEC, CMSG_LEN, CMSG_SPACE,
- * SOCK_CLOEXEC and SOCK_NONBLOCK, and what Linux hides where only that is asked for; for what is Linux's own something stands in.
+ * What is used beyond POSIX.1-2008. Linux and the BSDs share sysexits.h, MSG_DONTWAIT, MSG_CMSG_CLOEXEC, CMSG_LEN,
+ * CMSG_SPACE, SOCK_CLOEXEC, SOCK_NONBLOCK, and what Linux hides where only that is asked for. What is its own has a stand-in.
  */
 #ifndef PORTABLE
 #include <sys/prctl.h>
@@ -100,9 +100,7 @@ int inet_aton(const char *, struct in_addr *);
 int ppoll(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *);
 int setgroups(size_t, const gid_t *);
 #endif
-#undef F_GETPIPE_SZ
 #define F_GETPIPE_SZ (-1)	/* which fails, and so does splice: a lane keeps its buffer */
-#undef F_SETPIPE_SZ
 #define F_SETPIPE_SZ F_GETPIPE_SZ
 #define splice(in, at, out, to, length, flags) ((void)(in), (void)(out), errno = ENOSYS, (ssize_t)-1)
 #define memfd_create(name, flags) (-1)	/* a session is in a file */
@@ -115,7 +113,6 @@ enum {
 	WORDS_SIZE = 256,		/* the last words of a process that another waits for */
 	MESSAGE_MAX = 2048,		/* a message, before it is escaped */
 	LINE_SIZE = 4096,		/* a message: a pipe takes it whole, or not (PIPE_BUF) */
-	DEADLINE_SIZE = 640,		/* the line for when time is up: two authorities, and a few words */
 	HOST_MAX = 255,			/* RFC 1035 2.3.4 */
 	AUTHORITY_SIZE = HOST_MAX + 10,	/* [HOST]:PORT */
 	CREDENTIAL_MAX = 4096,		/* a user, and a password */
@@ -131,14 +128,11 @@ enum {
 	BUFFER_SIZE = 65536,		/* of a lane */
 	SPLICE_MAX = 1 << 20,		/* bytes at a time */
 	PIPE_SIZE = 256 * 1024,		/* more would use up a user's pages for pipes */
-	TIMEOUT_DEFAULT = 30,		/* s */
-	TIMEOUT_MAX = 86400,
-	CLIENTS_DEFAULT = 256,		/* children of a listener */
-	CLIENTS_MAX = 65535,
-	CHILDREN_MAX = 16,		/* commands behind one tunnel: a proxy command, and openssl for each hop with TLS */
+	TIMEOUT_MAX = 86400,		/* s */
+	CLIENTS_MAX = 65535,		/* children of a listener */
+	CHILDREN_MAX = 16,		/* behind one tunnel: a proxy command, and openssl for each hop with TLS */
 	ANSWER_SIZE = 512,		/* of a server that refuses */
 	COMPLAINT_MAX = 16384,		/* what openssl says of a failure */
-	MEETING_SIZE = 108,		/* sun_path of a sockaddr_un */
 	PAGE = 4096,			/* of memory, as a rule */
 	SESSION_WORD = 32,		/* hex digits of a session's id, and of its key */
 	FRAME_MAX = 1 << 20,
@@ -200,7 +194,7 @@ struct hop {
 	bool remote;			/* named by -r */
 	bool tls;
 	struct command command;		/* that leads to it */
-	const char *host;		/* the Host header, NULL for the default; a relay's also stands in the URL that a proxy is told */
+	const char *host;		/* in the Host header, and a relay's in a proxy's requests; NULL: the default */
 	struct header *headers;
 	bool asked;			/* the user was asked for credentials already */
 	const char *scheme;		/* ntlm_scheme or negotiate_scheme; NULL: Basic */
@@ -240,7 +234,7 @@ static struct {
 	unsigned timeout;		/* seconds; 0: none */
 	bool fdpass;
 	int verbosity;			/* -2 under -qq, -1 under -q, 1 under -v */
-} opt = { .timeout = TIMEOUT_DEFAULT, .clients_max = CLIENTS_DEFAULT };
+} opt = { .timeout = 30, .clients_max = 256 };
 
 /* --- messages: one escaped line on stderr: note, warn, die ---------------------------------------------- */
 
@@ -265,44 +259,42 @@ static size_t message_format(char *line, size_t size, const char *format, va_lis
 {
 	char text[MESSAGE_MAX];
 	int length = vsnprintf(text, sizeof text, format, words);
-	size_t start = (size_t)sprintf(line, "proxytunnel: "), end = start + escape(line + start, size - start, text, strlen(text));
+	size_t end = (size_t)sprintf(line, "proxytunnel: ");
 
+	end += escape(line + end, size - end, text, strlen(text));
 	if (length >= (int)sizeof text || end + sizeof "\\xNN" > size)
 		memcpy(line + end - 3, "...", 3);
 	line[end++] = '\n';
 	return end;
 }
 
-/* Where messages go, how long one may take, in ms, and how many were lost: a listener shares that with its children. */
+/* Where messages go, how long one may take, in ms, and how many were lost, which a listener shares with its children. */
 static int words_to = STDERR_FILENO, words_patience = LINGER;
 static atomic_ulong words_lost_here, *words_lost = &words_lost_here;
 
-/* Where the last words of a process go that another one waits for: WORDS_SIZE bytes that both have. NULL: to stderr. */
+/* Where the last words of a process go that another waits for: WORDS_SIZE bytes that both have. NULL: to stderr. */
 static char *last_words;
 
-/* Writes a line, or counts it as lost; the next one does not wait then. Async-signal-safe. */
-static bool words_write(const char *line, size_t length)
+/*
+ * Writes a line, or leaves it, without what it begins and ends with, for who waits for this process. One that cannot be
+ * written in time is counted as lost, and the next does not wait then. Async-signal-safe.
+ */
+static bool words_write(const char *line, size_t length, bool is_note)
 {
 	struct pollfd writable = { .fd = words_to, .events = POLLOUT };
+	size_t prefix = sizeof "proxytunnel: " - 1;
 
+	if (last_words && !is_note && length > prefix) {
+		length = length - prefix < WORDS_SIZE ? length - prefix : WORDS_SIZE;
+		memcpy(last_words, line + prefix, length - 1);
+		last_words[length - 1] = '\0';
+		return true;
+	}
 	if (length == 0 || (poll(&writable, 1, words_patience) != 0 && write(words_to, line, length) != -1))
 		return true;
 	words_patience = 0;
 	atomic_fetch_add(words_lost, 1);
 	return false;
-}
-
-/* Writes a line, or leaves it, without what it begins and ends with, for who waits for this process. */
-static bool words_tell(const char *line, size_t length)
-{
-	size_t prefix = sizeof "proxytunnel: " - 1;
-
-	if (!last_words || length <= prefix)
-		return words_write(line, length);
-	length = length - prefix < WORDS_SIZE ? length - prefix : WORDS_SIZE;
-	memcpy(last_words, line + prefix, length - 1);
-	last_words[length - 1] = '\0';
-	return true;
 }
 
 /*
@@ -322,7 +314,7 @@ static int say(int verbosity, int status, const char *format, ...)
 	va_start(words, format);
 	length += message_format(line + length, sizeof line - length, format, words);
 	va_end(words);
-	if (!(verbosity > 0 ? words_write : words_tell)(line, length))
+	if (!words_write(line, length, verbosity > 0))
 		atomic_fetch_add(words_lost, lost);
 	return status;
 }
@@ -349,7 +341,7 @@ static mode_t fd_type(int fd)
 	return fstat(fd, &status) == 0 ? status.st_mode & S_IFMT : 0;
 }
 
-/* A listener does not wait: it opens a pipe or terminal anew, as O_NONBLOCK is not to show on what it was given. */
+/* A listener does not wait. It opens a pipe or terminal anew, as O_NONBLOCK is not to show on what it was given. */
 static void words_share(void)
 {
 	mode_t type = fd_type(STDERR_FILENO);
@@ -368,7 +360,7 @@ static void words_share(void)
  * as the name service of libc blocks and takes none.
  */
 static struct {
-	char line[2][DEADLINE_SIZE];
+	char line[2][640];		/* two authorities, and a few words */
 	size_t length[2];
 	volatile sig_atomic_t current;	/* the line to write when time is up */
 	char answer[ANSWER_SIZE];	/* what the client of a server is told then */
@@ -378,7 +370,7 @@ static struct {
 	volatile sig_atomic_t caught;	/* this one did */
 	pid_t children[CHILDREN_MAX + 1];	/* that end with this process */
 	volatile sig_atomic_t child_count;
-	char folder[MEETING_SIZE], meeting[MEETING_SIZE];	/* of a Unix socket; "": none */
+	char folder[108], meeting[108];	/* of a Unix socket, with room as in sun_path; "": none */
 	int terminal;			/* where a prompt waits, with the echo off */
 	struct termios loud, silent;
 } handlers = { .terminal = -1 };	/* not zero: in one page with opt, which a server's thousand children have */
@@ -391,7 +383,8 @@ static void deadline_stage(const char *format, ...)
 	va_list words;
 
 	va_start(words, format);
-	handlers.length[next] = opt.verbosity < -1 ? 0 : message_format(handlers.line[next], DEADLINE_SIZE, format, words);
+	if (opt.verbosity >= -1)
+		handlers.length[next] = message_format(handlers.line[next], sizeof *handlers.line, format, words);
 	va_end(words);
 	atomic_signal_fence(memory_order_release);
 	handlers.current = next;
@@ -421,7 +414,7 @@ static double seconds_now(void)
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-/* Ends a socket, and for a second drops what still comes: a close with that unread would reset the last words away. Async-signal-safe. */
+/* Ends a socket, and drops what still comes for a second: a close with that unread could lose the last bytes. In handlers too. */
 static void net_linger(int socket)
 {
 	struct pollfd readable = { .fd = socket, .events = POLLIN };
@@ -457,7 +450,7 @@ static void signal_handle(int signal_number)
 			send(handlers.client, handlers.answer, handlers.answer_length, MSG_NOSIGNAL | MSG_DONTWAIT);
 			net_linger(handlers.client);
 		}
-		words_tell(handlers.line[handlers.current], handlers.length[handlers.current]);
+		words_write(handlers.line[handlers.current], handlers.length[handlers.current], false);
 		_exit(EX_TEMPFAIL);
 	}
 	sigaction(signal_number, &ending, &taken);
@@ -474,22 +467,6 @@ static bool signal_take(int signal_number)
 
 	sigaction(signal_number, NULL, &before);
 	return before.sa_handler != SIG_IGN && sigaction(signal_number, &action, NULL) == 0;
-}
-
-/* Has what ends this process end its children, from now on, unless the caller had it ignored. */
-static void signals_take(void)
-{
-	static const int ending[] = { SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM };
-	sigset_t none;
-
-	signal(SIGCHLD, SIG_DFL); /* these three are not for a caller to ignore */
-	signal(SIGUSR1, SIG_DFL);
-	signal(SIGALRM, SIG_DFL);
-	for (size_t i = 0; i < sizeof ending / sizeof *ending; i++)
-		signal_take(ending[i]);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL); /* a caller may have blocked them */
-	atexit(children_end);
 }
 
 /* Lets signals, up to a 0, only end a wait with the mask that it returns. */
@@ -512,6 +489,17 @@ static void signals_release(void)
 	sigprocmask(SIG_SETMASK, &handlers.awaited, NULL);
 	if (handlers.caught)
 		raise(handlers.caught);
+}
+
+/* Has what ends this process end its children, from now on, unless the caller had it ignored. */
+static void signals_take(void)
+{
+	signal(SIGCHLD, SIG_DFL); /* these three are not for a caller to ignore */
+	signal(SIGUSR1, SIG_DFL);
+	signal(SIGALRM, SIG_DFL);
+	signals_await((const int[]){ SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, 0 });
+	signals_release(); /* all signals, as a caller may have blocked some */
+	atexit(children_end);
 }
 
 /* Leaves this process only what it needs from now on, where pledge(2) is: bytes, and its children. */
@@ -1228,7 +1216,7 @@ static void listen_announce(int fd)
 	char text[AUTHORITY_SIZE], line[AUTHORITY_SIZE + 64];
 
 	if (getsockname(fd, &address.any, &(socklen_t){ sizeof address }) == 0 && address_text(text, &address))
-		words_tell(line, (size_t)sprintf(line, "proxytunnel: listening on %s\n", text));
+		words_write(line, (size_t)sprintf(line, "proxytunnel: listening on %s\n", text), false);
 }
 
 /*
