@@ -324,12 +324,11 @@ static int say(int verbosity, int status, const char *format, ...)
 #define die(status, ...) exit(say(-1, status, __VA_ARGS__))	/* with a status of sysexits(3) */
 
 /* Zeros that take no memory before they are written to. Each page table counts in a server's thousand children. */
-__attribute__((returns_nonnull))
 static void *memory_map(size_t size, int sharing)
 {
 	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, sharing | MAP_ANONYMOUS, -1, 0);
 
-	if (memory == MAP_FAILED)
+	if (memory == MAP_FAILED || !memory) /* the latter for analyzers only */
 		die(EX_OSERR, "out of memory");
 	return memory;
 }
@@ -2621,7 +2620,7 @@ static int board_count(const struct scoreboard *board, enum stage stage)
 /* Says once that something is short, and waits: no shortage ends a listener or a worker. */
 static void board_shortage(struct scoreboard *board, const char *what)
 {
-	const struct timespec pause = { .tv_nsec = 100 * 1000 * 1000L };
+	const struct timespec pause = { .tv_nsec = 100L * 1000 * 1000 };
 
 	if (!atomic_exchange(&board->is_short, true))
 		warn("%s: %s (said once)", what, strerror(errno));
@@ -3496,7 +3495,7 @@ static bool worker_start(struct worker *listener)
 /* Ends all clients and sessions, and the listener: as it was asked to, or by the signal. */
 static _Noreturn void listener_end(struct worker *listener)
 {
-	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000L };
+	const struct timespec pause = { .tv_nsec = 10L * 1000 * 1000 };
 	struct scoreboard *board = listener->board;
 	char outcome[32];
 
