@@ -858,7 +858,9 @@ static void try_line(char *text)
 	}
 	file_content = text;
 	environ = variable;
+	is_mapped_for_one = true;
 	int status = exit_catch(options_run, words);
+	is_mapped_for_one = false;
 	environ = before;
 	MUST(status == -1 || status == EX_OK || status == EX_USAGE || status == EX_NOINPUT || status == EX_OSERR);
 	for (i = 0; status == -1 && !opt.serve && i <= opt.hop_count; i++)

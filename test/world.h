@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WIRE = 1000, TUNNEL, PEERS_MAX = 16, INPUT_MAX = 70000, OUTPUT_MAX = 20 * INPUT_MAX };
+enum { WIRE = 1000, TUNNEL, PEERS_MAX = 16, MAPPED_MAX = 16, INPUT_MAX = 70000, OUTPUT_MAX = 20 * INPUT_MAX };
 
 /* Ends the run with an abort, which a fuzzer takes for a crash, unless what must hold holds. */
 #define MUST(holds) ((holds) ? (void)0 : broken(#holds))
@@ -67,6 +67,12 @@ static bool is_exit_caught;
 static int exit_status;
 static void *allocated[4096];
 static size_t allocated_count;
+static struct {
+	void *memory;
+	size_t size;
+} input_maps[MAPPED_MAX];
+static size_t input_map_count;
+static bool is_mapped_for_one;
 
 /* What a stream holds at an offset, where it has to hold something certain. */
 static char pattern(uint64_t offset)
@@ -360,8 +366,22 @@ static char *world_strdup(const char *text)
 	return copied ? strcpy(copied, text) : NULL;
 }
 
+/* Maps memory; while it is for one input only, for as long as what is allocated. */
+static void *world_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+	void *memory = mmap(at, size, protection, flags, fd, offset);
+
+	if (is_mapped_for_one && memory != MAP_FAILED && input_map_count < MAPPED_MAX) {
+		input_maps[input_map_count].memory = memory;
+		input_maps[input_map_count++].size = size;
+	}
+	return memory;
+}
+
 static void allocated_free(void)
 {
+	for (; input_map_count > 0; input_map_count--)
+		munmap(input_maps[input_map_count - 1].memory, input_maps[input_map_count - 1].size);
 	while (allocated_count > 0)
 		free(allocated[--allocated_count]);
 }
@@ -455,6 +475,7 @@ static int world_sigprocmask(int how, const sigset_t *set, sigset_t *before)
 #define socketpair world_socketpair
 #define getaddrinfo(host, port, hints, found) world_getaddrinfo(host, port, hints, found)
 #define open world_open
+#define mmap world_mmap
 #define malloc allocate
 #define calloc(count, size) allocate((count) * (size))
 #define strdup world_strdup
@@ -481,6 +502,7 @@ static int world_sigprocmask(int how, const sigset_t *set, sigset_t *before)
 #undef socketpair
 #undef open
 #undef write
+#undef mmap
 #undef malloc
 #undef calloc
 #undef strdup
