@@ -180,7 +180,7 @@ struct header {
 struct command {
 	pid_t pid;			/* 0: there is none */
 	pid_t bridge;			/* between an openssl and the stream that it is on; 0: there is none */
-	int complaints;			/* where an openssl complains; -1 for any other, which does so on our stderr */
+	int complaints;			/* where an openssl complains; any other does so on our stderr */
 	char *said;			/* what it has said there up to now, with room for COMPLAINT_MAX + 1 */
 	const char *peer;		/* whom it speaks TLS with */
 };
@@ -1318,19 +1318,21 @@ static void fd_leave(int fd)
 
 /* --- commands: programs behind a socket: command_start, command_reach ----------------------------------- */
 
-/* Forks a child that ends with this process; no signal comes between its start and its being known. */
-static pid_t child_fork(void)
+/* Forks a child that ends with this process, or outlives it; no signal comes between its start and its being known. */
+static pid_t child_fork(bool outlives)
 {
 	sigset_t all, before;
 
-	if (handlers.child_count == CHILDREN_MAX)
+	if (handlers.child_count == CHILDREN_MAX && !outlives)
 		die(EX_OSERR, "over %d processes for one tunnel: too many hops with TLS", CHILDREN_MAX);
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, &before);
 	pid_t child = fork();
-	if (child == 0)
+	if (child == 0 && !outlives) {
 		handlers.child_count = 0;
-	if (child > 0)
+		signal(SIGTERM, SIG_DFL); /* by which we end it, ignored or not before */
+	}
+	if (child > 0 && !outlives)
 		handlers.children[handlers.child_count++] = child;
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	if (child == -1)
@@ -1355,31 +1357,37 @@ static void child_bind(pid_t parent)
 		_exit(EX_OSERR);
 }
 
-/* Starts a command on a socket, whose other end is in *fd, with complaints (-1: ours) for stderr; returns its pid. */
-static pid_t command_start(const char *const argv[], int complaints, int *fd)
+/* Forks a child behind a pair of sockets, whose end here, or there, is in *fd. One that outlives us has our children. */
+static pid_t fork_behind(int *fd, bool outlives)
 {
 	int ends[2];
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1)
-		die(EX_OSERR, "%s: %s", argv[0], strerror(errno));
-	pid_t parent = getpid(), child = child_fork();
+		die(EX_OSERR, "cannot make a pair of sockets: %s", strerror(errno));
+	pid_t child = child_fork(outlives);
+	close(ends[child != 0]);
+	*fd = ends[child == 0];
+	return child;
+}
+
+/* Starts a command on a socket, whose other end is in *fd, with those complaints for stderr; returns its pid. */
+static pid_t command_start(const char *const argv[], int complaints, int *fd)
+{
+	pid_t parent = getpid(), child = fork_behind(fd, false);
+
 	if (child == 0) {
 		child_bind(parent);
 		signal(SIGPIPE, SIG_DFL);
 		signal(SIGXFSZ, SIG_DFL);
-		signal(SIGTERM, SIG_DFL); /* by which we end it, ignored or not before */
 		signal(SIGINT, SIG_IGN); /* as for ourselves, once the tunnel stands */
-		dup2(ends[1], STDIN_FILENO);
-		dup2(ends[1], STDOUT_FILENO);
-		if (complaints != -1)
-			dup2(complaints, STDERR_FILENO);
+		dup2(*fd, STDIN_FILENO);
+		dup2(*fd, STDOUT_FILENO);
+		dup2(complaints, STDERR_FILENO);
 		execvp(argv[0], (char *const *)argv);
-		if (complaints != -1 || opt.verbosity >= 0)
+		if (complaints != STDERR_FILENO || opt.verbosity >= 0)
 			dprintf(STDERR_FILENO, "proxytunnel: %s: %s\n", argv[0], strerror(errno));
 		_exit(127);
 	}
-	close(ends[1]);
-	*fd = ends[0];
 	return child;
 }
 
@@ -1406,7 +1414,7 @@ static bool openssl_hear(const struct command *openssl)
 }
 
 /* Why openssl failed, in its words. Under -z it is not what it says of the certificate, the first. */
-static const char *openssl_reason(const char *said, int *length)
+static const char *openssl_reason(char *said)
 {
 	static const struct {
 		const char *mark, *end;
@@ -1419,16 +1427,14 @@ static const char *openssl_reason(const char *said, int *length)
 		{ "", ":\n", 0 },
 	};
 	size_t i = opt.tls_unverified;
+	char *reason;
 
-	while (!strstr(said, marks[i].mark))
+	while (!(reason = strstr(said, marks[i].mark)))
 		i++;
-	const char *reason = strstr(said, marks[i].mark);
 	for (int n = 0; n < marks[i].colons && strchr(reason, ':'); n++)
 		reason = strchr(reason, ':') + 1;
-	if (strncmp(reason, "errno=", 6) == 0)
-		reason = strerror((int)strtol(reason + 6, NULL, 10));
-	*length = (int)strcspn(reason, marks[i].end);
-	return reason;
+	reason[strcspn(reason, marks[i].end)] = '\0';
+	return strncmp(reason, "errno=", 6) == 0 ? strerror((int)strtol(reason + 6, NULL, 10)) : reason;
 }
 
 /* What may help against that, in brackets; -z only where it would. */
@@ -1459,8 +1465,7 @@ static const char *openssl_hint(const char *reason)
 /* Ends the program if an openssl that leads somewhere has failed, which it may do after the handshake too. */
 static void openssl_check(const struct command *openssl, int status)
 {
-	const char *reason;
-	int length, ended = child_wait(openssl->pid), by = WIFSIGNALED(ended) ? WTERMSIG(ended) : 0;
+	int ended = child_wait(openssl->pid), by = WIFSIGNALED(ended) ? WTERMSIG(ended) : 0;
 
 	if (ended == 0 || by == SIGHUP || by == SIGINT || by == SIGTERM) /* the whole group gets those */
 		return;
@@ -1470,18 +1475,16 @@ static void openssl_check(const struct command *openssl, int status)
 		die(EX_OSERR, "%s: TLS needs openssl(1), which cannot be run (its package is called openssl): %.*s",
 		    openssl->peer, (int)strcspn(openssl->said + 22, "\n"), openssl->said + 22);
 	lines_note("openssl:", openssl->said);
-	reason = openssl_reason(openssl->said, &length);
-	die(status, "%s: TLS failed: %.*s%s", openssl->peer, length, reason, openssl_hint(reason));
+	const char *reason = openssl_reason(openssl->said);
+	die(status, "%s: TLS failed: %s%s", openssl->peer, reason, openssl_hint(reason));
 }
 
 /* Expands %h, %p and %% as ssh does in its ProxyCommand, behind "exec ", so that no shell stays. */
 static char *command_expand(const char *command, const struct authority *to)
 {
 	size_t size = strlen(command) * (HOST_MAX + 1) + sizeof "exec ", length = sizeof "exec " - 1;
-	char *expanded = malloc(size);
+	char *expanded = memory_map(size, MAP_PRIVATE);
 
-	if (!expanded)
-		die(EX_OSERR, "out of memory");
 	memcpy(expanded, "exec ", length);
 	for (; *command; command++) {
 		if (*command != '%') {
@@ -1495,7 +1498,6 @@ static char *command_expand(const char *command, const struct authority *to)
 			die(EX_USAGE, "--proxy-command: %%%c needs a proxy, named by -p", *command);
 		length += (size_t)sprintf(expanded + length, "%s", part);
 	}
-	expanded[length] = '\0';
 	return expanded;
 }
 
@@ -1503,14 +1505,11 @@ static char *command_expand(const char *command, const struct authority *to)
 static int command_reach(struct hop *hop)
 {
 	const char *shell = getenv("SHELL");
-	char *line = command_expand(opt.proxy_command, &hop->at);
-	const char *argv[] = { shell && *shell ? shell : "/bin/sh", "-c", line, NULL };
+	const char *argv[] = { shell && *shell ? shell : "/bin/sh", "-c", opt.proxy_command, NULL };
 	int fd;
 
-	note("%s: by the command %s", hop->at.text, line);
-	hop->command.pid = command_start(argv, -1, &fd);
-	hop->command.complaints = -1;
-	free(line);
+	note("%s: by the command %s", hop->at.text, opt.proxy_command);
+	hop->command.pid = command_start(argv, STDERR_FILENO, &fd);
 	return fd;
 }
 
@@ -1668,7 +1667,7 @@ static bool askpass_read(const char *program, const char *question, char *answer
 	size_t length = 0;
 	ssize_t got;
 	int fd;
-	pid_t child = command_start(argv, -1, &fd);
+	pid_t child = command_start(argv, STDERR_FILENO, &fd);
 
 	shutdown(fd, SHUT_WR); /* there is nothing to read for it */
 	while (length < size && (got = read(fd, answer + length, size - length)) != 0)
@@ -1694,17 +1693,19 @@ static const char *askpass_program(bool has_terminal)
 	return program && *program ? program : "ssh-askpass";
 }
 
-/* Asks the user; returns a copy of the answer, or NULL if nobody is there or answers. The clock stops meanwhile. */
-static char *prompt_ask(const char *question, bool hidden)
+/* Asks for a user, or a user's password; returns a copy, or NULL if nobody is there or answers. The clock stops meanwhile. */
+static char *prompt_ask(const char *at, const char *user)
 {
 	static char answer[CREDENTIAL_MAX + 2];
+	char question[HOST_MAX + CREDENTIAL_MAX + 64];
 	int terminal = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
 
 	bool is_ours = terminal != -1 && tcgetpgrp(terminal) == getpgrp(); /* not another group's just now */
 	const char *program = askpass_program(is_ours);
 	unsigned left = alarm(0);
+	snprintf(question, sizeof question, "%s%s at %s: ", user ? "Password for " : "User", user ? user : "", at);
 	bool answered = program ? askpass_read(program, question, answer, sizeof answer) :
-	                is_ours && prompt_read(terminal, question, hidden, answer, sizeof answer);
+	                is_ours && prompt_read(terminal, question, user != NULL, answer, sizeof answer);
 	char *copied = answered ? copy(answer) : NULL;
 
 	explicit_bzero(answer, sizeof answer);
@@ -1717,19 +1718,14 @@ static char *prompt_ask(const char *question, bool hidden)
 static bool credentials_ask(struct hop *hop)
 {
 	struct credentials *known = &hop->credentials;
-	char question[HOST_MAX + CREDENTIAL_MAX + 64];
 
 	if (hop->asked)
 		return false;
 	hop->asked = true;
-	if (!known->user) {
-		snprintf(question, sizeof question, "User at %s: ", hop->at.text);
-		known->user = prompt_ask(question, false);
-	}
-	if (known->user && !known->password) {
-		snprintf(question, sizeof question, "Password for %s at %s: ", known->user, hop->at.text);
-		known->password = prompt_ask(question, true);
-	}
+	if (!known->user)
+		known->user = prompt_ask(hop->at.text, NULL);
+	if (known->user && !known->password)
+		known->password = prompt_ask(hop->at.text, known->user);
 	credentials_check(known, "the answer");
 	return credentials_known(known);
 }
@@ -1868,7 +1864,7 @@ static void body_note(int socket)
 /* Ends the program if it is the command that leads to a hop which failed. */
 static void connect_fail_command(const struct hop *hop, const struct authority *to)
 {
-	if (hop->command.complaints != -1) {
+	if (hop->tls) {
 		openssl_check(&hop->command, EX_PROTOCOL);
 		return;
 	}
@@ -2449,7 +2445,7 @@ static int tls_start(int stream, const struct authority *peer, struct command *o
 	openssl->peer = peer->text;
 	openssl->said = memory_map(COMPLAINT_MAX + 1, MAP_PRIVATE);
 	deadline_stage("%s: no TLS handshake within %u s (-w)", peer->text, opt.timeout);
-	pid_t bridge = child_fork();
+	pid_t bridge = child_fork(false);
 	if (bridge == 0) {
 		close(STDIN_FILENO);
 		close(STDOUT_FILENO);
@@ -4815,13 +4811,12 @@ static _Noreturn void receiver_run(struct tunnel *tunnel, struct exchange *excha
 /* Starts a carrier. */
 static void carrier_start(struct tunnel *tunnel, struct carrier *carrier, struct exchange *exchange)
 {
-	pid_t child = child_fork();
+	pid_t child = child_fork(false);
 
 	if (child > 0) {
 		carrier->child = child;
 		return;
 	}
-	signal(SIGTERM, SIG_DFL); /* by which the parent ends it, ignored or not before */
 	child_bind(tunnel->parent);
 	last_words = carrier->words;
 	exchange->carrier = carrier;
@@ -5005,19 +5000,6 @@ static void session_open(struct tunnel *tunnel, struct exchange *exchange)
 	}
 }
 
-/* Forks a process, which may outlive this one, behind a pair of sockets; returns the end here, or there. */
-static int fork_behind(pid_t *child)
-{
-	int ends[2];
-
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1)
-		die(EX_OSERR, "cannot make a pair of sockets: %s", strerror(errno));
-	if ((*child = fork()) == -1)
-		die(EX_OSERR, "cannot start a process: %s", strerror(errno));
-	close(ends[*child != 0]);
-	return ends[*child == 0];
-}
-
 /*
  * Opens a session, and starts the processes that carry its bytes; returns the socket at the first byte of the tunnel,
  * and their parent in *child, which ends by itself once the socket is closed, with a status that says how it went.
@@ -5035,7 +5017,8 @@ static int relay_open(const struct end *near, pid_t *child)
 	session_open(tunnel, &exchange);
 	for (size_t i = 0; i < opt.hop_count; i++)
 		opt.hops[i].asked = true; /* nobody expects to be asked later */
-	int fd = fork_behind(child);
+	int fd;
+	*child = fork_behind(&fd, true);
 	if (*child == 0) {
 		alarm(0);
 		fd_leave(near->in); /* which belong to the other */
@@ -5146,10 +5129,9 @@ static bool fdpass_possible(void)
  */
 static int fdpass(const struct end *far)
 {
-	pid_t child = -1;
-	int fd = handlers.child_count > 0 ? fork_behind(&child) : far->in;
+	int fd = far->in;
 
-	if (child == 0) {
+	if (handlers.child_count > 0 && fork_behind(&fd, true) == 0) {
 		close(STDIN_FILENO);
 		close(STDOUT_FILENO);
 		bridge_run(fd, far->in);
@@ -5788,7 +5770,7 @@ static void options(int argc, char **argv)
 	if (opt.ntlm)
 		opt.hops[0].scheme = credentials_known(&opt.hops[0].credentials) ? ntlm_scheme : negotiate_scheme;
 	if (opt.proxy_command)
-		free(command_expand(opt.proxy_command, &opt.hops[0].at));
+		opt.proxy_command = command_expand(opt.proxy_command, &opt.hops[0].at);
 	for (size_t i = 1; i <= opt.hop_count + (opt.relay != NULL); i++)
 		if (strchr(route_point(i)->host, '%'))
 			die(EX_USAGE, "%s: a zone has no meaning at the %s that is to connect there", route_point(i)->text,
