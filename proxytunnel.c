@@ -100,6 +100,8 @@ int inet_aton(const char *, struct in_addr *);
 int ppoll(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *);
 int setgroups(size_t, const gid_t *);
 #endif
+#undef F_GETPIPE_SZ		/* who includes this file may have included fcntl.h */
+#undef F_SETPIPE_SZ
 #define F_GETPIPE_SZ (-1)	/* which fails, and so does splice: a lane keeps its buffer */
 #define F_SETPIPE_SZ F_GETPIPE_SZ
 #define splice(in, at, out, to, length, flags) ((void)(in), (void)(out), errno = ENOSYS, (ssize_t)-1)
