@@ -330,7 +330,7 @@ static void *memory_map(size_t size, int sharing)
 {
 	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, sharing | MAP_ANONYMOUS, -1, 0);
 
-	if (memory == MAP_FAILED || !memory) /* the latter for analyzers only */
+	if (memory == MAP_FAILED)
 		die(EX_OSERR, "out of memory");
 	return memory;
 }
