@@ -85,7 +85,7 @@
 
 /*
  * What is used beyond POSIX.1-2008. Linux and the BSDs share sysexits.h, MSG_DONTWAIT, MSG_CMSG_CLOEXEC, CMSG_LEN,
- * CMSG_SPACE, SOCK_CLOEXEC, SOCK_NONBLOCK, and what Linux hides where only that is asked for. What is its own has a stand-in.
+ * CMSG_SPACE, SOCK_CLOEXEC, SOCK_NONBLOCK, and what Linux hides where only that is asked for. Its own has a stand-in.
  */
 #ifndef PORTABLE
 #include <sys/prctl.h>
@@ -109,6 +109,10 @@ int setgroups(size_t, const gid_t *);
 #define prctl(...) ((void)0)	/* a child ends as its stream does */
 #undef POLLRDHUP
 #define POLLRDHUP 0		/* a client that has gone is noticed by the next heartbeat */
+#endif
+
+#ifndef __OpenBSD__
+#define pledge(promises, more) 0
 #endif
 
 enum {
@@ -270,7 +274,7 @@ static size_t message_format(char *line, size_t size, const char *format, va_lis
 	return end;
 }
 
-/* Where messages go, how long one may take, in ms, and how many were lost, which a listener shares with its children. */
+/* Where messages go, how long one may take, in ms, and how many were lost, of a listener and its children together. */
 static int words_to = STDERR_FILENO, words_patience = LINGER;
 static atomic_ulong words_lost_here, *words_lost = &words_lost_here;
 
@@ -346,9 +350,10 @@ static mode_t fd_type(int fd)
 static void words_share(void)
 {
 	mode_t type = fd_type(STDERR_FILENO);
-	int fd = type == S_IFIFO || type == S_IFCHR ? open("/dev/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
 
-	words_to = fd != -1 ? fd : words_to;
+	if (type == S_IFIFO || type == S_IFCHR)
+		words_to = open("/dev/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	words_to = words_to != -1 ? words_to : STDERR_FILENO;
 	words_lost = memory_map(sizeof *words_lost, MAP_SHARED);
 	words_patience = 0;
 }
@@ -415,7 +420,7 @@ static double seconds_now(void)
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-/* Ends a socket, and drops what still comes for a second: a close with that unread could lose the last bytes. In handlers too. */
+/* Ends a socket, and drops what comes for a second: a close with that unread loses last words. Async-signal-safe. */
 static void net_linger(int socket)
 {
 	struct pollfd readable = { .fd = socket, .events = POLLIN };
@@ -501,15 +506,6 @@ static void signals_take(void)
 	signals_await((const int[]){ SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, 0 });
 	signals_release(); /* all signals, as a caller may have blocked some */
 	atexit(children_end);
-}
-
-/* Leaves this process only what it needs from now on, where pledge(2) is: bytes, and its children. */
-static void process_pledge(void)
-{
-#ifdef __OpenBSD__
-	if (pledge("stdio proc", NULL) == -1)
-		die(EX_OSERR, "cannot give up rights: %s", strerror(errno));
-#endif
 }
 
 /* How long to wait for something that is due then, as poll(2) wants it. */
@@ -1359,7 +1355,7 @@ static void child_bind(pid_t parent)
 		_exit(EX_OSERR);
 }
 
-/* Forks a child behind a pair of sockets, whose end here, or there, is in *fd. One that outlives us has our children. */
+/* Forks one behind a pair of sockets, whose end here, or there, is in *fd. One that outlives us has our children. */
 static pid_t fork_behind(int *fd, bool outlives)
 {
 	int ends[2];
@@ -1440,33 +1436,26 @@ static const char *openssl_reason(char *said)
 }
 
 /* What may help against that, in brackets; -z only where it would. */
-static const char *openssl_hint(const char *reason)
-{
-	static const struct {
-		const char *reason, *hint;
-	} hints[] = {
-		{ "self", " (-C FILE trusts an authority that is not known here, -z trusts any)" }, /* -signed, or signed */
-		{ "unable to ", " (-C FILE trusts an authority that is not known here, -z trusts any)" },
-		{ "hostname mismatch", " (its certificate is for another name: write that one, or -z)" },
-		{ "IP address mismatch", " (its certificate is not for that address: write its name, or -z)" },
-		{ "certificate has expired", " (is the clock of this machine right? -z trusts any certificate)" },
-		{ "certificate is not yet valid", " (is the clock of this machine right? -z trusts any certificate)" },
-		{ "wrong version number", " (it does not speak TLS: leave out https://, or -E, -X or -e)" },
-		{ "packet length too long", " (it does not speak TLS: leave out https://, or -E, -X or -e)" },
-		{ "unexpected eof", " (does it speak TLS?)" },
-		{ "tlsv13 alert certificate required", " (it wants a certificate of yours: -c, and -k)" },
-		{ "sslv3 alert handshake failure", " (does it want a certificate of yours? -c, and -k)" },
-	};
-
-	for (size_t i = 0; i < sizeof hints / sizeof *hints; i++)
-		if (strncmp(reason, hints[i].reason, strlen(hints[i].reason)) == 0)
-			return hints[i].hint;
-	return "";
-}
+static const struct {
+	const char *reason, *hint;
+} openssl_hints[] = {
+	{ "self", " (-C FILE trusts an authority that is not known here, -z trusts any)" }, /* -signed, " signed" */
+	{ "unable to ", " (-C FILE trusts an authority that is not known here, -z trusts any)" },
+	{ "hostname mismatch", " (its certificate is for another name: write that one, or -z)" },
+	{ "IP address mismatch", " (its certificate is not for that address: write its name, or -z)" },
+	{ "certificate has expired", " (is the clock of this machine right? -z trusts any certificate)" },
+	{ "certificate is not yet valid", " (is the clock of this machine right? -z trusts any certificate)" },
+	{ "wrong version number", " (it does not speak TLS: leave out https://, or -E, -X or -e)" },
+	{ "packet length too long", " (it does not speak TLS: leave out https://, or -E, -X or -e)" },
+	{ "unexpected eof", " (does it speak TLS?)" },
+	{ "tlsv13 alert certificate required", " (it wants a certificate of yours: -c, and -k)" },
+	{ "sslv3 alert handshake failure", " (does it want a certificate of yours? -c, and -k)" },
+};
 
 /* Ends the program if an openssl that leads somewhere has failed, which it may do after the handshake too. */
 static void openssl_check(const struct command *openssl, int status)
 {
+	const char *hint = "";
 	int ended = child_wait(openssl->pid), by = WIFSIGNALED(ended) ? WTERMSIG(ended) : 0;
 
 	if (ended == 0 || by == SIGHUP || by == SIGINT || by == SIGTERM) /* the whole group gets those */
@@ -1478,7 +1467,10 @@ static void openssl_check(const struct command *openssl, int status)
 		    openssl->peer, (int)strcspn(openssl->said + 22, "\n"), openssl->said + 22);
 	lines_note("openssl:", openssl->said);
 	const char *reason = openssl_reason(openssl->said);
-	die(status, "%s: TLS failed: %s%s", openssl->peer, reason, openssl_hint(reason));
+	for (size_t i = 0; i < sizeof openssl_hints / sizeof *openssl_hints; i++)
+		if (strncmp(reason, openssl_hints[i].reason, strlen(openssl_hints[i].reason)) == 0)
+			hint = openssl_hints[i].hint;
+	die(status, "%s: TLS failed: %s%s", openssl->peer, reason, hint);
 }
 
 /* Expands %h, %p and %% as ssh does in its ProxyCommand, behind "exec ", so that no shell stays. */
@@ -1522,9 +1514,7 @@ static void credentials_add(struct credentials *known, char *user, char *passwor
 {
 	if (user && !*user && !password)
 		return;
-	bool same = !known->user || !user || strcmp(known->user, user) == 0;
-
-	if (!known->password && same)
+	if (!known->password && (!known->user || !user || strcmp(known->user, user) == 0))
 		known->password = password;
 	if (!known->user)
 		known->user = user;
@@ -1603,29 +1593,28 @@ static char *wgetrc_value(char *line, const char *key)
  */
 static bool passfile_read(struct credentials found[3], const char *path)
 {
-	static const char *const keys[] = {
-		"proxy_user", "proxy_passwd", "proxy_password", "remproxy_user", "remproxy_passwd", "remproxy_password",
-		"relay_user", "relay_passwd", "relay_password",
-	};
-	char *rest = passfile_load(path), *line, *single = NULL, *unknown = NULL;
-	int lines = 0, values = 0;
+	static const char *const prefixes[] = { "proxy_", "remproxy_", "relay_" };
+	char *rest = passfile_load(path), *line, *value, *single = NULL, *unknown = NULL;
+	int lines = 0;
+	bool is_wgetrc = false;
 
-	for (; (line = passfile_line(&rest)); single = line, lines++) {
-		char *value = NULL;
-		bool is_prefix = false;
-		size_t i;
-
-		for (i = 0; i < sizeof keys / sizeof *keys && !(value = wgetrc_value(line, keys[i])); i++)
-			is_prefix |= strncasecmp(line, keys[i], strcspn(keys[i], "_") + 1) == 0;
-		if (value)
-			*(i % 3 == 0 ? &found[i / 3].user : &found[i / 3].password) = value, values++;
-		else if (is_prefix)
-			unknown = line;
-	}
-	if (unknown && values > 0)
+	for (; (line = passfile_line(&rest)); single = line, lines++)
+		for (int i = 0; i < 3; i++) {
+			if (strncasecmp(line, prefixes[i], strlen(prefixes[i])) != 0)
+				continue;
+			char *key = line + strlen(prefixes[i]);
+			if ((value = wgetrc_value(key, "user")))
+				found[i].user = value;
+			else if ((value = wgetrc_value(key, "passwd")) || (value = wgetrc_value(key, "password")))
+				found[i].password = value;
+			else
+				unknown = line;
+			is_wgetrc |= value != NULL;
+		}
+	if (unknown && is_wgetrc)
 		warn("%s: not known: %.*s (it is _user and _password behind proxy, remproxy or relay)", path,
 		     (int)strcspn(unknown, " \t="), unknown);
-	if (values > 0)
+	if (is_wgetrc)
 		return false;
 	if (lines != 1 || !strchr(single, ':'))
 		die(EX_NOINPUT, "%s: neither proxy_user and proxy_passwd nor a single line user:password in it", path);
@@ -1653,8 +1642,7 @@ static bool prompt_read(int terminal, const char *question, bool hidden, char *a
 	} while (length == -1 && errno == EINTR);
 	tcsetattr(terminal, TCSANOW, &handlers.loud);
 	handlers.terminal = -1;
-	if (stops)
-		signal(SIGTSTP, SIG_DFL);
+	signal(SIGTSTP, stops ? SIG_DFL : SIG_IGN);
 
 	if (length <= 0 || answer[length - 1] != '\n')
 		return false;
@@ -1695,7 +1683,7 @@ static const char *askpass_program(bool has_terminal)
 	return program && *program ? program : "ssh-askpass";
 }
 
-/* Asks for a user, or a user's password; returns a copy, or NULL if nobody is there or answers. The clock stops meanwhile. */
+/* Asks for a user, or for that user's password; returns a copy, or NULL if nobody answers. The clock stops meanwhile. */
 static char *prompt_ask(const char *at, const char *user)
 {
 	static char answer[CREDENTIAL_MAX + 2];
@@ -2383,7 +2371,7 @@ static _Noreturn void bridge_run(int one, int other)
 
 /* --- tls: openssl(1) on a stream that stands already: tls_start ----------------------------------------- */
 
-/* A Unix socket that listens in a folder of its own, where nobody else can reach it; its path is in handlers.meeting. */
+/* A Unix socket that listens in a folder of its own, where nobody else reaches it; its path is in handlers.meeting. */
 static int meeting_open(void)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -2413,6 +2401,7 @@ static pid_t tls_command(const struct authority *peer, int complaints, int *fd)
 		bool wanted;
 		const char *option, *value;
 	} options[] = {
+		{ true, "-unix", handlers.meeting },
 		{ is_name && !opt.tls_nameless, "-servername", peer->host },
 		{ !is_name || opt.tls_nameless, "-noservername", NULL }, /* RFC 6066 3: no literal addresses */
 		{ !opt.tls_unverified, "-verify_return_error", NULL },
@@ -2423,8 +2412,8 @@ static pid_t tls_command(const struct authority *peer, int complaints, int *fd)
 		{ opt.tls_key, "-key", opt.tls_key },
 	};
 	/* -quiet, as -no_ign_eof would take the letters Q and R in the data for commands, and lose late data. */
-	const char *argv[24] = { "openssl", "s_client", "-quiet", "-brief", "-verify_quiet", "-unix", handlers.meeting };
-	int n = 7;
+	const char *argv[24] = { "openssl", "s_client", "-quiet", "-brief", "-verify_quiet" };
+	int n = 5;
 
 	for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
 		if (options[i].wanted)
@@ -2447,8 +2436,8 @@ static int tls_start(int stream, const struct authority *peer, struct command *o
 	openssl->peer = peer->text;
 	openssl->said = memory_map(COMPLAINT_MAX + 1, MAP_PRIVATE);
 	deadline_stage("%s: no TLS handshake within %u s (-w)", peer->text, opt.timeout);
-	pid_t bridge = child_fork(false);
-	if (bridge == 0) {
+	openssl->bridge = child_fork(false);
+	if (openssl->bridge == 0) {
 		close(STDIN_FILENO);
 		close(STDOUT_FILENO);
 		signal(SIGALRM, SIG_DFL);
@@ -2465,15 +2454,14 @@ static int tls_start(int stream, const struct authority *peer, struct command *o
 	openssl->pid = tls_command(peer, complaints[1], &plain);
 	openssl->complaints = complaints[0]; /* stays open: openssl must not die of writing to it */
 	close(complaints[1]);
-	while (!strstr(openssl->said, "\nProtocol version: ")) /* with which it sums up; what it says later is of errors */
+	while (!strstr(openssl->said, "\nProtocol version: ")) /* it sums up so; what it says later is of errors */
 		if (!openssl_hear(openssl)) {
 			openssl_check(openssl, EX_PROTOCOL);
 			die(EX_PROTOCOL, "%s: TLS failed: openssl ended before its handshake", peer->text);
 		}
 	for (const char *cursor = openssl->said; (line = http_line(&cursor, &length));)
 		note("%s: %.*s", peer->text, length, line);
-	openssl->bridge = bridge;
-	child_forget(bridge); /* it ends with openssl, and not before all is delivered */
+	child_forget(openssl->bridge); /* it ends with openssl, and not before all is delivered */
 	meeting_remove();
 	return plain;
 }
@@ -5813,7 +5801,8 @@ int main(int argc, char **argv)
 	if (opt.fdpass)
 		return fdpass(&far);
 	double started = seconds_now();
-	process_pledge();
+	if (pledge("stdio proc", NULL) == -1) /* from now on it needs only bytes, and its children */
+		die(EX_OSERR, "cannot give up rights: %s", strerror(errno));
 	shuttle(&near, &far, &up, &down);
 	return tunnel_close(&far, &up, &down, &route, started);
 }
