@@ -31,7 +31,7 @@ fails() {
 
 	fails '-a 0: Too many open files' socket error=EMFILE -a 0 "${to[@]}"
 	fails '127.0.0.1:1: cannot connect: Too many open files' socket error=EMFILE "${to[@]}"
-	SHELL=/bin/sh fails '/bin/sh: Too many open files' socketpair error=EMFILE --proxy-command=cat -d host:22
+	fails 'cannot make a pair of sockets: Too many open files' socketpair error=EMFILE --proxy-command=cat -d host:22
 	fails 'cannot start a process: Cannot allocate memory' clone,?clone3,?fork error=ENOMEM --proxy-command=cat -d host:22
 	fails 'cannot prepare to listen: Too many open files' socketpair error=EMFILE "${serve[@]}"
 	if [ "$(id -u)" -eq 0 ]; then
