@@ -2130,6 +2130,7 @@ struct end {
 struct lane {
 	int in, out;
 	const struct end *from, *to;
+	const struct lane *other;	/* the other direction */
 	mode_t in_type, out_type;	/* S_IFSOCK, S_IFIFO ... */
 	bool may_splice, splices;	/* once there is much to carry */
 	bool lacks_room;		/* the splice waits for out */
@@ -2284,10 +2285,10 @@ static void lane_move(struct lane *lane, const struct pollfd set[2])
 		lane_begin_splice(lane);
 	if (lane->in != -1 || lane->out == -1 || lane_holds(lane))
 		return;
-	if (lane->out_type == S_IFSOCK)
-		shutdown(lane->out, SHUT_WR);
-	else
+	if (lane->out_type != S_IFSOCK)
 		close(lane->out);
+	else if (!lane->error && !lane->other->error) /* a reset is told to one, and looks like an end to the other */
+		shutdown(lane->out, SHUT_WR);
 	lane->out = -1;
 }
 
@@ -2318,6 +2319,8 @@ static void shuttle(const struct end *near, const struct end *far, struct lane *
 
 	lane_init(up, near, far, buffers[0]);
 	lane_init(down, far, near, buffers[1]);
+	up->other = down;
+	down->other = up;
 	end_guard(near, true);
 	end_guard(far, true);
 	if (up->in_type != S_IFCHR || !isatty(up->in))

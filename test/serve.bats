@@ -846,7 +846,7 @@ head_is_answered() {
 @test "a tunnel that breaks is logged with the side that broke it and why" {
 	start_far accept 'send far' 'await go' reset
 	serve --allow "127.0.0.1:$FAR"
-	"$PEER" -c "$SERVER" "$(connects "127.0.0.1:$FAR")" "$GRANTED" 'expect far' 'touch go' "eof $SOON"
+	"$PEER" -c "$SERVER" "$(connects "127.0.0.1:$FAR")" "$GRANTED" 'expect far' 'touch go' "gone $SOON"
 	logs "127.0.0.1:* to 127.0.0.1:$FAR: broken by the far end, Connection reset by peer, 0 bytes up, 3 down, *"
 	stop server
 	start_far accept 'send far' sink
@@ -1219,6 +1219,13 @@ breaks() {
 	breaks touch broken
 	breaks eval 'kill -KILL $(children server)'
 	breaks stop server
+}
+
+@test "a target that resets does not look like one that ends, also to a client that has ended" {
+	start_far loop 'expect up' eof 'send far' 'pause 50' reset
+	serve --allow "127.0.0.1:$FAR"
+	drive_command 'send up' half-close 'expect far' 'status 74 5000' -- "$PROXYTUNNEL" -p "127.0.0.1:$SERVER" -d "127.0.0.1:$FAR"
+	err_has "the tunnel to 127.0.0.1:$FAR broke: Connection reset by peer"
 }
 
 @test "SIGTERM ends it with status 0, and all that stands with it, each with a line" {
