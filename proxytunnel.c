@@ -637,21 +637,12 @@ static const char *authority_parse(struct authority *to, const char *text, const
 
 	if (default_port && colon && address_parse(address, text, strlen(text)) != AF_UNSPEC) {
 		if (number_parse(colon + 1, 80, 65535) != -1)
-			return "is that a port behind an IPv6 address? Write [::1]:3128 with a port, [::1:3128] without";
+			return "is that a port behind an IPv6 address? Write [::1]:3128, or [::1:3128] if it is none";
 		colon = NULL;
 	}
 	if (colon && !strchr(colon, ']'))
 		return authority_set(to, text, (size_t)(colon - text), colon + 1);
-	if (!default_port)
-		return "no port";
-	return authority_set(to, text, strlen(text), default_port);
-}
-
-static int hex_value(char digit)
-{
-	if (!isxdigit((unsigned char)digit))
-		return -1;
-	return digit <= '9' ? digit - '0' : (digit | 0x20) - 'a' + 10;
+	return default_port ? authority_set(to, text, strlen(text), default_port) : "no port";
 }
 
 /* Undoes the percent-encoding of text in place (RFC 3986 2.1); false if a % is not followed by two hex digits. */
@@ -660,10 +651,9 @@ static bool percent_decode(char *text)
 	for (char *to = text; (*to = *text); to++, text++) {
 		if (*text != '%')
 			continue;
-		int high = hex_value(text[1]), low = high == -1 ? -1 : hex_value(text[2]);
-		if (low == -1 || (high | low) == 0)
+		if (!isxdigit((unsigned char)text[1]) || !isxdigit((unsigned char)text[2]) ||
+		    !(*to = (char)strtoul((char[]){ text[1], text[2], '\0' }, NULL, 16)))
 			return false;
-		*to = (char)(high << 4 | low);
 		text += 2;
 	}
 	return true;
@@ -852,7 +842,7 @@ static void head_add(struct head *head, const char *format, ...)
 	head->length += (size_t)length;
 }
 
-/* The offset behind the first blank line from there on, 0 if there is none; RFC 9112 2.2: a bare LF ends a line too. */
+/* The offset behind the first blank line from there on, or 0. RFC 9112 2.2: a bare LF ends a line too. */
 static size_t http_head_end(const char *bytes, size_t from, size_t length)
 {
 	const char *end = bytes + length, *line = bytes + from;
@@ -886,13 +876,11 @@ static int http_status(const char *line)
 }
 
 /*
- * Reads on in the next head, and not a byte behind it: it peeks, then takes up to the blank line, or all if that has not
- * come yet, as what stays queued would make every later peek return at once. Of replies, a 1xx is passed over
- * (RFC 9110 15.2).
+ * Reads on in the next head, and not a byte behind it: it peeks, then takes up to the blank line, or all if that has
+ * not come yet, as what stays queued would make every later peek return at once. A 1xx is no reply yet (RFC 9110 15.2).
  */
 static enum head_result http_take_head(int socket, struct head *head, bool is_reply)
 {
-	static const char version[] = "HTTP/1.";
 	char *at = head->bytes + head->length, *begin = head->bytes + head->start;
 	size_t room = HEAD_MAX - head->length;
 	size_t checked = at - begin < 3 ? head->start : head->length - 3;
@@ -914,11 +902,20 @@ static enum head_result http_take_head(int socket, struct head *head, bool is_re
 	bool is_whole = end == head->length;
 	int status = is_whole && is_reply ? http_status(begin) : 0;
 	if (memchr(at, '\0', (size_t)taken) || status == -1 ||
-	    (is_reply && strncmp(begin, version, strnlen(begin, sizeof version - 1)) != 0))
+	    (is_reply && strncmp(begin, "HTTP/1.", strnlen(begin, 7)) != 0))
 		return HEAD_FOREIGN;
 	if (status / 100 == 1)
 		head->start = head->length;
 	return is_whole && status / 100 != 1 ? HEAD_WHOLE : HEAD_MORE;
+}
+
+/* Why there is no head. */
+static const char *head_failure(enum head_result result)
+{
+	return result == HEAD_NONE ? "the connection was closed without an answer" :
+	       result == HEAD_CUT ? "the connection was closed within an answer" :
+	       result == HEAD_FAILED ? strerror(errno) :
+	       result == HEAD_TOO_LARGE ? "an answer with over 65536 bytes of headers" : "an answer that is not HTTP";
 }
 
 /* Reads a line from the socket, a byte at a time, without its end; false if there is none, or no room for it. */
@@ -937,7 +934,7 @@ static bool line_receive(int socket, char *line, size_t size)
 	return false;
 }
 
-/* Reads the line before a chunk, with its size, and behind the last one, of 0, lines up to an empty one (RFC 9112 7.1). */
+/* Reads the line before a chunk, with its size, and behind the last one the lines up to an empty one (RFC 9112 7.1). */
 static bool chunk_size(int socket, uint64_t *size)
 {
 	char line[LINE_SIZE], *end;
@@ -945,7 +942,8 @@ static bool chunk_size(int socket, uint64_t *size)
 	if (!line_receive(socket, line, sizeof line))
 		return false;
 	*size = strtoull(line, &end, 16);
-	if (end == line || end != line + strspn(line, "0123456789abcdefABCDEF") || !strchr("; \t", *end) || *size > INT64_MAX)
+	if (end == line || end != line + strspn(line, "0123456789abcdefABCDEF") || !strchr("; \t", *end) ||
+	    *size > INT64_MAX)
 		return false;
 	while (*size == 0 && *line)
 		if (!line_receive(socket, line, sizeof line))
@@ -966,17 +964,19 @@ static const char *http_line(const char **cursor, int *length)
 	return line;
 }
 
-/* Shows lines under -v, behind a mark; of the fields of a request none but Host has its value shown, as any may hold a secret. */
+/* Shows lines under -v, behind a mark; of a request's fields only Host's value, as any other may hold a secret. */
 static void lines_note(const char *mark, const char *text)
 {
 	const char *line;
 	int length;
 
 	for (const char *cursor = text; (line = http_line(&cursor, &length));) {
-		int name = *mark == '>' && line != text && strncasecmp(line, "Host:", 5) != 0 ? (int)strcspn(line, ":") : length;
+		int name = (int)strcspn(line, ":");
 
-		if (length > 0)
-			note("%s %.*s%s", mark, name < length ? name : length, line, name < length ? ": ***" : "");
+		if (*mark == '>' && line != text && name < length && strncasecmp(line, "Host:", 5) != 0)
+			note("%s %.*s: ***", mark, name, line);
+		else if (length > 0)
+			note("%s %.*s", mark, length, line);
 	}
 }
 
@@ -1069,7 +1069,7 @@ static bool address_text(char *text, const union address *address)
 	    getnameinfo(&address->any, address_size(address), host, sizeof host, port, sizeof port,
 	                NI_NUMERICHOST | NI_NUMERICSERV) != 0)
 		return false;
-	const char *shown = strncmp(host, "::ffff:", 7) == 0 && strchr(host, '.') ? host + 7 : host; /* an IPv4 address as such */
+	const char *shown = strncmp(host, "::ffff:", 7) == 0 && strchr(host, '.') ? host + 7 : host; /* IPv4 as such */
 	snprintf(text, AUTHORITY_SIZE, strchr(shown, ':') ? "[%s]:%s" : "%s:%s", shown, port);
 	return true;
 }
@@ -1077,7 +1077,9 @@ static bool address_text(char *text, const union address *address)
 /* Finds the addresses of a host, the families in turn (RFC 8305 section 4); returns 0, or an EAI_ code. */
 static int net_resolve(const struct authority *to, struct addresses *found)
 {
-	struct addrinfo *list, hints = { .ai_family = opt.family, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
+	struct addrinfo *list, hints = {
+		.ai_family = opt.family, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV,
+	};
 	int code = getaddrinfo(to->host, to->port, &hints, &list);
 
 	if (code != 0)
@@ -1123,13 +1125,14 @@ static void net_tune(int socket)
 		setsockopt(socket, options[i].level, options[i].name, &options[i].value, sizeof options[i].value);
 }
 
-/* Notes, under -v, how a connection went that was started then; returns its socket, which blocks, or -1 where there is an error. */
+/* Notes, under -v, how a connection went that was started then; returns its socket, which blocks, or -1. */
 static int dial_outcome(const union address *address, double started, int fd, int error)
 {
 	char text[AUTHORITY_SIZE];
 
 	if (opt.verbosity > 0 && address_text(text, address))
-		note("%s: %s after %.1f ms", text, error ? strerror(error) : "connected", (seconds_now() - started) * 1e3);
+		note("%s: %s after %.1f ms", text, error ? strerror(error) : "connected",
+		     (seconds_now() - started) * 1e3);
 	if (error != 0) {
 		close(fd);
 		return -1;
@@ -1152,14 +1155,14 @@ static int net_dial(const struct addresses *to)
 
 	while (fd == -1 && (next < to->count || pending > 0)) {
 		if (next < to->count) {
-			const union address *address = &to->at[next];
-			int try = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+			const union address *at = &to->at[next];
+			int try = socket(at->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 			started[next] = seconds_now();
-			if (try != -1 && (connect(try, &address->any, address_size(address)) == 0 || errno == EINPROGRESS))
+			if (try != -1 && (connect(try, &at->any, address_size(at)) == 0 || errno == EINPROGRESS))
 				pending++;
 			else
-				try = dial_outcome(address, started[next], try, error = errno);
+				try = dial_outcome(at, started[next], try, error = errno);
 			tries[next++] = (struct pollfd){ .fd = try, .events = POLLOUT };
 		}
 		if (pending == 0 || poll(tries, next, next < to->count ? DIAL_DELAY : -1) <= 0)
@@ -1198,7 +1201,8 @@ static int net_reach(const struct authority *to)
 	deadline_stage("%s: no connection within %u s (-w)", to->text, opt.timeout);
 	fd = net_dial(&found);
 	if (fd == -1)
-		die(is_shortage(errno) ? EX_OSERR : EX_UNAVAILABLE, "%s: cannot connect: %s", to->text, strerror(errno));
+		die(is_shortage(errno) ? EX_OSERR : EX_UNAVAILABLE, "%s: cannot connect: %s", to->text,
+		    strerror(errno));
 	socklen_t size = sizeof net_known.at[0];
 	net_known.count = getpeername(fd, &net_known.at[0].any, &size) == 0;
 	return fd;
@@ -1770,7 +1774,8 @@ static void ntlm_ask(struct hop *hop, const char *word, const char *challenge, i
 	}
 	int status = ntlm_end(hop);
 	ntlm_fail(hop, "", WIFEXITED(status) && WEXITSTATUS(status) == 127 ?
-	          "needs ntlm_auth(1), of the package winbind or samba-winbind-clients; or cntlm or px can be the first hop" :
+	          "needs ntlm_auth(1), of the package winbind or samba-winbind-clients; or cntlm or px can be the "
+	          "first hop" :
 	          "ntlm_auth(1) ended without an answer (-v shows what it says)");
 }
 
@@ -1851,39 +1856,25 @@ static void body_note(int socket)
 	lines_note("|", body);
 }
 
-/* Ends the program if it is the command that leads to a hop which failed. */
-static void connect_fail_command(const struct hop *hop, const struct authority *to)
-{
-	if (hop->tls) {
-		openssl_check(&hop->command, EX_PROTOCOL);
-		return;
-	}
-	int status = child_wait(hop->command.pid);
-	die(EX_UNAVAILABLE, "%s: the proxy command %s %d before an answer to CONNECT %s", hop->at.text, WIFEXITED(status) ?
-	    "ended with status" : "was ended by signal", WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status), to->text);
-}
-
-/* Ends the program: no head could be read. */
+/* Ends the program: no head could be read. It may be the command that leads to the hop which failed. */
 static _Noreturn void connect_fail(enum head_result result, const char *head, const struct hop *hop,
                                    const struct authority *to)
 {
-	static const struct {
-		int status;
-		const char *before, *behind;
-	} words[] = {
-		[HEAD_NONE] = { EX_UNAVAILABLE, "closed the connection without an answer to", "" },
-		[HEAD_FAILED] = { EX_UNAVAILABLE, "no answer to", ": " },
-		[HEAD_CUT] = { EX_PROTOCOL, "closed the connection within its answer to", "" },
-		[HEAD_FOREIGN] = { EX_PROTOCOL, "answers", " with what is not HTTP: " },
-		[HEAD_TOO_LARGE] = { EX_PROTOCOL, "its answer to", " is over 65536 bytes of headers" },
-	};
-	bool is_failed = result == HEAD_FAILED, is_cut = result == HEAD_NONE || (is_failed && errno == ECONNRESET);
-	const char *said = is_failed ? strerror(errno) : result == HEAD_FOREIGN ? head : "";
+	int status = result == HEAD_NONE || result == HEAD_FAILED ? EX_UNAVAILABLE : EX_PROTOCOL;
+	bool is_cut = result == HEAD_NONE || (result == HEAD_FAILED && errno == ECONNRESET);
+	const char *failure = head_failure(result), *said = result == HEAD_FOREIGN ? head : "";
 
-	if (hop->command.pid && words[result].status == EX_UNAVAILABLE)
-		connect_fail_command(hop, to);
-	die(words[result].status, "%s: %s CONNECT %s%s%.*s%s", hop->at.text, words[result].before, to->text,
-	    words[result].behind, line_shown(said), said,
+	if (hop->command.pid && status == EX_UNAVAILABLE && hop->tls) {
+		openssl_check(&hop->command, EX_PROTOCOL);
+	} else if (hop->command.pid && status == EX_UNAVAILABLE) {
+		int ended = child_wait(hop->command.pid);
+		bool has_left = WIFEXITED(ended);
+		const char *how = has_left ? "ended with status" : "was ended by signal";
+		die(status, "%s: the proxy command %s %d before an answer to CONNECT %s", hop->at.text, how,
+		    has_left ? WEXITSTATUS(ended) : WTERMSIG(ended), to->text);
+	}
+	die(status, "%s: CONNECT %s: %s%s%.*s%s", hop->at.text, to->text, failure, *said ? ": " : "",
+	    line_shown(said), said,
 	    is_cut && !hop->tls ? " (is it an HTTP proxy, not for SOCKS? one with TLS takes https:// before its name)" :
 	    strncmp(said, "\x15\x03", 2) == 0 ? " (it speaks TLS: put https:// before its name)" :
 	    strncmp(said, "SSH-", 4) == 0 ? " (that is an ssh server, no proxy)" : "");
@@ -1922,26 +1913,23 @@ static unsigned schemes_list(char list[SCHEMES_SIZE], const char *head)
 	int length;
 
 	*list = '\0';
-	while (is_asked && (value = http_field(&head, "Proxy-Authenticate", &length))) {
-		const char *end = value + length;
-
-		for (bool is_quoted = false; value < end; value++) {
+	while (is_asked && (value = http_field(&head, "Proxy-Authenticate", &length)))
+		for (const char *end = value + length; value < end; value++) {
 			value += strspn(value, " \t");
 			size_t name = strcspn(value, " \t=,\r\n");
+			bool is_scheme = name > 0 && value[name + strspn(value + name, " \t")] != '=';
 
-			if (name > 0 && value[name + strspn(value + name, " \t")] != '=') {
-				for (int i = 0; i < 3; i++)
-					if (strlen(scheme_names[i]) == name && strncasecmp(value, scheme_names[i], name) == 0)
-						spoken |= 1u << i;
-				if (written + name + 3 <= SCHEMES_SIZE)
-					written += (size_t)sprintf(list + written, "%s%.*s", written ? ", " : "", (int)name, value);
-			}
-			for (; value < end && (is_quoted || *value != ','); value++) {
+			for (int i = 0; is_scheme && i < 3; i++)
+				if (strlen(scheme_names[i]) == name && strncasecmp(value, scheme_names[i], name) == 0)
+					spoken |= 1u << i;
+			if (is_scheme && written + name + 3 <= SCHEMES_SIZE)
+				written += (size_t)sprintf(list + written, written ? ", %.*s" : "%.*s",
+				                           (int)name, value);
+			for (bool is_quoted = false; value < end && (is_quoted || *value != ','); value++) {
 				is_quoted ^= *value == '"';
 				value += is_quoted && *value == '\\';
 			}
 		}
-	}
 	return spoken;
 }
 
@@ -1949,7 +1937,8 @@ static unsigned schemes_list(char list[SCHEMES_SIZE], const char *head)
 static bool reason_is_plain(const char *head)
 {
 	static const char *const plain[] = {
-		"\r", "\n", "Forbidden", "Internal Server Error", "Bad Gateway", "Proxy Error", "Service Unavailable", "Gateway Time",
+		"\r", "\n", "Forbidden", "Internal Server Error", "Bad Gateway", "Proxy Error", "Service Unavailable",
+		"Gateway Time",
 	};
 	const char *reason = http_reason(head) + strlen("403");
 
@@ -1974,13 +1963,14 @@ static const char *refusal_hint(const char *head, const struct hop *hop, const s
 	if (status == 407 && !*schemes)
 		return " (it offers no way to authenticate)";
 	if (status == 407 && !spoken)
-		snprintf(hint, sizeof hint, " (it offers %s, not Basic; a local authenticating proxy such as cntlm or px can be "
-		         "the first hop)", schemes);
+		snprintf(hint, sizeof hint, " (it offers %s, not Basic; a local authenticating proxy such as cntlm or "
+		         "px can be the first hop)", schemes);
 	else if (status == 407 && header_given(hop, "Proxy-Authorization"))
 		snprintf(hint, sizeof hint, " (it does not take the Proxy-Authorization of -H; it offers %s)", schemes);
 	else if ((status == 407 || status == 401) && is_known)
-		snprintf(hint, sizeof hint, " (it does not take these credentials of %.64s%s%s%s)", hop->credentials.user,
-		         *schemes ? "; it offers " : "", schemes, is_negotiated ? "; Kerberos needs a ticket, by kinit" : "");
+		snprintf(hint, sizeof hint, " (it does not take these credentials of %.64s%s%s%s)",
+		         hop->credentials.user, *schemes ? "; it offers " : "", schemes,
+		         is_negotiated ? "; Kerberos needs a ticket, by kinit" : "");
 	else if (status == 407)
 		snprintf(hint, sizeof hint, " (try %s-%c or -F; it offers %s)", is_negotiated ? "kinit, or " : "",
 		         hop->remote ? 'R' : 'P', schemes);
@@ -1994,7 +1984,8 @@ static const char *refusal_hint(const char *head, const struct hop *hop, const s
 	else if (status == 405 || status == 501)
 		return " (it does no CONNECT; try --relay)";
 	else if (status / 100 == 3 && (location = http_field(&cursor, "Location", &length)))
-		snprintf(hint, sizeof hint, " (it points to %.*s; is there a page to log in at first?)", length, location);
+		snprintf(hint, sizeof hint, " (it points to %.*s; is there a page to log in at first?)", length,
+		         location);
 	else
 		return opt.verbosity < 1 ? " (-v shows all that it says)" : "";
 	return hint;
@@ -2003,7 +1994,8 @@ static const char *refusal_hint(const char *head, const struct hop *hop, const s
 /* The status of this program for a refusal. */
 static int refusal_exit(int status)
 {
-	return status == 401 || status == 403 || status == 405 || status == 407 || status == 501 ? EX_NOPERM : EX_UNAVAILABLE;
+	return status == 401 || status == 403 || status == 405 || status == 407 || status == 501 ?
+	       EX_NOPERM : EX_UNAVAILABLE;
 }
 
 /*
@@ -2043,8 +2035,9 @@ static bool body_skip(int socket, const char *head)
 	if (field_lists(head, "Connection", "close") || field_lists(head, "Proxy-Connection", "close"))
 		return false;
 	if (!field_lists(head, "Transfer-Encoding", "chunked"))
-		return field_count(head, "Content-Length", &value, &length) == 1 && offset_parse(&size, value, (size_t)length) &&
-		       size <= left && (size == 0 || recv(socket, line, (size_t)size, MSG_WAITALL) == (ssize_t)size);
+		return field_count(head, "Content-Length", &value, &length) == 1 &&
+		       offset_parse(&size, value, (size_t)length) && size <= left &&
+		       (size == 0 || recv(socket, line, (size_t)size, MSG_WAITALL) == (ssize_t)size);
 	do {
 		if (!chunk_size(socket, &size) || size > left)
 			return false;
@@ -2053,7 +2046,7 @@ static bool body_skip(int socket, const char *head)
 	return size == 0;
 }
 
-/* Whether a handshake goes on after a 407, in the hop's next request. A ticket goes in the first, without credentials. */
+/* Whether a handshake goes on after a 407, in the hop's next request. A ticket goes in the first, and alone. */
 static bool ntlm_continue(struct hop *hop, int socket, const char *head)
 {
 	const char *challenge, *cursor = head, *scheme = hop->scheme;
@@ -2098,8 +2091,8 @@ static bool connect_through(int socket, struct hop *hop, const struct authority 
 	alarm(0); /* the answer has come in time */
 	body_note(socket);
 	reason = http_reason(head);
-	die(refusal_exit(http_status(head)), "%s: CONNECT %s refused: %.*s%s", hop->at.text, to->text, line_shown(reason), reason,
-	    refusal_hint(head, hop, to));
+	die(refusal_exit(http_status(head)), "%s: CONNECT %s refused: %.*s%s", hop->at.text, to->text,
+	    line_shown(reason), reason, refusal_hint(head, hop, to));
 }
 
 /* Wipes what this process knew only to reach the far end, which stands. */
@@ -2779,7 +2772,7 @@ static _Noreturn void client_refuse(struct client *client, int status, const cha
 /* Takes the request line apart, in place; false if it is none (RFC 9112 3). */
 static bool request_split(struct request *request, char *head)
 {
-	char *line = strtok_r(head, "\r\n", &request->fields); /* RFC 9112 2.2: an empty line before it is to be ignored */
+	char *line = strtok_r(head, "\r\n", &request->fields); /* RFC 9112 2.2: past an empty line before it */
 	size_t method = line ? strspn(line, token_characters) : 0;
 	char *target = method > 0 && line[method] == ' ' ? line + method + 1 : NULL;
 	char *version = target ? strpbrk(target, " \t") : NULL;
@@ -4414,9 +4407,7 @@ static bool exchange_read_head(struct exchange *exchange)
 		lines_note("<", answer->bytes);
 		exchange_read_fields(exchange);
 	} else if (result != HEAD_MORE) {
-		return exchange_fail(exchange, result == HEAD_NONE ? "the connection was closed without an answer" :
-		                     result == HEAD_CUT ? "the connection was closed within an answer" :
-		                     result == HEAD_FAILED ? strerror(errno) : "an answer that is not HTTP");
+		return exchange_fail(exchange, head_failure(result));
 	}
 	return true;
 }

@@ -393,7 +393,7 @@ sent() {
 	shakes "send $CHALLENGE$EMPTY" head close
 	status_is 69
 	err_one_line
-	err_has 'closed the connection without an answer'
+	err_has 'the connection was closed without an answer'
 }
 
 @test "garbage for a token, from the proxy: the real ntlm_auth says what it is" {
