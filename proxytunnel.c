@@ -24,12 +24,11 @@
  * relayed      what a request wants of a session: relay_request_parse
  * sessions     tunnels without CONNECT, in memory of their own: session_create, session_lock
  * listener     workers, and the sessions that they serve: listener_run, worker_next
- * replies      what the requests of a session do: session_serve
+ * replies      what each of a session's requests does: session_serve
  * serving      what clients ask for, if they may have it: serve
  * route        a stream to where the tunnel, or its requests, go: route_open
  * carriers     what the processes of a tunnel over a relay share: upstream_receive, downstream_send
- * exchange     a request to the relay, and its answer: exchange_run, exchange_take
- * asking       what requests to a relay say, and what answers mean: request_compose, answer_final
+ * exchange     a request to the relay, and its answer: exchange_run, exchange_take, request_compose
  * sender       what the tunnel brings, in PUTs: sender_run
  * receiver     what the relay has, by GETs, into the tunnel: receiver_run
  * tunnel       a sender and a receiver, started anew when they fail: tunnel_run
@@ -144,25 +143,19 @@ enum {
 	FRAME_MAX = 1 << 20,
 	BODY_MAX = 4 << 20,		/* of a request */
 	GIVE_UP = 100,			/* s of tries that do no good */
-	OPEN_TRIES = 5,
-	KEEP_TIME = 3,			/* s that a connection may have been idle before it is used again */
 	SILENCE = 40,			/* s */
-	FRAME_TIME = 3,			/* s until the first frame of a stream */
 	TELL_TIME = 20,			/* s within which the relay hears of us: with GIVE_UP, what it waits for us */
 	GOOD_TIME = 1,			/* s that a stream lasts if it is any good */
 	SUFFIX_SIZE = 64,		/* of a request's target, behind the session's id */
 	GONE_TIME = 5,			/* s for the last upstream bytes of a tunnel that was left */
-	CLOSE_TIME = 5,			/* s for the session to be closed, */
-	BROKEN_CLOSE_TIME = 1,		/* and when somebody waits for the outcome of a tunnel that broke */
+	CLOSE_TIME = 5,			/* s for the session to be closed */
 	POLL_FIRST = 20,		/* s */
 	BODY_FIRST = 65536,
-	BODY_LEAST = 1024,
 };
 
 /* s */
 #define RETRY_FIRST 0.05
 #define RETRY_MOST 2.0
-#define ANSWER_TIME 0.02		/* in which the next bytes mostly come, if any do */
 #define NEVER 1e18
 
 /* A host and a port. */
@@ -428,9 +421,8 @@ static void net_linger(int socket)
 	double end = seconds_now() + LINGER / 1e3;
 
 	shutdown(socket, SHUT_WR);
-	while (seconds_now() < end && poll(&readable, 1, LINGER) == 1)
-		if (recv(socket, dropped, sizeof dropped, 0) <= 0)
-			break;
+	while (seconds_now() < end && poll(&readable, 1, LINGER) == 1 && recv(socket, dropped, sizeof dropped, 0) > 0)
+		continue;
 }
 
 /*
@@ -508,15 +500,13 @@ static void signals_take(void)
 	atexit(children_end);
 }
 
-/* How long to wait for something that is due then, as poll(2) wants it. */
-static int milliseconds_until(double due)
+/* A span of time, of seconds, as poll(2) wants it. */
+static int milliseconds(double seconds)
 {
-	double left = due - seconds_now();
-
-	return left > 1e6 ? -1 : left > 0 ? (int)(left * 1e3) + 1 : 0;
+	return seconds > 1e6 ? -1 : seconds > 0 ? (int)(seconds * 1e3) + 1 : 0;
 }
 
-/* A span of time, of seconds. */
+/* The same as ppoll(2) wants it. */
 static struct timespec time_span(double seconds)
 {
 	time_t whole = (time_t)seconds;
@@ -808,7 +798,7 @@ static bool fd_wait(int fd, short events, double seconds)
 {
 	struct pollfd waited = { .fd = fd, .events = events };
 
-	return poll(&waited, 1, milliseconds_until(seconds_now() + seconds)) != 0;
+	return poll(&waited, 1, milliseconds(seconds)) != 0;
 }
 
 /* A head to be sent, or what was read of heads: several, as 1xx may come before the one that counts. */
@@ -1687,7 +1677,7 @@ static const char *askpass_program(bool has_terminal)
 	return program && *program ? program : "ssh-askpass";
 }
 
-/* Asks for a user, or for that user's password; returns a copy, or NULL if nobody answers. The clock stops meanwhile. */
+/* Asks for a user, or for a user's password; returns a copy, or NULL if nobody answers. The clock stops meanwhile. */
 static char *prompt_ask(const char *at, const char *user)
 {
 	static char answer[CREDENTIAL_MAX + 2];
@@ -3039,7 +3029,7 @@ static bool is_hello(const unsigned char *bytes, size_t length)
 	return true;
 }
 
-/* --- relay requests: what a request wants of a session: relay_request_parse ------------------------------ */
+/* --- relayed: what a request wants of a session: relay_request_parse ------------------------------------- */
 
 static bool is_session_word(const char *text, size_t length)
 {
@@ -3637,7 +3627,7 @@ static int session_workers(const struct worker *worker, int signal_number)
 	return count;
 }
 
-/* --- session requests: what each of them does: session_serve --------------------------------------------- */
+/* --- replies: what each of a session's requests does: session_serve -------------------------------------- */
 
 /* Adds a frame to a text, all of it but so many bytes, which are sent behind that. */
 static void frame_add(char *text, size_t *length, char type, const char *words, size_t data)
@@ -4321,7 +4311,7 @@ static void downstream_send(struct tunnel *tunnel, const char *bytes, size_t len
 	}
 }
 
-/* --- exchange: a request to the relay, and its answer: exchange_run, exchange_take ---------------------- */
+/* --- exchange: a request to the relay, and its answer: exchange_run, exchange_take, request_compose ----- */
 
 struct exchange {
 	struct carrier *carrier;	/* whose connection it is; NULL: that of a program whose session does not stand yet */
@@ -4366,7 +4356,7 @@ static short exchange_wait(struct exchange *exchange, short events)
 
 	do {
 		set[1].fd = up && upstream_room(up) > 0 ? up->fd : -1;
-		ready = poll(set, 2, milliseconds_until(due));
+		ready = poll(set, 2, milliseconds(due - seconds_now()));
 		if (ready > 0 && set[1].revents)
 			upstream_receive(up);
 		if (ready == -1 && errno != EINTR)
@@ -4438,7 +4428,7 @@ static bool exchange_talk(struct exchange *exchange, size_t body)
 		if (ready != POLLOUT && !exchange_read_head(exchange))
 			return false;
 		if (part > 0 && sent == all && body > 0)
-			fd_wait(up->fd, POLLIN, ANSWER_TIME); /* so that one wake-up serves the answer, and what comes next */
+			fd_wait(up->fd, POLLIN, 0.02); /* s; one wake-up mostly serves the answer and what comes next */
 	} while (exchange->status == 0 && (ready = exchange_wait(exchange, events)));
 	exchange->may_keep &= sent == all;
 	return exchange->status > 0;
@@ -4451,7 +4441,7 @@ static bool exchange_connect(struct exchange *exchange)
 	struct command openssl;
 
 	if (exchange->fd != -1 && exchange->may_keep && exchange->is_whole && !exchange->carrier->closes &&
-	    seconds_now() - exchange->carrier->heard < KEEP_TIME)
+	    seconds_now() - exchange->carrier->heard < 3) /* s that it may have been idle */
 		return true;
 	exchange_close(exchange);
 	opt.timeout = opt.timeout == 0 || opt.timeout > SILENCE ? SILENCE : opt.timeout;
@@ -4523,8 +4513,6 @@ static ssize_t exchange_read(struct exchange *exchange, char *to, size_t wanted)
 	return got == -1 ? -1 : (ssize_t)length;
 }
 
-/* --- asking: what requests to a relay say, and what answers mean: request_compose, answer_die ----------- */
-
 /* Composes the fields of all requests; to be done again when credentials have become known. */
 static void fields_compose(struct tunnel *tunnel)
 {
@@ -4579,7 +4567,7 @@ static bool sender_adapts(struct tunnel *tunnel, struct exchange *exchange, size
 	const char *at = opt.relay->at.text;
 	int status = exchange->status;
 
-	if (status == 413 && length > BODY_LEAST) {
+	if (status == 413 && length > 1024) {
 		tunnel->body_max = tunnel->body_limit = length / 2;
 		note("%s: a body of %zu bytes is too large on the way: at most %zu from now on", at, length, length / 2);
 	} else if (!tunnel->by_post && !exchange->is_marked && (status == 403 || status == 405 || status == 501)) {
@@ -4644,7 +4632,7 @@ static bool sender_wait(struct tunnel *tunnel)
 {
 	while (tunnel->held == 0 && tunnel->up_ended == (bool)tunnel->up_done) {
 		struct pollfd polled = { .fd = tunnel->fd, .events = tunnel->up_ended ? 0 : POLLIN };
-		int ready = poll(&polled, 1, milliseconds_until(tunnel->sender.heard + TELL_TIME));
+		int ready = poll(&polled, 1, milliseconds(tunnel->sender.heard + TELL_TIME - seconds_now()));
 
 		if (ready == -1 && errno != EINTR)
 			die(EX_TEMPFAIL, "%s", strerror(errno));
@@ -4661,7 +4649,7 @@ static bool sender_wait(struct tunnel *tunnel)
 static void sender_close(struct tunnel *tunnel, struct exchange *exchange)
 {
 	tunnel->closing = tunnel->closing > 0 ? tunnel->closing : seconds_now();
-	exchange->patience = opt.timeout = *tunnel->broken ? BROKEN_CLOSE_TIME : CLOSE_TIME;
+	exchange->patience = opt.timeout = *tunnel->broken ? 1 : CLOSE_TIME; /* somebody waits to hear what broke */
 	do
 		if (tunnel->by_post)
 			request_compose(tunnel, exchange, "POST", "?close", 0);
@@ -4727,7 +4715,7 @@ static void receiver_compose(struct tunnel *tunnel, struct exchange *exchange)
 	if (tunnel->streams == 0)
 		snprintf(suffix + length, sizeof suffix - (size_t)length, "&poll=%ld", tunnel->poll_time);
 	request_compose(tunnel, exchange, "GET", suffix, -1);
-	exchange->patience = tunnel->streams == 0 ? SILENCE + (double)tunnel->poll_time : FRAME_TIME;
+	exchange->patience = tunnel->streams == 0 ? SILENCE + (double)tunnel->poll_time : 3; /* s until a first frame */
 }
 
 /* A GET has brought nothing, in so many seconds: has the next ones be others, if that is why. */
@@ -4977,7 +4965,7 @@ static void session_open(struct tunnel *tunnel, struct exchange *exchange)
 			relay_refuse(exchange);
 		if (!is_answered && openssl.pid)
 			openssl_check(&openssl, EX_PROTOCOL);
-		if (!is_answered && (exchange->status == -1 || tries == OPEN_TRIES))
+		if (!is_answered && (exchange->status == -1 || tries == 5))
 			die(is_begun ? EX_PROTOCOL : EX_UNAVAILABLE, "%s: POST for %s: %s", at, to, exchange->failed);
 		if (!is_answered)
 			poll(NULL, 0, (int)(RETRY_FIRST * 1e3) << tries++);
