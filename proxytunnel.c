@@ -21,8 +21,7 @@
  * scoreboard   what a listener and its workers share: worker_enter, worker_stand
  * requests     what a client of a server asks for, and how it is answered: request_parse, client_refuse
  * access       who may have what: client_login, allow_fit, addresses_filter
- * relayed      what a request wants of a session: relay_request_parse
- * sessions     tunnels without CONNECT, in memory of their own: session_create, session_lock
+ * sessions     tunnels without CONNECT, in memory of their own: relay_request_parse, session_lock
  * listener     workers, and the sessions that they serve: listener_run, worker_next
  * replies      what each of a session's requests does: session_serve
  * serving      what clients ask for, if they may have it: serve
@@ -33,8 +32,7 @@
  * receiver     what the relay has, by GETs, into the tunnel: receiver_run
  * tunnel       a sender and a receiver, started anew when they fail: tunnel_run
  * relay        the client's side of a tunnel without CONNECT: relay_open
- * ends         the far end, and what main says of it: tunnel_open, tunnel_close
- * near         where the bytes come from, or the far end goes to: near_open, fdpass
+ * ends         the far end, and what it is joined to or handed to: tunnel_open, near_open, fdpass
  * lines        those of other tools, answered with the line to write here: lines_check
  * words        the command line, word by word: words_take, operands
  * sources      what the command line leaves open: hops_complete, credentials_complete
@@ -3029,7 +3027,7 @@ static bool is_hello(const unsigned char *bytes, size_t length)
 	return true;
 }
 
-/* --- relayed: what a request wants of a session: relay_request_parse ------------------------------------- */
+/* --- sessions: tunnels without CONNECT, in memory of their own: relay_request_parse, session_lock -------- */
 
 static bool is_session_word(const char *text, size_t length)
 {
@@ -3099,8 +3097,6 @@ static bool relay_request_parse(struct request *request)
 		snprintf(request->key, sizeof request->key, "%.*s", SESSION_WORD, value);
 	return true;
 }
-
-/* --- sessions: tunnels without CONNECT, in memory of their own: session_create, session_lock ------------- */
 
 /*
  * Stands in a file without a name, which is in memory. The listener keeps that, and the target's socket, and hands both
@@ -5001,7 +4997,7 @@ static int relay_open(const struct end *near, pid_t *child)
 	return fd;
 }
 
-/* --- ends: the far end, and what main says of it: tunnel_open, tunnel_close ----------------------------- */
+/* --- ends: the far end, and what it is joined to or handed to: tunnel_open, near_open, fdpass ----------- */
 
 /* The processes that the far end leads to. */
 struct route {
@@ -5050,8 +5046,6 @@ static int tunnel_close(const struct end *far, const struct lane *up, const stru
 		die(EX_IOERR, "%s: the tunnel to %s broke: %s", broken->failed, opt.destination.text, strerror(broken->error));
 	return EX_OK;
 }
-
-/* --- near: where the bytes come from, or the far end goes to: near_open, fdpass ------------------------- */
 
 /* inetd(8) gives the socket as stderr too: what is said there would get among the bytes. */
 static void stderr_leave(void)
