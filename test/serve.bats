@@ -1076,6 +1076,7 @@ kills() {
 	local n=0 pids
 
 	while [ "$n" -lt "$1" ]; do
+		server_runs "${PIDS[server]}"
 		mapfile -t pids < <(children server)
 		if [ "${#pids[@]}" -gt 0 ] && kill -KILL "${pids[RANDOM % ${#pids[@]}]}" 2>/dev/null; then
 			n=$((n + 1))
