@@ -145,7 +145,6 @@ enum {
 	TELL_TIME = 20,			/* s within which the relay hears of us: with GIVE_UP, what it waits for us */
 	GOOD_TIME = 1,			/* s that a stream lasts if it is any good */
 	SUFFIX_SIZE = 64,		/* of a request's target, behind the session's id */
-	GONE_TIME = 5,			/* s for the last upstream bytes of a tunnel that was left */
 	CLOSE_TIME = 5,			/* s for the session to be closed */
 	POLL_FIRST = 20,		/* s */
 	BODY_FIRST = 65536,
@@ -4829,7 +4828,7 @@ static void carrier_retry(struct tunnel *tunnel, struct carrier *carrier, struct
 	}
 }
 
-/* Waits until a carrier has ended. Breaks the tunnel once its caller has left, and no PUT was answered for so long. */
+/* Waits until a carrier has ended. Breaks the tunnel once its caller has left, and no PUT was answered for 5 s. */
 static void tunnel_wait(struct tunnel *tunnel, const sigset_t *waiting)
 {
 	const struct timespec second = { .tv_sec = 1 };
@@ -4844,7 +4843,7 @@ static void tunnel_wait(struct tunnel *tunnel, const sigset_t *waiting)
 		tunnel->gone = now;
 		carrier_stop(&tunnel->receiver);
 	}
-	if (tunnel->gone > 0 && tunnel->closing == 0 && now - (tunnel->gone > heard ? tunnel->gone : heard) >= GONE_TIME)
+	if (tunnel->gone > 0 && tunnel->closing == 0 && now - (tunnel->gone > heard ? tunnel->gone : heard) >= 5)
 		snprintf(tunnel->broken, sizeof tunnel->broken, "the last %zu bytes were not taken", tunnel->held);
 }
 
