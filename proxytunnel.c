@@ -2083,9 +2083,13 @@ static bool connect_through(int socket, struct hop *hop, const struct authority 
 	    line_shown(reason), reason, refusal_hint(head, hop, to));
 }
 
-/* Wipes what this process knew only to reach the far end, which stands. */
+/* Wipes what this process knew only to reach the far end, which stands, and the stack, where libc has left copies. */
+__attribute__((noinline))
 static void secrets_forget(void)
 {
+	char below[48 * 1024];
+
+	explicit_bzero(below, sizeof below);
 	for (size_t i = 0; i < opt.hop_count + (opt.relay != NULL); i++) {
 		const struct hop *hop = i < opt.hop_count ? &opt.hops[i] : opt.relay;
 
