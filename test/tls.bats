@@ -518,7 +518,7 @@ with_openssl() {
 	err_has 'TLS failed: Connection reset by peer'
 	with_openssl "$stands; kill -TERM \$\$" "$@"
 	status_is 69
-	err_has 'answer to CONNECT host:22'
+	err_has 'CONNECT host:22: '
 	with_openssl "$stands; echo 1:error:1:lib:func:a reason:file:1: >&2; exit 1" --relay "https://localhost:$STUNNEL/t" host 22
 	status_is 76
 	err_has 'TLS failed: a reason'
