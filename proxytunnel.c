@@ -2145,7 +2145,7 @@ static bool lane_holds(const struct lane *lane)
 	return lane->lacks_room || lane->start < lane->stop || lane->piped > 0;
 }
 
-/* Says what the lane waits for: bytes, or room for those it holds. Out is always in the set, to learn that its reader left. */
+/* Says what the lane waits for: bytes, or room for those it holds. Out is always in the set, as its reader may leave. */
 static void lane_want(const struct lane *lane, struct pollfd set[2])
 {
 	bool holds = lane_holds(lane);
@@ -2195,7 +2195,7 @@ static void lane_read(struct lane *lane)
 	lane->piped -= lane->piped > 0 ? lane->stop : 0;
 }
 
-/* Writes from the buffer. A pipe or terminal that polls writable takes PIPE_BUF bytes without blocking, maybe no more. */
+/* Writes from the buffer. A pipe or terminal that polls writable takes PIPE_BUF bytes at once, maybe no more. */
 static void lane_write(struct lane *lane)
 {
 	const char *bytes = lane->buffer + lane->start;
@@ -2213,7 +2213,7 @@ static void lane_write(struct lane *lane)
 	}
 }
 
-/* Goes over to splice(2), by a large pipe for fewer wake-ups; not by one below the buffer, all that pipe(7) may allow. */
+/* Goes over to splice(2), by a large pipe for fewer wake-ups; not by one below the buffer, as pipe(7) may allow. */
 static void lane_begin_splice(struct lane *lane)
 {
 	bool from_pipe = lane->in_type == S_IFIFO, to_pipe = lane->out_type == S_IFIFO;
@@ -2226,7 +2226,7 @@ static void lane_begin_splice(struct lane *lane)
 }
 
 /*
- * Moves bytes past user space. EAGAIN does not say which side refused: it waits for the one, then for the other. If both
+ * Moves bytes past user space. EAGAIN does not say which side refused: it waits for one, then for the other. If both
  * refuse, as at the mark of TCP's urgent data, or splice(2) cannot serve, it leaves the lane to its buffer.
  */
 static void lane_splice(struct lane *lane)
@@ -2334,7 +2334,7 @@ static void shuttle(const struct end *near, const struct end *far, struct lane *
 			lane_break(up, ETIMEDOUT); /* the far end, itself at its end, does not take what is left */
 		lane_move(up, set);
 		lane_move(down, set + 2);
-		/* What a socket's other side wrote before it closed still comes from there; from a pipe nobody waits for more. */
+		/* What a socket's other side wrote before it closed still comes; from a pipe nobody waits for more. */
 		if (down->error || (lane_cut(down) && up->in_type != S_IFSOCK))
 			lane_break(up, 0);
 	}
@@ -2478,7 +2478,7 @@ enum {
 	USER_SHOWN = 64,		/* of a user's name */
 	POLL_MAX = 60,			/* s that a GET may wait */
 	SPARE_MAX = 16,			/* workers of a server without a client */
-	WAITING_TIME = 5,		/* s that they wait for one, in accept(2) and in poll(2), and a listener for questions */
+	WAITING_TIME = 5,		/* s that they wait for one, in accept(2) and poll(2), and a listener for questions */
 	SESSION_TIME = 120,		/* s without a request after which a session ends, and is remembered */
 	ENDED_MAX = 8192,		/* sessions that are remembered */
 	SESSION_CONNECTIONS = 16,	/* that are served at once */
@@ -3513,7 +3513,7 @@ static bool listener_has_room(const struct scoreboard *board)
 {
 	bool is_free = board->used < board->size || board_count(board, STAGE_FREE) > 0;
 
-	return board_count(board, STAGE_WAITING) + board_count(board, STAGE_EVICTED) == 0 && /* else one comes, or a place */
+	return board_count(board, STAGE_WAITING) + board_count(board, STAGE_EVICTED) == 0 && /* else one comes */
 	       (is_free || (opt.serve && board_count(board, STAGE_ASKED) > 0));
 }
 
@@ -4159,7 +4159,7 @@ static int serve(struct end *near, struct worker *worker)
 /* Gives up root for good: what a server's clients send is for nobody's rights to parse. */
 static void privileges_drop(void)
 {
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); /* not for a client, whose --proxy-command or SSH_ASKPASS may be setuid */
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); /* a client's --proxy-command or SSH_ASKPASS may be setuid */
 	if (geteuid() != 0)
 		return;
 	const struct passwd *nobody = getpwnam("nobody");
@@ -4261,13 +4261,13 @@ struct tunnel {
 	bool up_ended;			/* the end of the tunnel's bytes has been read, */
 	atomic_bool up_done;		/* and is acknowledged */
 	size_t body_max, body_limit;	/* of a PUT, as things stand, and at all */
-	double closing;			/* when the session was first to be closed; 0: not yet. The parent's, once broken */
+	double closing;			/* when the session was first to be closed; 0: not yet. Then the parent's */
 	bool by_post;			/* PUT and DELETE are refused on the way */
 	/* The receiver's. */
 	uint64_t down;			/* every byte before it is written to the tunnel */
 	atomic_bool down_done;		/* and the end is, too */
 	uint64_t sequence;		/* of the last GET */
-	int streams;			/* that may still bring nothing in time; 0: they are held back on the way, so it polls */
+	int streams;			/* that may still bring nothing in time; 0: they are held back, so it polls */
 	long poll_time;			/* s */
 	char bytes[HEAD_MAX + 2 * BODY_MAX];	/* room for a head, and those; no page is touched before it is needed */
 };
@@ -4314,8 +4314,8 @@ static void downstream_send(struct tunnel *tunnel, const char *bytes, size_t len
 /* --- exchange: a request to the relay, and its answer: exchange_run, exchange_take, request_compose ----- */
 
 struct exchange {
-	struct carrier *carrier;	/* whose connection it is; NULL: that of a program whose session does not stand yet */
-	struct tunnel *upstream;	/* the sender's, whose bytes it receives while it waits; NULL: it is no sender's */
+	struct carrier *carrier;	/* whose connection it is; NULL: the session does not stand yet */
+	struct tunnel *upstream;	/* the sender's, to receive its bytes while it waits; NULL: it is no sender's */
 	const char *method;
 	int fd;				/* the connection; -1: none */
 	bool may_keep;			/* it may serve another request, if the answer is read to its end */
@@ -4744,7 +4744,7 @@ static bool receiver_get(struct tunnel *tunnel, struct exchange *exchange)
 	is_given = is_given && exchange_wait(exchange, POLLIN);
 	while (is_given && type != 'B' && (type = frame_read(tunnel, exchange)) > 0) {
 		is_answered = true;
-		tunnel->streams = tunnel->streams > 0 ? 2 : 0; /* once they have passed, the relay may just have no time */
+		tunnel->streams = tunnel->streams > 0 ? 2 : 0; /* once they passed, the relay may just have no time */
 		if (type == 'X')
 			die(EX_IOERR, "the relay says: %s", exchange->reason);
 		if (type == 'E')
@@ -5044,7 +5044,7 @@ static int tunnel_close(const struct end *far, const struct lane *up, const stru
 	if (status != 0)
 		die(EX_IOERR, "%s: the tunnel to %s broke: the process that carries it was ended by signal %d", far->in_name,
 		    opt.destination.text, WTERMSIG(status));
-	if (route->openssl.pid && !lane_cut(down)) /* it left first and knows why; from here that looks like a reset or an orderly end */
+	if (route->openssl.pid && !lane_cut(down)) /* it left first, and knows why */
 		openssl_check(&route->openssl, down->carried > 0 ? EX_IOERR : EX_PROTOCOL);
 	if (broken->error)
 		die(EX_IOERR, "%s: the tunnel to %s broke: %s", broken->failed, opt.destination.text, strerror(broken->error));
@@ -5094,8 +5094,8 @@ static bool fdpass_possible(void)
 }
 
 /*
- * Hands the far end to the parent over stdout, with one byte, as ssh's ProxyUseFdpass wants it; returns the program's status.
- * If other processes are behind that end, a child carries its bytes, and has them from now on, as this process leaves at once.
+ * Hands the far end to the parent over stdout, with one byte, as ssh's ProxyUseFdpass wants it; returns the program's
+ * status. If other processes are behind that end, a child has them from now on and carries its bytes, as this one leaves.
  */
 static int fdpass(const struct end *far)
 {
@@ -5114,7 +5114,7 @@ static int fdpass(const struct end *far)
 
 /* --- lines: those of other tools, answered with the line to write here: lines_check --------------------- */
 
-/* The value of an option in a line of another tool: behind its letter, behind the = of its name, or the next word; or NULL. */
+/* The value of an option in another tool's line: behind its letter or the = of its name, or the next word; or NULL. */
 static const char *line_value(char *const *word, const char *letter, const char *name)
 {
 	size_t length = strlen(name);
@@ -5223,7 +5223,7 @@ enum { OPTION_MAX_CLIENTS = 256, OPTION_RELAY, OPTION_ALLOW, OPTION_PROXY_TYPE }
 
 /* The options: what each does, and what -h says of it. */
 static const struct option {
-	enum { SET, ACT, IDLE, GONE } kind;	/* it sets what to points to; calls option_act; does nothing; is refused */
+	enum { SET, ACT, IDLE, GONE } kind;	/* sets *to; calls option_act; does nothing; is refused */
 	int letter;			/* 0: it has none */
 	const char *name;		/* behind --, with an = if it takes a value; NULL: it has none */
 	const char *said;		/* in the help, or why it is refused; NULL: it is not in the help */
@@ -5372,7 +5372,7 @@ static void option_act(int letter, char *value, struct words *words)
 	switch (letter) {
 	case 'p': words->last = opt.hops; opt.hops[0].url = secret_url(value); break;
 	case 'r': words->last = &opt.hops[opt.hop_count++]; words->last->url = secret_url(value); words->last->remote = true; break;
-	case 'd': words->last = opt.hops; words->destination = value; break; /* the old proxytunnel's -H, mostly last, is for -p */
+	case 'd': words->last = opt.hops; words->destination = value; break; /* the old one's -H, mostly last, is for -p */
 	case 'P': opt.hops[0].credentials = credentials_split(secret_argument(value)); break;
 	case 'R': last_remote()->credentials = credentials_split(secret_argument(value)); break;
 	case 'u': opt.hops[0].credentials.user = secret_argument(value); break;
@@ -5412,7 +5412,7 @@ static const struct option *option_find(const char *name, size_t length)
 	return NULL;
 }
 
-/* Takes an option, and its value if it has one: attached, or else the next word, to which *word goes on. Returns whether it has one. */
+/* Takes an option, and its value, attached or the next word, to which *word goes on then; returns if it has one. */
 static bool option_take(const char *name, size_t length, char *attached, char ***word, struct words *words)
 {
 	const struct option *option = option_find(name, length);
@@ -5469,7 +5469,7 @@ static void words_authority(struct authority *to, char *const *word)
 		die(EX_USAGE, "%s %s: %s", word[0], word[1], wrong);
 }
 
-/* The words that are no options: the destination in one or two, and before it the proxy, in two as corkscrew has it, or in one. */
+/* The words that are no options: the destination in one or two, and before it the proxy, in one or corkscrew's two. */
 static void operands(int count, char **operand, struct words *words)
 {
 	struct hop *first = opt.hops;
@@ -5709,7 +5709,7 @@ static void options_check(const struct words *words, int operand_count)
 			die(EX_NOINPUT, "-%c %s: %s", "Cck"[i], files[i], strerror(errno));
 }
 
-/* Reads the command line into opt, and fills what it leaves open from files and the environment; or ends the program. */
+/* Reads the command line into opt, and fills it up from files and the environment; or ends the program. */
 static void options(int argc, char **argv)
 {
 	static struct head request;
@@ -5746,7 +5746,7 @@ static void options(int argc, char **argv)
 			die(EX_USAGE, "%s: a zone has no meaning at the %s that is to connect there", route_point(i)->text,
 			    i > opt.hop_count ? "relay" : "proxy");
 	for (size_t i = 0; i < route_tunnels(); i++)
-		connect_compose(&request, &opt.hops[i], route_point(i + 1)); /* or the end: too large a request is never sent */
+		connect_compose(&request, &opt.hops[i], route_point(i + 1)); /* or the end, if it is too large */
 	explicit_bzero(request.bytes, request.length);
 }
 
@@ -5768,7 +5768,7 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
 	signals_take();
-	setrlimit(RLIMIT_CORE, &(struct rlimit){ 1, 1 }); /* core files hold secrets; 0 would not hold for what core_pattern runs */
+	setrlimit(RLIMIT_CORE, &(struct rlimit){ 1, 1 }); /* 0 would not hold for what core_pattern runs */
 	options(argc, argv);
 	struct end near = near_open(&worker);
 	alarm(opt.timeout);
