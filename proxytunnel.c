@@ -123,6 +123,7 @@ enum {
 	HEAD_MAX = 65536,		/* all heads of a reply together, or of a request */
 	REASON_SHOWN = 200,		/* of what a peer says, in a message */
 	SCHEMES_SIZE = 128,		/* of the schemes that a 407 offers, in a message */
+	LINE_PEEKED = 32,		/* bytes of a line at a time: most sizes of chunks */
 	BODY_SHOWN = 2048,		/* of a refusal, under -v */
 	PASSFILE_MAX = 65536,
 	ADDRESSES_MAX = 64,		/* of a host, that are tried */
@@ -906,20 +907,27 @@ static const char *head_failure(enum head_result result)
 	       result == HEAD_TOO_LARGE ? "an answer with over 65536 bytes of headers" : "an answer that is not HTTP";
 }
 
-/* Reads a line from the socket, a byte at a time, without its end; false if there is none, or no room for it. */
+/* Reads a line from the socket, not a byte behind it, without its end; false if there is none, or no room for it. */
 static bool line_receive(int socket, char *line, size_t size)
 {
-	ssize_t got;
+	size_t length = 0;
+	ssize_t got = 0;
 
-	for (size_t length = 0; length < size && (got = recv(socket, line + length, 1, 0)) != 0; length += got == 1) {
-		if (got == -1 && errno != EINTR)
+	while (length < size && (length == 0 || line[length - 1] != '\n')) {
+		size_t room = size - length < LINE_PEEKED ? size - length : LINE_PEEKED;
+
+		got = recv(socket, line + length, room, MSG_PEEK);
+		const char *end = got > 0 ? memchr(line + length, '\n', (size_t)got) : NULL;
+		if (got > 0)
+			got = recv(socket, line + length, end ? (size_t)(end + 1 - (line + length)) : (size_t)got, 0);
+		if (got == 0 || (got == -1 && errno != EINTR))
 			return false;
-		if (got == 1 && line[length] == '\n') {
-			line[length - (length > 0 && line[length - 1] == '\r')] = '\0';
-			return true;
-		}
+		length += got > 0 ? (size_t)got : 0;
 	}
-	return false;
+	if (line[length - 1] != '\n')
+		return false;
+	line[length - 1 - (length > 1 && line[length - 2] == '\r')] = '\0';
+	return true;
 }
 
 /* Reads the line before a chunk, with its size, and behind the last one the lines up to an empty one (RFC 9112 7.1). */
