@@ -911,23 +911,23 @@ static const char *head_failure(enum head_result result)
 static bool line_receive(int socket, char *line, size_t size)
 {
 	size_t length = 0;
-	ssize_t got = 0;
+	bool is_whole = false;
 
-	while (length < size && (length == 0 || line[length - 1] != '\n')) {
+	while (length < size && !is_whole) {
 		size_t room = size - length < LINE_PEEKED ? size - length : LINE_PEEKED;
 
-		got = recv(socket, line + length, room, MSG_PEEK);
+		ssize_t got = recv(socket, line + length, room, MSG_PEEK);
 		const char *end = got > 0 ? memchr(line + length, '\n', (size_t)got) : NULL;
 		if (got > 0)
 			got = recv(socket, line + length, end ? (size_t)(end + 1 - (line + length)) : (size_t)got, 0);
 		if (got == 0 || (got == -1 && errno != EINTR))
 			return false;
 		length += got > 0 ? (size_t)got : 0;
+		is_whole = got > 0 && line[length - 1] == '\n';
 	}
-	if (line[length - 1] != '\n')
-		return false;
-	line[length - 1 - (length > 1 && line[length - 2] == '\r')] = '\0';
-	return true;
+	if (is_whole)
+		line[length - 1 - (length > 1 && line[length - 2] == '\r')] = '\0';
+	return is_whole;
 }
 
 /* Reads the line before a chunk, with its size, and behind the last one the lines up to an empty one (RFC 9112 7.1). */
