@@ -513,6 +513,14 @@ static struct timespec time_span(double seconds)
 	return (struct timespec){ .tv_sec = whole, .tv_nsec = (long)((seconds - (double)whole) * 1e9) };
 }
 
+/* Waits for so many seconds, or for a signal; not by poll(2), which may be what fails for want of memory. */
+static void time_wait(double seconds)
+{
+	const struct timespec span = time_span(seconds);
+
+	nanosleep(&span, NULL);
+}
+
 /* --- text: numbers, host:port, URLs, no_proxy: authority_parse, proxy_parse, no_proxy_names ------------- */
 
 /* The number that a text of that length is, false if it is none or does not fit in 63 bits. */
@@ -2602,11 +2610,9 @@ static int board_count(const struct scoreboard *board, enum stage stage)
 /* Says once that something is short, and waits: no shortage ends a listener or a worker. */
 static void board_shortage(struct scoreboard *board, const char *what)
 {
-	const struct timespec pause = { .tv_nsec = 100L * 1000 * 1000 };
-
 	if (!atomic_exchange(&board->is_short, true))
 		warn("%s: %s (said once)", what, strerror(errno));
-	nanosleep(&pause, NULL);
+	time_wait(0.1);
 }
 
 /* Comes to a further stage, unless the listener is ending this process just now. */
@@ -3475,7 +3481,6 @@ static bool worker_start(struct worker *listener)
 /* Ends all clients and sessions, and the listener: as it was asked to, or by the signal. */
 static _Noreturn void listener_end(struct worker *listener)
 {
-	const struct timespec pause = { .tv_nsec = 10L * 1000 * 1000 };
 	struct scoreboard *board = listener->board;
 	char outcome[32];
 
@@ -3484,7 +3489,7 @@ static _Noreturn void listener_end(struct worker *listener)
 		for (int j = 0; j < board->used; j++)
 			if (i % 80 == 0 && board->places[j].worker > 0)
 				kill(board->places[j].worker, i == 0 ? SIGTERM : SIGKILL);
-		nanosleep(&pause, NULL);
+		time_wait(0.01);
 		workers_reap(board);
 	}
 	snprintf(outcome, sizeof outcome, "ended by signal %d", handlers.caught);
@@ -4280,8 +4285,6 @@ struct tunnel {
 	char bytes[HEAD_MAX + 2 * BODY_MAX];	/* room for a head, and those; no page is touched before it is needed */
 };
 
-static const struct timespec shortage_time = { .tv_nsec = 50000000 }; /* after which a failed poll(2) is repeated */
-
 /* How many more upstream bytes to receive: there may be a PUT under way, and the next, of up to twice the length. */
 static size_t upstream_room(const struct tunnel *tunnel)
 {
@@ -4368,7 +4371,7 @@ static short exchange_wait(struct exchange *exchange, short events)
 		if (ready > 0 && set[1].revents)
 			upstream_receive(up);
 		if (ready == -1 && errno != EINTR)
-			nanosleep(&shortage_time, NULL);
+			time_wait(RETRY_FIRST);
 	} while (ready > 0 ? !set[0].revents : ready == -1 && seconds_now() < due);
 	exchange->is_silent = ready == 0;
 	return ready > 0 ? set[0].revents : exchange_fail(exchange, ready == 0 ? "silence" : strerror(errno));
@@ -4624,7 +4627,7 @@ static void sender_put(struct tunnel *tunnel, struct exchange *exchange)
 	request_compose(tunnel, exchange, tunnel->by_post ? "POST" : "PUT", suffix, (long long)length);
 	bool is_relays = exchange_run(exchange, length) && exchange->is_marked;
 	while (is_relays && exchange->status == 422 && !tunnel->down_done && getppid() == tunnel->parent)
-		poll(NULL, 0, 100); /* what the target has sent comes first, and perhaps better words */
+		time_wait(0.1); /* what the target has sent comes first, and perhaps better words */
 	if (is_relays && exchange->status == 200 &&
 	    (digits = exchange_read(exchange, number, sizeof number)) > 0 && offset_parse(&expected, number, (size_t)digits)) {
 		tunnel->sender.heard = seconds_now();
@@ -4800,9 +4803,10 @@ static void carrier_start(struct tunnel *tunnel, struct carrier *carrier, struct
 	child_bind(tunnel->parent);
 	last_words = carrier->words;
 	exchange->carrier = carrier;
-	if (carrier->delay > 0)
+	if (carrier->delay > 0) {
 		net_known.count = 0; /* another address may be better */
-	poll(NULL, 0, (int)(carrier->delay * 1e3));
+		time_wait(carrier->delay);
+	}
 	if (carrier == &tunnel->sender)
 		sender_run(tunnel, exchange);
 	receiver_run(tunnel, exchange);
@@ -4851,7 +4855,7 @@ static void tunnel_wait(struct tunnel *tunnel, const sigset_t *waiting)
 	double now = seconds_now(), heard = tunnel->sender.heard;
 
 	if (ready == -1 && errno != EINTR)
-		nanosleep(&shortage_time, NULL);
+		time_wait(RETRY_FIRST);
 	if (tunnel->gone == 0 && ((ready > 0 && !tunnel->down_done) || (tunnel->caller && tunnel->caller != getppid()))) {
 		tunnel->gone = now;
 		carrier_stop(&tunnel->receiver);
@@ -4976,7 +4980,7 @@ static void session_open(struct tunnel *tunnel, struct exchange *exchange)
 		if (!is_answered && (exchange->status == -1 || tries == 5))
 			die(is_begun ? EX_PROTOCOL : EX_UNAVAILABLE, "%s: POST for %s: %s", at, to, exchange->failed);
 		if (!is_answered)
-			poll(NULL, 0, (int)(RETRY_FIRST * 1e3) << tries++);
+			time_wait(RETRY_FIRST * (1 << tries++));
 	}
 }
 
