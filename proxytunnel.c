@@ -3016,10 +3016,9 @@ static bool is_inside(const char *address)
 	                      "2001::/32,2002::/16,fc00::/7,fe80::/10,fec0::/10,ff00::/8", address);
 }
 
-/* Drops the addresses that a destination may not have: only a wildcard must not lead inside, or anyone's DNS would. */
-static void addresses_filter(struct addresses *addresses, const struct authority *to)
+/* Drops the addresses that a destination which fits so may not have: a wildcard must not lead inside by anyone's DNS. */
+static void addresses_filter(struct addresses *addresses, const char *port, enum fit fit)
 {
-	bool is_exact = allow_fit(to->host, to->port) == FIT_EXACT;
 	size_t count = 0;
 	char text[HOST_MAX + 1];
 
@@ -3027,7 +3026,7 @@ static void addresses_filter(struct addresses *addresses, const struct authority
 		if (getnameinfo(&at->any, address_size(at), text, sizeof text, NULL, 0, NI_NUMERICHOST) != 0)
 			continue;
 		host_plain(text);
-		if (is_exact || !is_inside(text) || allow_fit(text, to->port) >= FIT_ADDRESS)
+		if (fit == FIT_EXACT || !is_inside(text) || allow_fit(text, port) >= FIT_ADDRESS)
 			addresses->at[count++] = *at;
 	}
 	addresses->count = count;
@@ -3933,16 +3932,17 @@ static bool session_serve(struct client *client, bool is_new)
 static int client_dial(struct client *client, int late, int failed)
 {
 	struct addresses addresses = { .count = 0 };
+	enum fit fit = allow_fit(client->to.host, client->to.port);
 	char reason[128];
 
-	if (allow_fit(client->to.host, client->to.port) == FIT_NOT)
+	if (fit == FIT_NOT)
 		client_refuse(client, 403, "not allowed");
 	if (!worker_stand(client->worker))
 		client_refuse(client, 503, "too many clients");
 	note("%s to %s: asked for", client->name, client->to.text);
 	client_stage(client, late, "no connection");
 	int code = net_resolve(&client->to, &addresses), fd = -1;
-	addresses_filter(&addresses, &client->to);
+	addresses_filter(&addresses, client->to.port, fit);
 	if (code != 0)
 		snprintf(reason, sizeof reason, "cannot resolve the name: %s", gai_strerror(code));
 	else if (addresses.count == 0)
