@@ -2618,9 +2618,13 @@ static void board_shortage(struct scoreboard *board, const char *what)
 /* Comes to a further stage, unless the listener is ending this process just now. */
 static void worker_enter(const struct worker *worker, enum stage stage)
 {
-	for (unsigned char asked = STAGE_ASKED; !atomic_compare_exchange_strong(&worker->board->stages[worker->place], &asked,
-	                                                                        (unsigned char)stage); asked = STAGE_ASKED)
+	atomic_uchar *own = &worker->board->stages[worker->place];
+	unsigned char asked = STAGE_ASKED;
+
+	while (!atomic_compare_exchange_strong(own, &asked, (unsigned char)stage)) {
+		asked = STAGE_ASKED;
 		pause();
+	}
 }
 
 /* Has a tunnel or a session stand for the client, unless as many do as may be; false if so. */
