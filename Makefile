@@ -8,7 +8,8 @@ DESTDIR =
 
 CC ?= cc
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes
-COMPILE = $(CC) -std=c11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(WARNINGS) -O2 $(CPPFLAGS) $(CFLAGS)
+FEATURES = -std=c11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"'
+COMPILE = $(CC) $(FEATURES) $(WARNINGS) -O2 $(CPPFLAGS) $(CFLAGS)
 LINK = -Wl,-z,now $(LDFLAGS)
 SOURCES = proxytunnel.c base64.c base64.h Makefile
 HELPERS = test/bin/peer test/bin/pty test/bin/fault test/bin/unit test/bin/named test/bin/hasty
@@ -62,13 +63,13 @@ check:
 variants:
 	test/setup --variants
 	$(MAKE) test/bin/peer test/bin/pty
-	WARNINGS='$(WARNINGS)' test/variants $(VARIANTS)
+	WARNINGS='$(WARNINGS)' SANITIZE='$(SANITIZE)' test/variants $(VARIANTS)
 
 # All tests of what the program does, with ASan and UBSan; AREAS='NAME...' are some of them.
 sanitize:
 	test/setup
 	$(MAKE) test/bin/peer test/bin/pty test/bin/fault test/bin/inject.so
-	WARNINGS='$(WARNINGS)' AREAS='$(AREAS)' test/variants sanitize
+	WARNINGS='$(WARNINGS)' SANITIZE='$(SANITIZE)' AREAS='$(AREAS)' test/variants sanitize
 
 # Which lines and branches of the program the tests come to, by gcov; 98 % and 92 % at least.
 cover:
@@ -93,7 +94,6 @@ bench: proxytunnel
 # those too); of padding in what exists once; of what bats and load do, and of words split on purpose.
 TIDY = clang-analyzer-*,bugprone-*,-clang-analyzer-security.insecureAPI.*,-bugprone-easily-swappable-parameters,-bugprone-assignment-in-if-condition,-bugprone-reserved-identifier,-bugprone-not-null-terminated-result,-bugprone-narrowing-conversions,-bugprone-implicit-widening-of-multiplication-result,-clang-analyzer-core.NullDereference,-clang-analyzer-core.NonNullParamChecker,-clang-analyzer-optin.performance.Padding
 SHELLCHECK = -e SC1091,SC2004,SC2012,SC2015,SC2016,SC2028,SC2030,SC2031,SC2034,SC2046,SC2086,SC2094,SC2119,SC2120,SC2128,SC2153,SC2154,SC2178,SC2206,SC2207,SC2238,SC2317
-FEATURES = -std=c11 -D_GNU_SOURCE -DVERSION='""'
 
 lint:
 	test/setup --lint
@@ -108,7 +108,7 @@ lint:
 FUZZ_TIME = 60
 fuzz:
 	@mkdir -p test/bin/corpus
-	clang -std=c11 -D_GNU_SOURCE -DVERSION='""' $(WARNINGS) $(SANITIZE) -fsanitize=fuzzer -DLIBFUZZER -o test/bin/fuzz test/fuzz.c base64.c
+	clang $(FEATURES) $(WARNINGS) $(SANITIZE) -fsanitize=fuzzer -DLIBFUZZER -o test/bin/fuzz test/fuzz.c base64.c
 	test/bin/fuzz -max_total_time=$(FUZZ_TIME) -max_len=4096 -detect_leaks=0 -print_final_stats=1 test/bin/corpus test/corpus
 
 # By a new name, then a rename: what runs goes on, and nobody meets half a file. The modes are so whatever the umask.
