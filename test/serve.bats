@@ -978,6 +978,27 @@ many_children() {
 	cmp reply <(printf 'HTTP/1.1 200 Connection established\r\n\r\nfar')
 }
 
+# The listener takes a second to send the signal, within which the worker takes the lock of who has a tunnel stand.
+@test "a worker that is ended to make room just as its client asks for a tunnel leaves no lock behind: the next tunnel stands" {
+	start_far
+	start_listener server strace -D -qq -o calls -e trace=kill -e inject=kill:delay_enter=1000000:when=1 \
+		"$PROXYTUNNEL" --serve -a 0 --max-clients 1 --allow "127.0.0.1:$FAR"
+	SERVER=$PORT
+	start oldest "$PEER" -c "$SERVER" -t 20 'await evicted' "$(connects "127.0.0.1:$FAR")" gone
+	await clients_are 1
+	start silent "$PEER" -c "$SERVER" -t 20 'crowd 17' hold
+	await clients_are 18
+	start late "$PEER" -c "$SERVER" -t 20 hold
+	logs '*: ended to make room, after *'
+	touch evicted
+	finished oldest
+	grep -q DELAYED calls
+	[ ! -e reached ]
+	stop silent
+	stop late
+	reaches "127.0.0.1:$FAR"
+}
+
 # late_wait COMMAND...: three tunnels stand, and behind the command three more clients come, who wait.
 late_wait() {
 	start crowd "$PEER" -c "$SERVER" -t 20 'crowd 3' "$(connects "127.0.0.1:$FAR")up" "$GRANTED" 'expect far' 'meet standing' 'await leave' half-close eof
