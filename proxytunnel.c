@@ -236,31 +236,20 @@ static struct {
 
 /* --- messages: one escaped line on stderr: note, warn, die ---------------------------------------------- */
 
-/* Writes text to line, as far as it fits in that size, with what is not printable as \xNN; returns its length. */
-static size_t escape(char *line, size_t size, const char *text, size_t length)
-{
-	size_t written = 0;
-
-	for (size_t i = 0; i < length && written + sizeof "\\xNN" <= size; i++) {
-		unsigned char byte = (unsigned char)text[i];
-
-		if (byte >= ' ' && byte <= '~')
-			line[written++] = (char)byte;
-		else
-			written += (size_t)sprintf(line + written, "\\x%02x", byte);
-	}
-	return written;
-}
-
-/* Formats a message into line, of that size; returns its length. Too long a message ends in "...". */
+/*
+ * Formats a message into line, of that size, with what is not printable as \xNN; returns its length. Too long a message
+ * ends in "...".
+ */
 static size_t message_format(char *line, size_t size, const char *format, va_list words)
 {
 	char text[MESSAGE_MAX];
+	const char *c = text;
 	int length = vsnprintf(text, sizeof text, format, words);
 	size_t end = (size_t)sprintf(line, "proxytunnel: ");
 
-	end += escape(line + end, size - end, text, strlen(text));
-	if (length >= (int)sizeof text || end + sizeof "\\xNN" > size)
+	for (; *c && end + sizeof "\\xNN" <= size; c++)
+		end += (size_t)sprintf(line + end, *c >= ' ' && *c <= '~' ? "%c" : "\\x%02x", (unsigned char)*c);
+	if (*c || length >= (int)sizeof text)
 		memcpy(line + end - 3, "...", 3);
 	line[end++] = '\n';
 	return end;

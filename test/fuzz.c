@@ -115,13 +115,13 @@ static void try_text(char *text)
 {
 	struct authority to;
 	size_t length = strlen(text);
-	static char shown[4 * INPUT_MAX + 1];
 
 	if (!authority_parse(&to, text, NULL))
 		MUST(*to.host && strlen(to.text) <= strlen(to.host) + strlen(to.port) + 3 && !has_control(to.text));
 	authority_parse(&to, text, "80");
 	number_parse(text, 0, 65535);
-	MUST(escape(shown, sizeof shown, text, length) <= 4 * length);
+	deadline_stage("%s", text);
+	MUST(handlers.length[handlers.current] <= sizeof *handlers.line);
 	if (percent_decode(text))
 		MUST(strlen(text) <= length);
 }
