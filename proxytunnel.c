@@ -488,18 +488,21 @@ static void signals_take(void)
 	atexit(children_end);
 }
 
-/* A span of time, of seconds, as poll(2) wants it. */
-static int milliseconds(double seconds)
-{
-	return seconds > 1e6 ? -1 : seconds > 0 ? (int)(seconds * 1e3) + 1 : 0;
-}
-
-/* The same as ppoll(2) wants it. */
+/* A span of time, of seconds, for the kernel; NEVER is 31 years. */
 static struct timespec time_span(double seconds)
 {
-	time_t whole = (time_t)seconds;
+	double span = seconds < 0 ? 0 : seconds < 1e9 ? seconds : 1e9;
+	time_t whole = (time_t)span;
 
-	return (struct timespec){ .tv_sec = whole, .tv_nsec = (long)((seconds - (double)whole) * 1e9) };
+	return (struct timespec){ .tv_sec = whole, .tv_nsec = (long)((span - (double)whole) * 1e9) };
+}
+
+/* As poll(2), for so many seconds, with a mask of signals; NULL: that which holds. */
+static int fds_wait(struct pollfd *set, nfds_t count, double seconds, const sigset_t *waiting)
+{
+	const struct timespec span = time_span(seconds);
+
+	return ppoll(set, count, &span, waiting);
 }
 
 /* Waits for so many seconds, or for a signal; not by poll(2), which may be what fails for want of memory. */
@@ -794,7 +797,7 @@ static bool fd_wait(int fd, short events, double seconds)
 {
 	struct pollfd waited = { .fd = fd, .events = events };
 
-	return poll(&waited, 1, milliseconds(seconds)) != 0;
+	return fds_wait(&waited, 1, seconds, NULL) != 0;
 }
 
 /* A head to be sent, or what was read of heads: several, as 1xx may come before the one that counts. */
@@ -2327,12 +2330,11 @@ static void shuttle(const struct end *near, const struct end *far, struct lane *
 			set[1].fd = -1; /* down learns of it as well */
 		if (up->error && end == 0)
 			end = seconds_now() + LINGER / 1e3;
-		double left = up->error ? end - seconds_now() : LINGER / 1e3;
-		struct timespec linger = time_span(left);
+		double left = up->error ? end - seconds_now() : is_lingering ? LINGER / 1e3 : NEVER;
 
 		if (turn % 64 == 0)
 			signals_admit(&waiting);
-		ready = left <= 0 ? 0 : ppoll(set, 4, is_lingering || up->error ? &linger : NULL, &waiting);
+		ready = left <= 0 ? 0 : fds_wait(set, 4, left, &waiting);
 		if (ready == -1 && errno != EINTR)
 			die(EX_OSERR, "cannot wait for the tunnel: %s", strerror(errno));
 		if (ready == 0 && lane_holds(up) && !up->error)
@@ -3529,14 +3531,13 @@ static void listener_run(struct worker *listener, int listening)
 
 	listener_begin(listener, listening);
 	while (!is_worker && !handlers.caught) {
-		const struct timespec tick = { .tv_sec = WAITING_TIME };
 		struct pollfd set[2] = { { .fd = listener->questions[0], .events = POLLIN }, { .fd = -1, .events = POLLIN } };
 
 		workers_reap(listener->board);
 		sessions_expire(listener);
 		if (listener_has_room(listener->board))
 			set[1].fd = listening;
-		if (ppoll(set, 2, listener->board->sessions > 0 ? &tick : NULL, &listener->waiting) > 0) {
+		if (fds_wait(set, 2, listener->board->sessions > 0 ? WAITING_TIME : NEVER, &listener->waiting) > 0) {
 			if (set[0].revents)
 				question_take(listener);
 			is_worker = set[1].revents && worker_start(listener);
@@ -3683,10 +3684,8 @@ static bool get_wait(const struct get *get, short events, double until)
 		{ .fd = get->client->socket, .events = events ? events : POLLRDHUP },
 		{ .fd = !events && hold->session->is_hello ? hold->target : -1, .events = POLLIN },
 	};
-	double now = seconds_now();
-	struct timespec wait = time_span(until > now ? until - now + 1e-3 : 0);
 
-	return ppoll(set, 2, &wait, &get->client->worker->waiting) <= 0 || events || !set[0].revents;
+	return fds_wait(set, 2, until - seconds_now(), &get->client->worker->waiting) <= 0 || events || !set[0].revents;
 }
 
 /* Reads from the target, and waits for it where all has been sent; false if the client has gone or has another GET. */
@@ -4360,7 +4359,7 @@ static short exchange_wait(struct exchange *exchange, short events)
 
 	do {
 		set[1].fd = up && upstream_room(up) > 0 ? up->fd : -1;
-		ready = poll(set, 2, milliseconds(due - seconds_now()));
+		ready = fds_wait(set, 2, due - seconds_now(), NULL);
 		if (ready > 0 && set[1].revents)
 			upstream_receive(up);
 		if (ready == -1 && errno != EINTR)
@@ -4636,7 +4635,7 @@ static bool sender_wait(struct tunnel *tunnel)
 {
 	while (tunnel->held == 0 && tunnel->up_ended == (bool)tunnel->up_done) {
 		struct pollfd polled = { .fd = tunnel->fd, .events = tunnel->up_ended ? 0 : POLLIN };
-		int ready = poll(&polled, 1, milliseconds(tunnel->sender.heard + TELL_TIME - seconds_now()));
+		int ready = fds_wait(&polled, 1, tunnel->sender.heard + TELL_TIME - seconds_now(), NULL);
 
 		if (ready == -1 && errno != EINTR)
 			die(EX_TEMPFAIL, "%s", strerror(errno));
@@ -4841,10 +4840,9 @@ static void carrier_retry(struct tunnel *tunnel, struct carrier *carrier, struct
 /* Waits until a carrier has ended. Breaks the tunnel once its caller has left, and no PUT was answered for 5 s. */
 static void tunnel_wait(struct tunnel *tunnel, const sigset_t *waiting)
 {
-	const struct timespec second = { .tv_sec = 1 };
 	struct pollfd socket = { .fd = tunnel->fd };
 	bool is_late = tunnel->gone > 0 || tunnel->down_done; /* for the socket to tell that the caller leaves */
-	int ready = ppoll(&socket, !is_late, is_late ? &second : NULL, waiting);
+	int ready = fds_wait(&socket, !is_late, is_late ? 1 : NEVER, waiting);
 	double now = seconds_now(), heard = tunnel->sender.heard;
 
 	if (ready == -1 && errno != EINTR)
