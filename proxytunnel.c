@@ -8,7 +8,7 @@
  * messages     one escaped line on stderr: note, warn, die
  * signals      what ends a process before its work does, the time limit too: deadline_stage, signals_await
  * text         numbers, host:port, URLs, no_proxy: authority_parse, proxy_parse, no_proxy_names
- * http         heads, read to their last byte and no further: http_take_head, http_field
+ * http         heads, read to their last byte and no further, and bodies: http_take_head, http_field, body_take
  * dial         reaching a host: net_dial, net_reach
  * net          being reached, and what sockets carry: net_listen, net_send, fds_pass
  * commands     programs behind a socket: command_start, command_reach
@@ -27,7 +27,7 @@
  * serving      what clients ask for, if they may have it: serve
  * route        a stream to where the tunnel, or its requests, go: route_open
  * carriers     what the processes of a tunnel over a relay share: upstream_receive, downstream_send
- * exchange     a request to the relay, and its answer: exchange_run, exchange_take, request_compose
+ * exchange     a request to the relay, and its answer: exchange_run, exchange_read, request_compose
  * sender       what the tunnel brings, in PUTs: sender_run
  * receiver     what the relay has, by GETs, into the tunnel: receiver_run
  * tunnel       a sender and a receiver, started anew when they fail: tunnel_run
@@ -781,7 +781,7 @@ static char *variable_get(const char *name)
 	return value ? text_trim(value) : NULL;
 }
 
-/* --- http: heads, read to their last byte and no further: http_take_head, http_field -------------------- */
+/* --- http: heads, read to their last byte and no further, and bodies: http_take_head, http_field, body_take */
 
 /* Of which methods and the names of fields consist (RFC 9110 5.6.2). */
 static const char token_characters[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
@@ -930,23 +930,6 @@ static bool line_receive(int socket, char *line, size_t size)
 	return is_whole;
 }
 
-/* Reads the line before a chunk, with its size, and behind the last one the lines up to an empty one (RFC 9112 7.1). */
-static bool chunk_size(int socket, uint64_t *size)
-{
-	char line[LINE_SIZE], *end;
-
-	if (!line_receive(socket, line, sizeof line))
-		return false;
-	*size = strtoull(line, &end, 16);
-	if (end == line || end != line + strspn(line, "0123456789abcdefABCDEF") || !strchr("; \t", *end) ||
-	    *size > INT64_MAX)
-		return false;
-	while (*size == 0 && *line)
-		if (!line_receive(socket, line, sizeof line))
-			return false;
-	return true;
-}
-
 /* The line at *cursor, its length without the line's end; moves on to the next. NULL behind the last. */
 static const char *http_line(const char **cursor, int *length)
 {
@@ -1029,6 +1012,75 @@ static bool field_lists(const char *fields, const char *name, const char *word)
 				return true;
 		}
 	return false;
+}
+
+/* What is to come of a reply's body: nothing, if neither bytes are left nor chunks come. */
+struct body {
+	bool is_chunked, in_chunk;	/* the line end behind a chunk has not been read */
+	uint64_t left;			/* bytes of it, or of the chunk */
+	const char *failed;		/* why not all of it came; NULL: it did, or is to come */
+};
+
+/* How the body comes behind a head, but that of a 2xx to CONNECT (RFC 9112 6.3). */
+static struct body body_expect(const char *head)
+{
+	int status = http_status(head), length;
+	bool has_body = status != 204 && status != 304;
+	struct body body = { .is_chunked = has_body && field_lists(head, "Transfer-Encoding", "chunked") };
+	const char *value;
+
+	if (has_body && !body.is_chunked && (field_count(head, "Content-Length", &value, &length) != 1 ||
+	                                     !offset_parse(&body.left, value, (size_t)length)))
+		body.left = UINT64_MAX; /* up to the end of the connection */
+	return body;
+}
+
+/*
+ * Reads the line end behind a chunk, if one was before, and the line before the next, with its size; behind the last
+ * one the lines up to an empty one (RFC 9112 7.1).
+ */
+static bool chunk_begin(int socket, struct body *body)
+{
+	char line[LINE_SIZE], *end;
+
+	if ((body->in_chunk && (!line_receive(socket, line, sizeof "\r\n") || *line)) ||
+	    !line_receive(socket, line, sizeof line))
+		return false;
+	body->in_chunk = true;
+	body->left = strtoull(line, &end, 16);
+	if (end == line || end != line + strspn(line, "0123456789abcdefABCDEF") || !strchr("; \t", *end) ||
+	    body->left > INT64_MAX)
+		return false;
+	while (body->left == 0 && *line)
+		if (!line_receive(socket, line, sizeof line))
+			return false;
+	body->is_chunked = body->left > 0;
+	return true;
+}
+
+/*
+ * Receives the next bytes of a body, at most so many; returns how many. 0: at its end, which for a body up to the end
+ * of the connection may be a cut; -1: it is cut, or not as it must be, and body->failed says so.
+ */
+static ssize_t body_take(int socket, struct body *body, void *to, size_t most)
+{
+	ssize_t got = 0;
+
+	if (body->left == 0 && body->is_chunked && !chunk_begin(socket, body)) {
+		body->failed = "an answer that is not as it must be";
+		return -1;
+	}
+	if (body->left == 0)
+		return 0;
+	do
+		got = recv(socket, to, most < body->left ? most : (size_t)body->left, 0);
+	while (got == -1 && errno == EINTR);
+	if (got == -1 || (got == 0 && body->left <= INT64_MAX)) {
+		body->failed = got == 0 ? "an answer was cut" : is_nothing(got) ? "silence" : strerror(errno);
+		return -1;
+	}
+	body->left -= (uint64_t)got;
+	return got;
 }
 
 /* --- dial: reaching a host: net_dial, net_reach --------------------------------------------------------- */
@@ -2023,23 +2075,16 @@ static bool refusal_retry(struct hop *hop, const char *head, bool is_page)
 /* Reads a reply's body to its end, as another reply comes behind it; false if that is too much, or none can come. */
 static bool body_skip(int socket, const char *head)
 {
-	static char line[HEAD_MAX + 2];
-	uint64_t size, left = HEAD_MAX;
-	const char *value;
-	int length;
+	struct body body = body_expect(head);
+	char dropped[LINE_SIZE];
+	ssize_t got = 1;
 
-	if (field_lists(head, "Connection", "close") || field_lists(head, "Proxy-Connection", "close"))
+	if (field_lists(head, "Connection", "close") || field_lists(head, "Proxy-Connection", "close") ||
+	    body.left > HEAD_MAX)
 		return false;
-	if (!field_lists(head, "Transfer-Encoding", "chunked"))
-		return field_count(head, "Content-Length", &value, &length) == 1 &&
-		       offset_parse(&size, value, (size_t)length) && size <= left &&
-		       (size == 0 || recv(socket, line, (size_t)size, MSG_WAITALL) == (ssize_t)size);
-	do {
-		if (!chunk_size(socket, &size) || size > left)
-			return false;
-		left -= size;
-	} while (size > 0 && recv(socket, line, (size_t)size + 2, MSG_WAITALL) == (ssize_t)size + 2);
-	return size == 0;
+	for (size_t taken = 0; taken <= HEAD_MAX && got > 0; taken += (size_t)got)
+		got = body_take(socket, &body, dropped, sizeof dropped);
+	return got == 0 && body.left == 0;
 }
 
 /* Whether a handshake goes on after a 407, in the hop's next request. A ticket goes in the first, and alone. */
@@ -4314,7 +4359,7 @@ static void downstream_send(struct tunnel *tunnel, const char *bytes, size_t len
 	}
 }
 
-/* --- exchange: a request to the relay, and its answer: exchange_run, exchange_take, request_compose ----- */
+/* --- exchange: a request to the relay, and its answer: exchange_run, exchange_read, request_compose ----- */
 
 struct exchange {
 	struct carrier *carrier;	/* whose connection it is; NULL: the session does not stand yet */
@@ -4329,11 +4374,9 @@ struct exchange {
 	int status;			/* 0: there is none yet, -1: it is no answer */
 	char reason[REASON_SHOWN + 1];	/* the status line, from the status on, or what the last frame says in words */
 	bool is_marked;			/* the answer is the relay's */
-	bool is_chunked, in_chunk;	/* the line end behind a chunk has not been read */
-	uint64_t left;			/* bytes of its body, or of the chunk, that are still to come */
-	bool is_whole;			/* the body has been read to its end */
+	struct body body;
 	char bytes[2 * BUFFER_SIZE];	/* of the body */
-	const char *failed;		/* why there is no answer, or not all of it; NULL: there is */
+	const char *failed;		/* why there is no answer, or none that can be used; NULL: there is */
 };
 
 static bool exchange_fail(struct exchange *exchange, const char *why)
@@ -4372,19 +4415,12 @@ static short exchange_wait(struct exchange *exchange, short events)
 /* Sees whose the answer is, how its body comes (RFC 9112 6.3), and whether the connection stays. */
 static void exchange_read_fields(struct exchange *exchange)
 {
-	const char *fields = exchange->answer.bytes + exchange->answer.start, *reason = http_reason(fields), *value;
-	bool has_body = exchange->status != 204 && exchange->status != 304;
-	int length = (int)strcspn(reason, "\r\n");
+	const char *fields = exchange->answer.bytes + exchange->answer.start, *reason = http_reason(fields);
 
-	snprintf(exchange->reason, sizeof exchange->reason, "%.*s", length, reason);
+	snprintf(exchange->reason, sizeof exchange->reason, "%.*s", (int)strcspn(reason, "\r\n"), reason);
 	exchange->is_marked = field_lists(fields, "Tunnel-Relay", "2");
-	exchange->is_chunked = has_body && field_lists(fields, "Transfer-Encoding", "chunked");
-	exchange->left = 0;
-	if (has_body && !exchange->is_chunked && (field_count(fields, "Content-Length", &value, &length) != 1 ||
-	                                          !offset_parse(&exchange->left, value, (size_t)length)))
-		exchange->left = UINT64_MAX; /* up to the end of the connection */
 	exchange->may_keep = fields[7] == '1' && !field_lists(fields, "Connection", "close");
-	exchange->in_chunk = exchange->is_whole = false;
+	exchange->body = body_expect(fields);
 }
 
 /* Reads on in the head of the answer; false if what comes is none. */
@@ -4441,9 +4477,10 @@ static bool exchange_talk(struct exchange *exchange, size_t body)
 static bool exchange_connect(struct exchange *exchange)
 {
 	const struct timeval silence = { .tv_sec = SILENCE };
+	bool is_read = exchange->body.left == 0 && !exchange->body.is_chunked;
 	struct command openssl;
 
-	if (exchange->fd != -1 && exchange->may_keep && exchange->is_whole && !exchange->carrier->closes &&
+	if (exchange->fd != -1 && exchange->may_keep && is_read && !exchange->carrier->closes &&
 	    seconds_now() - exchange->carrier->heard < 3) /* s that it may have been idle */
 		return true;
 	exchange_close(exchange);
@@ -4472,46 +4509,13 @@ static bool exchange_run(struct exchange *exchange, size_t body)
 	}
 }
 
-/* Reads the line end behind a chunk, if one was before, and the line before the next (RFC 9112 7.1). */
-static bool chunk_begin(struct exchange *exchange)
-{
-	char end[sizeof "\r\n"];
-
-	if (exchange->in_chunk && (!line_receive(exchange->fd, end, sizeof end) || *end))
-		return false;
-	exchange->in_chunk = true;
-	return chunk_size(exchange->fd, &exchange->left);
-}
-
-/*
- * Receives the next bytes of the body, at most so many; returns how many. 0: at its end, which for a body up to the end
- * of the connection may be a cut; -1: it is cut, or not as it must be, and exchange->failed says so.
- */
-static ssize_t exchange_take(struct exchange *exchange, void *to, size_t most)
-{
-	ssize_t got;
-
-	if (exchange->left == 0 && exchange->is_chunked && !exchange->is_whole && !chunk_begin(exchange))
-		return exchange_fail(exchange, "an answer that is not as it must be") - 1;
-	exchange->is_whole = exchange->left == 0;
-	if (exchange->is_whole)
-		return 0;
-	do
-		got = recv(exchange->fd, to, most < exchange->left ? most : (size_t)exchange->left, 0);
-	while (got == -1 && errno == EINTR);
-	if (got == -1 || (got == 0 && exchange->left <= INT64_MAX))
-		return exchange_fail(exchange, got == 0 ? "an answer was cut" : is_nothing(got) ? "silence" : strerror(errno)) - 1;
-	exchange->left -= (uint64_t)got;
-	return got;
-}
-
 /* Receives so many bytes of the body, or those up to its end; returns how many. -1: it is cut, or not as it must be. */
 static ssize_t exchange_read(struct exchange *exchange, char *to, size_t wanted)
 {
 	size_t length = 0;
 	ssize_t got = 0;
 
-	while (length < wanted && (got = exchange_take(exchange, to + length, wanted - length)) > 0)
+	while (length < wanted && (got = body_take(exchange->fd, &exchange->body, to + length, wanted - length)) > 0)
 		length += (size_t)got;
 	return got == -1 ? -1 : (ssize_t)length;
 }
@@ -4551,8 +4555,8 @@ static _Noreturn void answer_die(const struct exchange *exchange)
 {
 	int status = exchange->status;
 
-	if (exchange->failed)
-		die(EX_TEMPFAIL, "%s", exchange->failed);
+	if (exchange->failed || exchange->body.failed)
+		die(EX_TEMPFAIL, "%s", exchange->failed ? exchange->failed : exchange->body.failed);
 	if (exchange->is_marked && status == 200)
 		die(EX_TEMPFAIL, "an answer that was cut, or has nothing in it");
 	if (exchange->is_marked && (status == 401 || status == 403 || status == 410 || status == 416 || status == 422))
@@ -4698,7 +4702,8 @@ static int frame_read(struct tunnel *tunnel, struct exchange *exchange)
 	for (size_t left = (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3]; left > 0; left -= (size_t)got) {
 		size_t most = left < sizeof exchange->bytes ? left : sizeof exchange->bytes;
 
-		got = head[0] == 'D' ? exchange_take(exchange, bytes, most) : exchange_read(exchange, bytes, most);
+		got = head[0] == 'D' ? body_take(exchange->fd, &exchange->body, bytes, most)
+		                     : exchange_read(exchange, bytes, most);
 		if (got <= 0)
 			return -1;
 		if (head[0] == 'D')
@@ -4757,7 +4762,7 @@ static bool receiver_get(struct tunnel *tunnel, struct exchange *exchange)
 	}
 	double lasted = seconds_now() - begun;
 	uint64_t came = tunnel->down - from;
-	bool in_order = type == 'B' || (tunnel->streams == 0 && is_answered && type == 0 && exchange->is_whole);
+	bool in_order = type == 'B' || (tunnel->streams == 0 && is_answered && type == 0 && exchange->body.left == 0);
 	bool is_good = (in_order && came > 0) || came >= BODY_FIRST || (is_answered && lasted >= GOOD_TIME);
 
 	if (is_answered)

@@ -290,14 +290,14 @@ static struct exchange *exchange_begin(const char *field, const char *bytes, siz
 	return &exchange;
 }
 
-/* Takes a body, up to so many bytes at a time, to body, its length to *found. Returns what exchange_take did in the end. */
+/* Takes a body, up to so many bytes at a time, to body, its length to *found. Returns what body_take did in the end. */
 static ssize_t body_read(struct exchange *exchange, uint32_t most, char *body, size_t *found)
 {
 	ssize_t size;
 
-	for (*found = 0; (size = exchange_take(exchange, body + *found, most)) > 0; *found += (size_t)size)
+	for (*found = 0; (size = body_take(exchange->fd, &exchange->body, body + *found, most)) > 0; *found += (size_t)size)
 		MUST((size_t)size <= most);
-	MUST(size == 0 || exchange->failed);
+	MUST(size == 0 || exchange->body.failed);
 	return size;
 }
 
@@ -336,17 +336,17 @@ static void try_body(const char *bytes, size_t length)
 	struct exchange *exchange = exchange_begin("Transfer-Encoding: chunked", coded, coded_length);
 	char field[64];
 
-	MUST(body_read(exchange, most, body, &found) == 0 && exchange->is_whole);
+	MUST(body_read(exchange, most, body, &found) == 0 && exchange->body.left == 0);
 	MUST(found == length && memcmp(body, bytes, length) == 0);
 	exchange = exchange_begin("Transfer-Encoding: chunked", coded, coded_length - 1);
-	MUST(body_read(exchange, most, body, &found) == -1 && !exchange->is_whole);
+	MUST(body_read(exchange, most, body, &found) == -1 && exchange->body.left != 0);
 
 	snprintf(field, sizeof field, "Content-Length: %zu", length);
 	exchange = exchange_begin(field, bytes, length);
-	MUST(body_read(exchange, most, body, &found) == 0 && exchange->is_whole);
+	MUST(body_read(exchange, most, body, &found) == 0 && exchange->body.left == 0);
 	MUST(found == length && memcmp(body, bytes, length) == 0);
 	exchange = exchange_begin("X: y", bytes, length);
-	MUST(body_read(exchange, most, body, &found) == 0 && !exchange->is_whole);
+	MUST(body_read(exchange, most, body, &found) == 0 && exchange->body.left != 0);
 	MUST(found == length && memcmp(body, bytes, length) == 0);
 
 	ssize_t end = body_read(exchange_begin("Transfer-Encoding: chunked", bytes, length), INPUT_MAX, body, &found);
@@ -378,8 +378,8 @@ static void try_answer(const char *beginning, const char *input, size_t input_le
 	MUST(strncmp(head + 9, exchange->reason, strlen(exchange->reason)) == 0 && strlen(exchange->reason) >= 3);
 	MUST(!exchange->may_keep || strncmp(head, "HTTP/1.1", 8) == 0);
 	MUST(!exchange->is_marked || lines_count(head, "Tunnel-Relay:") > 0);
-	MUST(!exchange->is_chunked || lines_count(head, "Transfer-Encoding:") > 0);
-	uint64_t left = exchange->is_chunked ? UINT64_MAX : exchange->left;
+	MUST(!exchange->body.is_chunked || lines_count(head, "Transfer-Encoding:") > 0);
+	uint64_t left = exchange->body.is_chunked ? UINT64_MAX : exchange->body.left;
 	MUST(left == 0 || left == UINT64_MAX || lines_count(head, "Content-Length:") == 1);
 	body_read(exchange, 100, body, &found);
 	MUST(found <= left && found <= length);

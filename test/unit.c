@@ -1150,9 +1150,9 @@ static const char *body_read(struct exchange *exchange, size_t most, char *body)
 	ssize_t size;
 
 	*body = '\0';
-	while ((size = exchange_take(exchange, exchange->bytes, most)) > 0)
+	while ((size = body_take(exchange->fd, &exchange->body, exchange->bytes, most)) > 0)
 		strncat(body, exchange->bytes, (size_t)size);
-	return size == -1 ? "wrong" : exchange->is_whole ? "whole" : "to the end";
+	return size == -1 ? "wrong" : exchange->body.left == 0 ? "whole" : "to the end";
 }
 
 #define OK_HEAD "HTTP/1.1 200 OK\r\n"
@@ -1296,7 +1296,7 @@ static void answer_fields_group(void)
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		struct exchange *exchange = exchange_answered(cases[i].head, "");
 
-		expect((exchange->may_keep && exchange->left != UINT64_MAX) == cases[i].may_keep, cases[i].line, "the connection %s",
+		expect((exchange->may_keep && exchange->body.left != UINT64_MAX) == cases[i].may_keep, cases[i].line, "the connection %s",
 		       exchange->may_keep ? "stays" : "does not stay");
 		expect(exchange->is_marked == cases[i].is_marked, cases[i].line, "it is %s", exchange->is_marked ? "marked" : "not marked");
 	}
