@@ -1628,17 +1628,6 @@ static char *passfile_line(char **rest)
 	return line;
 }
 
-/* The value of a line "key = value" as in a wgetrc, whatever the case of the key; NULL if it is another line. */
-static char *wgetrc_value(char *line, const char *key)
-{
-	size_t length = strlen(key);
-
-	if (strncasecmp(line, key, length) != 0)
-		return NULL;
-	line += length + strspn(line + length, " \t");
-	return *line == '=' ? line + 1 + strspn(line + 1, " \t") : NULL;
-}
-
 /*
  * Reads what a passfile has for the first proxy, the last -r and the relay, in lines of a wgetrc, or ends the program.
  * True if it is a single line user:password, which is the first's.
@@ -1646,22 +1635,25 @@ static char *wgetrc_value(char *line, const char *key)
 static bool passfile_read(struct credentials found[3], const char *path)
 {
 	static const char *const prefixes[] = { "proxy_", "remproxy_", "relay_" };
-	char *rest = passfile_load(path), *line, *value, *single = NULL, *unknown = NULL;
+	char *rest = passfile_load(path), *line, *single = NULL, *unknown = NULL;
 	int lines = 0;
 	bool is_wgetrc = false;
 
 	for (; (line = passfile_line(&rest)); single = line, lines++)
 		for (int i = 0; i < 3; i++) {
-			if (strncasecmp(line, prefixes[i], strlen(prefixes[i])) != 0)
+			size_t prefix = strlen(prefixes[i]);
+			char key[sizeof "password"] = "";
+			int value = 0;
+
+			if (strncasecmp(line, prefixes[i], prefix) != 0)
 				continue;
-			char *key = line + strlen(prefixes[i]);
-			if ((value = wgetrc_value(key, "user")))
-				found[i].user = value;
-			else if ((value = wgetrc_value(key, "passwd")) || (value = wgetrc_value(key, "password")))
-				found[i].password = value;
-			else
+			sscanf(line + prefix, "%8[A-Za-z] = %n", key, &value);
+			bool is_user = strcasecmp(key, "user") == 0;
+			if (value == 0 || (!is_user && strcasecmp(key, "passwd") != 0 && strcasecmp(key, "password") != 0))
 				unknown = line;
-			is_wgetrc |= value != NULL;
+			else
+				*(is_user ? &found[i].user : &found[i].password) = line + prefix + value;
+			is_wgetrc |= unknown != line;
 		}
 	if (unknown && is_wgetrc)
 		warn("%s: not known: %.*s (it is _user and _password behind proxy, remproxy or relay)", path,
@@ -2184,11 +2176,13 @@ struct lane {
 
 static void lane_init(struct lane *lane, const struct end *from, const struct end *to, char buffer[BUFFER_SIZE])
 {
-	*lane = (struct lane){ .in = from->in, .out = to->out, .from = from, .to = to, .pipe = { -1, -1 }, .buffer = buffer };
-	lane->in_type = fd_type(from->in);
-	lane->out_type = fd_type(to->out);
-	lane->may_splice = (from->own && (to->own || lane->out_type == S_IFIFO)) || (to->own && lane->in_type == S_IFIFO);
-	lane->carried = to->given;
+	mode_t in_type = fd_type(from->in), out_type = fd_type(to->out);
+
+	*lane = (struct lane){
+		.in = from->in, .out = to->out, .from = from, .to = to, .buffer = buffer, .pipe = { -1, -1 },
+		.in_type = in_type, .out_type = out_type, .carried = to->given,
+		.may_splice = from->own ? to->own || out_type == S_IFIFO : to->own && in_type == S_IFIFO,
+	};
 	if (to->own)
 		fcntl(to->out, F_SETFL, O_NONBLOCK);
 }
@@ -2198,7 +2192,7 @@ static bool lane_holds(const struct lane *lane)
 	return lane->lacks_room || lane->start < lane->stop || lane->piped > 0;
 }
 
-/* Says what the lane waits for: bytes, or room for those it holds. Out is always in the set, as its reader may leave. */
+/* What the lane waits for: bytes, or room for those it holds. Out is always in the set, as its reader may leave. */
 static void lane_want(const struct lane *lane, struct pollfd set[2])
 {
 	bool holds = lane_holds(lane);
@@ -2301,7 +2295,8 @@ static void lane_splice(struct lane *lane)
 		lane->in = -1;
 	} else if (!lane->lacks_room) {
 		lane->splices = false;
-		if (errno != EAGAIN && errno != EINVAL && errno != ENOSYS && errno != EPERM && errno != EACCES && errno != EOPNOTSUPP)
+		if (errno != EAGAIN && errno != EINVAL && errno != ENOSYS && errno != EPERM && errno != EACCES &&
+		    errno != EOPNOTSUPP)
 			lane->spliced_error = errno;
 	}
 }
@@ -2341,8 +2336,10 @@ static void signals_admit(const sigset_t *waiting)
 /* Has the end of this process, whatever it dies of, reset a connection, or pass for the end of the bytes as usual. */
 static void end_guard(const struct end *end, bool resets)
 {
+	const struct linger linger = { .l_onoff = resets };
+
 	if (end->own)
-		setsockopt(end->in, SOL_SOCKET, SO_LINGER, &(struct linger){ .l_onoff = resets }, sizeof(struct linger));
+		setsockopt(end->in, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
 }
 
 /*
@@ -2400,7 +2397,8 @@ static void shuttle(const struct end *near, const struct end *far, struct lane *
 static _Noreturn void bridge_run(int one, int other)
 {
 	struct lane up, down;
-	const struct end near = { .in = one, .out = one, .own = true }, far = { .in = other, .out = other, .own = true };
+	const struct end near = { .in = one, .out = one, .own = true };
+	const struct end far = { .in = other, .out = other, .own = true };
 
 	shuttle(&near, &far, &up, &down);
 	net_linger(one); /* an openssl that still has to write may not have read why it cannot */
@@ -2470,8 +2468,7 @@ static pid_t tls_command(const struct authority *peer, int complaints, int *fd)
  */
 static int tls_start(int stream, const struct authority *peer, struct command *openssl)
 {
-	int plain, complaints[2], length, meeting = meeting_open();
-	const char *line;
+	int plain, complaints[2], meeting = meeting_open();
 
 	openssl->peer = peer->text;
 	openssl->said = memory_map(COMPLAINT_MAX + 1, MAP_PRIVATE);
@@ -2499,8 +2496,7 @@ static int tls_start(int stream, const struct authority *peer, struct command *o
 			openssl_check(openssl, EX_PROTOCOL);
 			die(EX_PROTOCOL, "%s: TLS failed: openssl ended before its handshake", peer->text);
 		}
-	for (const char *cursor = openssl->said; (line = http_line(&cursor, &length));)
-		note("%s: %.*s", peer->text, length, line);
+	lines_note(peer->text, openssl->said);
 	child_forget(openssl->bridge); /* it ends with openssl, and not before all is delivered */
 	meeting_remove();
 	return plain;

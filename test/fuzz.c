@@ -15,7 +15,7 @@
 /* Of a session. */
 #define ID "0123456789abcdef0123456789abcdef"
 
-enum { TRIES = 24 };
+enum { TRIES = 23 };
 
 /* Does something that may end the program; returns its status, or -1 if it does not. */
 static int exit_catch(void act(void *), void *of)
@@ -144,18 +144,6 @@ static void try_no_proxy(char *text)
 	*list++ = '\0';
 	if (strlen(text) <= HOST_MAX)
 		no_proxy_names(list, text);
-}
-
-static void try_passfile(char *text)
-{
-	char *line;
-
-	while ((line = line_take(&text))) {
-		const char *value = wgetrc_value(line, "proxy_passwd");
-
-		MUST(!value || strlen(value) <= strlen(line));
-		credentials_split(line);
-	}
 }
 
 /* How many lines begin so, in any case; counted the slow way. */
@@ -919,7 +907,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	case 1: try_text(text); break;
 	case 2: try_proxy(text); break;
 	case 3: try_no_proxy(text); break;
-	case 4: try_passfile(text); break;
+	case 4: try_files(text); break;
 	case 5: try_base64(text, size - 1); break;
 	case 6: try_request("", text); break;
 	case 7: try_request("CONNECT host:22 HTTP/1.1\r\nHost: host\r\n", text); break;
@@ -938,7 +926,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	case 20: try_client(text, size - 1, sender_act); break;
 	case 21: try_connect(text); break;
 	case 22: try_line(text); break;
-	case 23: try_files(text); break;
 	}
 	free(text);
 	return 0;

@@ -214,7 +214,7 @@ start_idle() {
 	for i in handshake standing half-closed stalled; do
 		finished "$i"
 	done
-	[ "$(grep -l ppoll calls.* | wc -l)" -eq 3 ]
+	[ "$(grep -l ppoll calls.* | wc -l)" -eq 4 ]
 }
 
 # --- never idle ----------------------------------------------------------------------------------

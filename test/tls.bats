@@ -271,7 +271,7 @@ reaches() {
 	reaches "${CA[@]}" -E -p "localhost:$STUNNEL"
 	drive_command 'expect SSH-2.0-' 'send no banner\r\n' half-close sink 'status 0 1000' -- \
 		"$PROXYTUNNEL" -v "${CA[@]}" -E -p "localhost:$STUNNEL" "127.0.0.1:$SSHD"
-	err_has "localhost:$STUNNEL: Protocol version: TLSv1."
+	err_has "localhost:$STUNNEL Protocol version: TLSv1."
 }
 
 @test "what does not speak TLS is refused with openssl's reason: 76" {
