@@ -105,8 +105,13 @@ int setgroups(size_t, const gid_t *);
 #define splice(in, at, out, to, length, flags) ((void)(in), (void)(out), errno = ENOSYS, (ssize_t)-1)
 #define memfd_create(name, flags) (-1)	/* a session is in a file */
 #define prctl(...) ((void)0)	/* a child ends as its stream does */
+#define madvise(at, ...) ((void)(at))
 #undef POLLRDHUP
 #define POLLRDHUP 0		/* a client that has gone is noticed by the next heartbeat */
+#endif
+
+#if defined PORTABLE || __GLIBC__ * 100 + __GLIBC_MINOR__ < 234
+#define _Fork fork
 #endif
 
 #ifndef __OpenBSD__
@@ -318,6 +323,15 @@ static void *memory_map(size_t size, int sharing)
 	if (memory == MAP_FAILED)
 		die(EX_OSERR, "out of memory");
 	return memory;
+}
+
+/* Gives back what it took of the stack to come here, but for the last KiB, which this call itself needs. */
+__attribute__((noinline))
+static void stack_leave(void)
+{
+	uintptr_t end = ((uintptr_t)__builtin_frame_address(0) - 1024) / PAGE * PAGE;
+
+	madvise((char *)end - 16 * PAGE, 16 * PAGE, MADV_DONTNEED);
 }
 
 static mode_t fd_type(int fd)
@@ -587,7 +601,7 @@ static int address_parse(unsigned char bytes[16], const char *text, size_t lengt
 /* Sets an authority from its parts; returns NULL, or what is wrong with them. */
 static const char *authority_set(struct authority *to, const char *host, size_t length, const char *port)
 {
-	static char wrong[32];
+	static char wrong[] = "'?' cannot stand in a host";
 	bool bracketed = length >= 2 && host[0] == '[' && host[length - 1] == ']';
 	unsigned char address[16];
 	long number = number_parse(port, 1, 65535);
@@ -600,7 +614,7 @@ static const char *authority_set(struct authority *to, const char *host, size_t 
 	memcpy(to->host, host + bracketed, length);
 	to->host[length] = '\0';
 	char bad = to->host[strspn(to->host, "-._:%~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")];
-	snprintf(wrong, sizeof wrong, "'%c' cannot stand in a host", bad);
+	wrong[1] = bad;
 	if (bad)
 		return (unsigned char)bad >= 0x80 ? "a name that is not ASCII is written xn--... (idn2 NAME says how)" :
 		       bad == '@' ? "a user cannot stand there, only HOST and PORT" : wrong;
@@ -2167,19 +2181,19 @@ struct lane {
 	int pipe[2];			/* between two sockets that are spliced */
 	size_t piped;			/* bytes in the pipe */
 	size_t start, stop;		/* of what was read into the buffer and not yet written */
-	char *buffer;			/* of BUFFER_SIZE */
+	char (*buffers)[BUFFER_SIZE], *buffer;	/* two that both directions have, and the one that this has used last */
 	uint64_t carried;
 	int error;			/* errno of the read or write that broke it, or 0 */
 	int spliced_error;		/* errno of the splice before it, or 0 */
 	const char *failed;		/* the name of the side that it was of */
 };
 
-static void lane_init(struct lane *lane, const struct end *from, const struct end *to, char buffer[BUFFER_SIZE])
+static void lane_init(struct lane *lane, const struct end *from, const struct end *to, char (*buffers)[BUFFER_SIZE])
 {
 	mode_t in_type = fd_type(from->in), out_type = fd_type(to->out);
 
 	*lane = (struct lane){
-		.in = from->in, .out = to->out, .from = from, .to = to, .buffer = buffer, .pipe = { -1, -1 },
+		.in = from->in, .out = to->out, .from = from, .to = to, .buffers = buffers, .pipe = { -1, -1 },
 		.in_type = in_type, .out_type = out_type, .carried = to->given,
 		.may_splice = from->own ? to->own || out_type == S_IFIFO : to->own && in_type == S_IFIFO,
 	};
@@ -2228,6 +2242,9 @@ static bool lane_cut(const struct lane *lane)
 static void lane_read(struct lane *lane)
 {
 	bool is_socket = lane->piped == 0 && lane->in_type == S_IFSOCK;
+
+	/* As a rule the first serves both directions, so that an idle tunnel has not touched the other. */
+	lane->buffer = lane->buffers[lane->other->start < lane->other->stop && lane->other->buffer == lane->buffers[0]];
 	ssize_t got = is_socket ? recv(lane->in, lane->buffer, BUFFER_SIZE, MSG_DONTWAIT)
 	                        : read(lane->piped > 0 ? lane->pipe[0] : lane->in, lane->buffer, BUFFER_SIZE);
 
@@ -2352,8 +2369,8 @@ static void shuttle(const struct end *near, const struct end *far, struct lane *
 	double end = 0;
 	int ready = 1;
 
-	lane_init(up, near, far, buffers[0]);
-	lane_init(down, far, near, buffers[1]);
+	lane_init(up, near, far, buffers);
+	lane_init(down, far, near, buffers);
 	up->other = down;
 	down->other = up;
 	end_guard(near, true);
@@ -3496,7 +3513,7 @@ static bool worker_start(struct worker *listener)
 	if (place == board->used)
 		board->used = place + 1;
 	board->stages[place] = STAGE_WAITING;
-	pid_t child = fork();
+	pid_t child = _Fork(); /* as all that fork(3) does for threads costs each worker three pages */
 	if (child == -1) {
 		board->stages[place] = STAGE_FREE;
 		board_shortage(board, "cannot start a process for a connection");
@@ -3593,7 +3610,7 @@ static void listener_run(struct worker *listener, int listening)
 /* The near end that is one connected socket: it is known by its address, where it has one. */
 static struct end end_client(int socket)
 {
-	static char name[AUTHORITY_SIZE];
+	static char name[AUTHORITY_SIZE] = "?"; /* not zero, for the reason of handlers */
 	union address address = { .any = { .sa_family = AF_UNSPEC } };
 
 	getpeername(socket, &address.any, &(socklen_t){ sizeof address });
@@ -4068,6 +4085,7 @@ static void serve_tunnel(struct client *client)
 	if (!net_send(client->socket, granted, sizeof granted - 1)) {
 		warn("%s to %s: gone before the answer", client->name, client->to.text);
 	} else if (!opt.tls_only || (far.given = client_require_hello(client, fd)) > 0) {
+		stack_leave();
 		shuttle(&near, &far, &up, &down);
 		const struct lane *broken = down.error ? &down : &up;
 		end_guard(&near, handlers.caught || broken->error); /* an end by SIGTERM is none of the bytes */
@@ -4982,7 +5000,7 @@ static void session_open(struct tunnel *tunnel, struct exchange *exchange)
  */
 static int relay_open(const struct end *near, pid_t *child)
 {
-	static struct exchange exchange = { .fd = -1, .patience = NEVER };
+	static struct exchange exchange;
 	struct tunnel *tunnel = memory_map(sizeof *tunnel, MAP_SHARED);
 
 	tunnel->caller = opt.fdpass ? 0 : getpid();
@@ -4990,6 +5008,8 @@ static int relay_open(const struct end *near, pid_t *child)
 	tunnel->body_limit = BODY_MAX;
 	tunnel->streams = 1;
 	tunnel->poll_time = POLL_FIRST;
+	exchange.fd = -1;
+	exchange.patience = NEVER;
 	session_open(tunnel, &exchange);
 	for (size_t i = 0; i < opt.hop_count; i++)
 		opt.hops[i].asked = true; /* nobody expects to be asked later */

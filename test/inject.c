@@ -282,16 +282,30 @@ pid_t waitpid(pid_t pid, int *status, int flags)
 	return REAL(waitpid)(pid, status, flags);
 }
 
-pid_t fork(void)
+static pid_t fork_by(pid_t (*real)(void))
 {
 	int error = inject(CALL_fork, -1, false, 0);
-	pid_t child = error == 0 ? REAL(fork)() : -1;
+	pid_t child = error == 0 ? real() : -1;
 
 	if (error != 0)
 		FAIL(error);
 	if (child == 0)
 		memset(counts, 0, sizeof counts);
 	return child;
+}
+
+pid_t fork(void)
+{
+	return fork_by(REAL(fork));
+}
+
+/* Counts as fork. An old glibc has none. */
+pid_t _Fork(void)
+{
+	pid_t (*real)(void);
+
+	*(void **)&real = dlsym(RTLD_NEXT, "_Fork");
+	return fork_by(real);
 }
 
 int close(int fd)
