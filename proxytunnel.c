@@ -128,7 +128,6 @@ enum {
 	HEAD_MAX = 65536,		/* all heads of a reply together, or of a request */
 	REASON_SHOWN = 200,		/* of what a peer says, in a message */
 	SCHEMES_SIZE = 128,		/* of the schemes that a 407 offers, in a message */
-	LINE_PEEKED = 32,		/* bytes of a line at a time: most sizes of chunks */
 	BODY_SHOWN = 2048,		/* of a refusal, under -v */
 	PASSFILE_MAX = 65536,
 	ADDRESSES_MAX = 64,		/* of a host, that are tried */
@@ -921,29 +920,6 @@ static const char *head_failure(enum head_result result)
 	       result == HEAD_TOO_LARGE ? "an answer with over 65536 bytes of headers" : "an answer that is not HTTP";
 }
 
-/* Reads a line from the socket, not a byte behind it, without its end; false if there is none, or no room for it. */
-static bool line_receive(int socket, char *line, size_t size)
-{
-	size_t length = 0;
-	bool is_whole = false;
-
-	while (length < size && !is_whole) {
-		size_t room = size - length < LINE_PEEKED ? size - length : LINE_PEEKED;
-
-		ssize_t got = recv(socket, line + length, room, MSG_PEEK);
-		const char *end = got > 0 ? memchr(line + length, '\n', (size_t)got) : NULL;
-		if (got > 0)
-			got = recv(socket, line + length, end ? (size_t)(end + 1 - (line + length)) : (size_t)got, 0);
-		if (got == 0 || (got == -1 && errno != EINTR))
-			return false;
-		length += got > 0 ? (size_t)got : 0;
-		is_whole = got > 0 && line[length - 1] == '\n';
-	}
-	if (is_whole)
-		line[length - 1 - (length > 1 && line[length - 2] == '\r')] = '\0';
-	return is_whole;
-}
-
 /* The line at *cursor, its length without the line's end; moves on to the next. NULL behind the last. */
 static const char *http_line(const char **cursor, int *length)
 {
@@ -1028,37 +1004,71 @@ static bool field_lists(const char *fields, const char *name, const char *word)
 	return false;
 }
 
-/* What is to come of a reply's body: nothing, if neither bytes are left nor chunks come. */
-struct body {
-	bool is_chunked, in_chunk;	/* the line end behind a chunk has not been read */
-	uint64_t left;			/* bytes of it, or of the chunk */
-	const char *failed;		/* why not all of it came; NULL: it did, or is to come */
+/*
+ * A socket that is read ahead, where the other side waits for us behind what is wanted; and what is to come there of a
+ * reply's body: nothing, if neither bytes are left nor chunks come.
+ */
+struct reader {
+	int fd;
+	size_t start, stop;		/* of what was read and not yet taken */
+	bool is_chunked, in_chunk;	/* the line end behind a chunk has not been taken */
+	uint64_t left;			/* bytes of the body, or of the chunk */
+	const char *failed;		/* why not all of the body came; NULL: it did, or is to come */
+	char bytes[2 * BUFFER_SIZE];
 };
 
-/* How the body comes behind a head, but that of a 2xx to CONNECT (RFC 9112 6.3). */
-static struct body body_expect(const char *head)
+/* Has bytes at hand; returns how many. 0: the stream has ended; -1, with errno: it failed, or is silent. */
+static ssize_t reader_fill(struct reader *reader)
+{
+	ssize_t got;
+
+	if (reader->start < reader->stop)
+		return (ssize_t)(reader->stop - reader->start);
+	do
+		got = recv(reader->fd, reader->bytes, sizeof reader->bytes, 0);
+	while (got == -1 && errno == EINTR);
+	reader->start = 0;
+	reader->stop = got > 0 ? (size_t)got : 0;
+	return got;
+}
+
+/* Takes a line, without its end; false if there is none, or no room for it. */
+static bool reader_line(struct reader *reader, char *line, size_t size)
+{
+	for (size_t length = 0; length < size && reader_fill(reader) > 0; length++) {
+		line[length] = reader->bytes[reader->start++];
+		if (line[length] == '\n') {
+			line[length - (length > 0 && line[length - 1] == '\r')] = '\0';
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Sees how the body comes behind a head, but that of a 2xx to CONNECT (RFC 9112 6.3). */
+static void body_begin(struct reader *body, int fd, const char *head)
 {
 	int status = http_status(head), length;
 	bool has_body = status != 204 && status != 304;
-	struct body body = { .is_chunked = has_body && field_lists(head, "Transfer-Encoding", "chunked") };
 	const char *value;
 
-	if (has_body && !body.is_chunked && (field_count(head, "Content-Length", &value, &length) != 1 ||
-	                                     !offset_parse(&body.left, value, (size_t)length)))
-		body.left = UINT64_MAX; /* up to the end of the connection */
-	return body;
+	memset(body, 0, offsetof(struct reader, bytes));
+	body->fd = fd;
+	body->is_chunked = has_body && field_lists(head, "Transfer-Encoding", "chunked");
+	if (has_body && !body->is_chunked && (field_count(head, "Content-Length", &value, &length) != 1 ||
+	                                      !offset_parse(&body->left, value, (size_t)length)))
+		body->left = UINT64_MAX; /* up to the end of the connection */
 }
 
 /*
- * Reads the line end behind a chunk, if one was before, and the line before the next, with its size; behind the last
+ * Takes the line end behind a chunk, if one was before, and the line before the next, with its size; behind the last
  * one the lines up to an empty one (RFC 9112 7.1).
  */
-static bool chunk_begin(int socket, struct body *body)
+static bool chunk_begin(struct reader *body)
 {
 	char line[LINE_SIZE], *end;
 
-	if ((body->in_chunk && (!line_receive(socket, line, sizeof "\r\n") || *line)) ||
-	    !line_receive(socket, line, sizeof line))
+	if ((body->in_chunk && (!reader_line(body, line, sizeof "\r\n") || *line)) || !reader_line(body, line, sizeof line))
 		return false;
 	body->in_chunk = true;
 	body->left = strtoull(line, &end, 16);
@@ -1066,35 +1076,33 @@ static bool chunk_begin(int socket, struct body *body)
 	    body->left > INT64_MAX)
 		return false;
 	while (body->left == 0 && *line)
-		if (!line_receive(socket, line, sizeof line))
+		if (!reader_line(body, line, sizeof line))
 			return false;
 	body->is_chunked = body->left > 0;
 	return true;
 }
 
 /*
- * Receives the next bytes of a body, at most so many; returns how many. 0: at its end, which for a body up to the end
- * of the connection may be a cut; -1: it is cut, or not as it must be, and body->failed says so.
+ * Takes the next bytes of a body, at most so many, which stay until the next call; returns how many. 0: at its end,
+ * which for a body up to the end of the connection may be a cut; -1: it is cut, or not as it must be.
  */
-static ssize_t body_take(int socket, struct body *body, void *to, size_t most)
+static ssize_t body_take(struct reader *body, const char **bytes, size_t most)
 {
-	ssize_t got = 0;
-
-	if (body->left == 0 && body->is_chunked && !chunk_begin(socket, body)) {
+	if (body->left == 0 && body->is_chunked && !chunk_begin(body)) {
 		body->failed = "an answer that is not as it must be";
 		return -1;
 	}
-	if (body->left == 0)
-		return 0;
-	do
-		got = recv(socket, to, most < body->left ? most : (size_t)body->left, 0);
-	while (got == -1 && errno == EINTR);
-	if (got == -1 || (got == 0 && body->left <= INT64_MAX)) {
+	ssize_t got = body->left > 0 ? reader_fill(body) : 0;
+	if (got == -1 || (got == 0 && body->left > 0 && body->left <= INT64_MAX)) {
 		body->failed = got == 0 ? "an answer was cut" : is_nothing(got) ? "silence" : strerror(errno);
 		return -1;
 	}
-	body->left -= (uint64_t)got;
-	return got;
+	most = most < (size_t)got ? most : (size_t)got;
+	most = most < body->left ? most : (size_t)body->left;
+	*bytes = body->bytes + body->start;
+	body->start += most;
+	body->left -= most;
+	return (ssize_t)most;
 }
 
 /* --- dial: reaching a host: net_dial, net_reach --------------------------------------------------------- */
@@ -1808,12 +1816,14 @@ static int ntlm_end(struct hop *hop)
 static void ntlm_ask(struct hop *hop, const char *word, const char *challenge, int length)
 {
 	static char line[HEAD_MAX];
+	static struct reader answer;
 	const char *password = credentials_known(&hop->credentials) ? hop->credentials.password : "-";
 	char coded[BASE64_SIZE(CREDENTIAL_MAX)];
 
 	deadline_stage("%s: no answer from ntlm_auth(1) within %u s (-w)", hop->at.text, opt.timeout);
 	dprintf(hop->helper_fd, "%s%.*s\n", word, length, challenge);
-	while (line_receive(hop->helper_fd, line, sizeof line)) {
+	answer.fd = hop->helper_fd;
+	while (reader_line(&answer, line, sizeof line)) {
 		if (strcmp(line, "PW") == 0) { /* also where it has a ticket, and needs none */
 			base64_encode(coded, password, strlen(password));
 			dprintf(hop->helper_fd, "PW %s\n", coded);
@@ -1821,6 +1831,7 @@ static void ntlm_ask(struct hop *hop, const char *word, const char *challenge, i
 		} else if (line[0] && strchr("YKA", line[0]) && line[1] && line[2] == ' ') { /* YR, KK or AF */
 			hop->is_last_token = line[0] == 'A';
 			hop->token = line + 3;
+			explicit_bzero(&answer, sizeof answer); /* with it goes what was said unasked */
 			return;
 		} else if (strcmp(line, "OK") != 0) {
 			ntlm_fail(hop, "ntlm_auth(1) says ", line);
@@ -2081,15 +2092,16 @@ static bool refusal_retry(struct hop *hop, const char *head, bool is_page)
 /* Reads a reply's body to its end, as another reply comes behind it; false if that is too much, or none can come. */
 static bool body_skip(int socket, const char *head)
 {
-	struct body body = body_expect(head);
-	char dropped[LINE_SIZE];
+	static struct reader body;
+	const char *dropped;
 	ssize_t got = 1;
 
+	body_begin(&body, socket, head);
 	if (field_lists(head, "Connection", "close") || field_lists(head, "Proxy-Connection", "close") ||
 	    body.left > HEAD_MAX)
 		return false;
 	for (size_t taken = 0; taken <= HEAD_MAX && got > 0; taken += (size_t)got)
-		got = body_take(socket, &body, dropped, sizeof dropped);
+		got = body_take(&body, &dropped, HEAD_MAX);
 	return got == 0 && body.left == 0;
 }
 
@@ -4388,8 +4400,7 @@ struct exchange {
 	int status;			/* 0: there is none yet, -1: it is no answer */
 	char reason[REASON_SHOWN + 1];	/* the status line, from the status on, or what the last frame says in words */
 	bool is_marked;			/* the answer is the relay's */
-	struct body body;
-	char bytes[2 * BUFFER_SIZE];	/* of the body */
+	struct reader body;
 	const char *failed;		/* why there is no answer, or none that can be used; NULL: there is */
 };
 
@@ -4434,7 +4445,7 @@ static void exchange_read_fields(struct exchange *exchange)
 	snprintf(exchange->reason, sizeof exchange->reason, "%.*s", (int)strcspn(reason, "\r\n"), reason);
 	exchange->is_marked = field_lists(fields, "Tunnel-Relay", "2");
 	exchange->may_keep = fields[7] == '1' && !field_lists(fields, "Connection", "close");
-	exchange->body = body_expect(fields);
+	body_begin(&exchange->body, exchange->fd, fields);
 }
 
 /* Reads on in the head of the answer; false if what comes is none. */
@@ -4491,7 +4502,8 @@ static bool exchange_talk(struct exchange *exchange, size_t body)
 static bool exchange_connect(struct exchange *exchange)
 {
 	const struct timeval silence = { .tv_sec = SILENCE };
-	bool is_read = exchange->body.left == 0 && !exchange->body.is_chunked;
+	const struct reader *body = &exchange->body;
+	bool is_read = body->left == 0 && !body->is_chunked && body->start == body->stop;
 	struct command openssl;
 
 	if (exchange->fd != -1 && exchange->may_keep && is_read && !exchange->carrier->closes &&
@@ -4526,11 +4538,12 @@ static bool exchange_run(struct exchange *exchange, size_t body)
 /* Receives so many bytes of the body, or those up to its end; returns how many. -1: it is cut, or not as it must be. */
 static ssize_t exchange_read(struct exchange *exchange, char *to, size_t wanted)
 {
+	const char *bytes;
 	size_t length = 0;
 	ssize_t got = 0;
 
-	while (length < wanted && (got = body_take(exchange->fd, &exchange->body, to + length, wanted - length)) > 0)
-		length += (size_t)got;
+	for (; length < wanted && (got = body_take(&exchange->body, &bytes, wanted - length)) > 0; length += (size_t)got)
+		memcpy(to + length, bytes, (size_t)got);
 	return got == -1 ? -1 : (ssize_t)length;
 }
 
@@ -4704,7 +4717,7 @@ static _Noreturn void sender_run(struct tunnel *tunnel, struct exchange *exchang
 /* Reads a frame, and writes its data to the tunnel; returns its type. 0: the answer has ended; -1: cut, or wrong. */
 static int frame_read(struct tunnel *tunnel, struct exchange *exchange)
 {
-	char *bytes = exchange->bytes;
+	const char *bytes;
 	unsigned char head[4];
 	ssize_t got = exchange_read(exchange, (char *)head, sizeof head);
 
@@ -4714,16 +4727,14 @@ static int frame_read(struct tunnel *tunnel, struct exchange *exchange)
 		return exchange_fail(exchange, "an answer that is not as it must be") - 1;
 	*exchange->reason = '\0';
 	for (size_t left = (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3]; left > 0; left -= (size_t)got) {
-		size_t most = left < sizeof exchange->bytes ? left : sizeof exchange->bytes;
-
-		got = head[0] == 'D' ? body_take(exchange->fd, &exchange->body, bytes, most)
-		                     : exchange_read(exchange, bytes, most);
+		got = body_take(&exchange->body, &bytes, left);
 		if (got <= 0)
 			return -1;
+		size_t room = REASON_SHOWN - strlen(exchange->reason);
 		if (head[0] == 'D')
 			downstream_send(tunnel, bytes, (size_t)got);
 		else
-			snprintf(exchange->reason, sizeof exchange->reason, "%.*s", (int)got, bytes);
+			strncat(exchange->reason, bytes, room < (size_t)got ? room : (size_t)got);
 	}
 	return head[0];
 }

@@ -1147,11 +1147,12 @@ static struct exchange *exchange_answered(const char *head, const char *bytes)
 /* Takes a body, so many bytes at most at a time. Returns how it ended: whole, at the end of the connection, or cut or wrong. */
 static const char *body_read(struct exchange *exchange, size_t most, char *body)
 {
+	const char *bytes;
 	ssize_t size;
 
 	*body = '\0';
-	while ((size = body_take(exchange->fd, &exchange->body, exchange->bytes, most)) > 0)
-		strncat(body, exchange->bytes, (size_t)size);
+	while ((size = body_take(&exchange->body, &bytes, most)) > 0)
+		strncat(body, bytes, (size_t)size);
 	return size == -1 ? "wrong" : exchange->body.left == 0 ? "whole" : "to the end";
 }
 
