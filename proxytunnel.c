@@ -2347,10 +2347,12 @@ static void lane_move(struct lane *lane, const struct pollfd set[2])
 		lane_begin_splice(lane);
 	if (lane->in != -1 || lane->out == -1 || lane_holds(lane))
 		return;
+	/* A reset is told to one, and looks like an end to the other. Why a socket closed both ways is known later. */
+	bool is_cut = lane->error || lane->other->error || (lane->from->in == lane->from->out && set[0].revents & POLLHUP);
 	if (lane->out_type != S_IFSOCK)
 		close(lane->out);
-	else if (!lane->error && !lane->other->error) /* a reset is told to one, and looks like an end to the other */
-		shutdown(lane->out, SHUT_WR);
+	else if (!is_cut && shutdown(lane->out, SHUT_WR) == -1)
+		lane_fail(lane, errno, lane->to->out_name);
 	lane->out = -1;
 }
 
@@ -2367,7 +2369,7 @@ static void end_guard(const struct end *end, bool resets)
 {
 	const struct linger linger = { .l_onoff = resets };
 
-	if (end->own)
+	if (end->in == end->out)
 		setsockopt(end->in, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
 }
 
@@ -2416,7 +2418,6 @@ static void shuttle(const struct end *near, const struct end *far, struct lane *
 		if (down->error || (lane_cut(down) && up->in_type != S_IFSOCK))
 			lane_break(up, 0);
 	}
-	end_guard(near, up->error || down->error);
 	end_guard(far, up->error); /* where only the near end has left, what it wrote is still to arrive */
 	for (int i = 0; i < 2; i++)
 		close(up->pipe[i]), close(down->pipe[i]);
@@ -5083,6 +5084,7 @@ static int tunnel_close(const struct end *far, const struct lane *up, const stru
 		openssl_check(&route->openssl, down->carried > 0 ? EX_IOERR : EX_PROTOCOL);
 	if (broken->error)
 		die(EX_IOERR, "%s: the tunnel to %s broke: %s", broken->failed, opt.destination.text, strerror(broken->error));
+	end_guard(up->from, false);
 	return EX_OK;
 }
 

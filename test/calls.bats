@@ -163,3 +163,45 @@ is_traced() {
 	"$PEER" -c "$PORT" 'pattern 4M 2 &' 'check 4M 1' join half-close eof
 	finished far
 }
+
+@test "an end that cannot be passed on breaks the tunnel, and its client says so: 74" {
+	start_peer proxy accept head 'send HTTP/1.1 200 OK\r\n\r\n' gone
+	with shutdown error=EIO -p "127.0.0.1:$PORT" -d host:22
+	status_is 74
+	err_one_line
+	err_has 'the tunnel to host:22 broke: Input/output error'
+}
+
+@test "a tunnel that cannot be waited for ends at once, and says why: 71" {
+	start_peer proxy accept head 'send HTTP/1.1 200 OK\r\n\r\n' gone
+	with ppoll error=ENOMEM -p "127.0.0.1:$PORT" -d host:22
+	status_is 71
+	err_one_line
+	err_has 'cannot wait for the tunnel: Cannot allocate memory'
+}
+
+@test "a server that cannot pass on its client's end, or cannot wait for the tunnel, resets that, and serves the next" {
+	local call pid words
+
+	relay_start
+	target loop 'expect up' 'send far' gone
+	for call in shutdown ppoll; do
+		start near "$PEER" 'send up' 'expect far' 'touch stands' 'await traced' half-close 'status 74 3000' -- \
+			"$PROXYTUNNEL" -p "127.0.0.1:$RELAY" -d "127.0.0.1:$TARGET"
+		await test -e stands
+		words=()
+		for pid in $(children relay); do
+			words+=(-p "$pid")
+		done
+		start tracer strace -qq -o /dev/null -e "trace=$call" -e "inject=$call:error=EIO" "${words[@]}"
+		for pid in "${words[@]}"; do
+			[ "$pid" = -p ] || await is_traced "$pid"
+		done
+		touch traced
+		finished near
+		grep "the tunnel to 127.0.0.1:$TARGET broke: Connection reset by peer" near.err
+		stop tracer
+		"$PEER" -c "$RELAY" "send CONNECT 127.0.0.1:$TARGET HTTP/1.1\r\nHost: x\r\n\r\n" head 'send up' 'expect far' close
+		rm stands traced
+	done
+}

@@ -1472,6 +1472,26 @@ zombies() {
 	await grep -qE " to 127.0.0.1:$TARGET: (broken|done)" "$RELAY_LOG"
 }
 
+# resets STEP...: so does the target of a client of the listener, which gets what came before, and is reset too.
+resets() {
+	start near "$PEER" -c "${PORTS[listener]}" 'send up' 'expect far' "$@" 'touch taken' eof
+	finished near 1
+	grep -q 'eof: read: Connection reset by peer' near.err
+	rm taken
+}
+
+@test "the target resets: so is the client of -a, and that of an inetd, also once it has ended" {
+	target loop 'expect up' 'send far' 'await taken' reset
+	start_listener listener "$PROXYTUNNEL" -a 0 "${ROUTE[@]}" -d "127.0.0.1:$TARGET"
+	resets
+	resets half-close
+	stop listener
+	start_listener listener socat -dd TCP-LISTEN:0,bind=127.0.0.1,fork \
+		"EXEC:$PROXYTUNNEL -i --relay http\://127.0.0.1\:$RELAY/t -d 127.0.0.1\:$TARGET,nofork"
+	resets
+	resets half-close
+}
+
 @test "a DELETE that something on the way answers is sent again" {
 	start_relay accept 'expect GET ' head "send ${STREAM}$END" close accept 'expect PUT ' head "send $(offset 0)" \
 		'expect DELETE ' head "send $(unmarked '502 Bad')" gone accept 'expect DELETE ' head close \

@@ -382,7 +382,7 @@ listens_on() {
 	start_far 'send far' hold
 	listen
 	for i in 1 2 3; do
-		start_client "client$i" 'expect far' "touch up$i" eof
+		start_client "client$i" 'expect far' "touch up$i" gone
 		await test -e "up$i"
 	done
 	kill "${PIDS[listener]}"
@@ -402,7 +402,7 @@ listens_on() {
 	for name in INT:130 HUP:129; do
 		PORT=${PORTS[far]}
 		start_listener listener env --default-signal=INT "$PROXYTUNNEL" -a 0 -p "127.0.0.1:$PORT" -d host:22
-		start_client client 'expect far' "touch up" eof
+		start_client client 'expect far' "touch up" gone
 		await test -e up
 		kill "-${name%:*}" "${PIDS[listener]}"
 		finished listener "${name#*:}"
@@ -508,6 +508,28 @@ start_inetd() {
 		client 'eof 3000'
 		stop listener
 	done
+}
+
+# resets COMMAND...: it does so to a tunnel that stands, whose client's connection is reset.
+resets() {
+	start_client near 'expect far' 'touch up' eof
+	await test -e up
+	"$@"
+	finished near 1
+	grep -q 'eof: read: Connection reset by peer' near.err
+	rm -f up broken
+}
+
+@test "a tunnel that breaks is not ended in order to its client, of -a or -i: by a reset, SIGKILL of its process, SIGTERM" {
+	start_far 'send far' 'await broken' reset
+	listen
+	resets touch broken
+	resets eval 'kill -KILL $(children listener)'
+	resets stop listener
+	start_inetd '2>>log' -p "127.0.0.1\:${PORTS[far]}"
+	resets touch broken
+	resets eval 'kill -KILL $(children listener)'
+	resets eval 'kill -TERM $(children listener)'
 }
 
 @test "-i leaves the socket's flags as they were" {

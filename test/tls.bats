@@ -540,7 +540,7 @@ with_openssl() {
 @test "-a with -E: clients at once are served within TLS, and SIGTERM leaves nothing" {
 	start_peer far -b 16 loop 'send some' 'echo 64K'
 	start_listener listener "$PROXYTUNNEL" -a 0 "${CA[@]}" -E -p "localhost:$STUNNEL" "127.0.0.1:$PORT"
-	start clients "$PEER" -c "$PORT" 'crowd 8' 'expect some' 'pattern 256K &' 'check 256K' join 'meet up' eof
+	start clients "$PEER" -c "$PORT" 'crowd 8' 'expect some' 'pattern 256K &' 'check 256K' join 'meet up' gone
 	await test -e up
 	kill "${PIDS[listener]}"
 	finished listener

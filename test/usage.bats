@@ -33,7 +33,7 @@ refused() {
 
 # The proxy that refused is not to reach: whoever comes first must say who it is.
 start_unreached() {
-	start_peer proxy accept 'expect the test itself' close
+	start_peer proxy -t 60 accept 'expect the test itself' close
 }
 
 not_reached() {
