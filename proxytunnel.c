@@ -3004,34 +3004,28 @@ static enum fit pattern_fit(const struct allowed *pattern, const char *host, con
 	return wild == length ? FIT_EXACT : wild > 0 ? FIT_ADDRESS : FIT_WILD;
 }
 
-/* What is wrong with the host of a pattern, without brackets and in lower case, or NULL. */
-static const char *allow_host_wrong(const char *host)
+/* What is wrong with a pattern, whose host is without brackets and in lower case, or NULL. */
+static const char *allow_wrong(const char *host, const char *port)
 {
-	char bad = host[strspn(host, "-._:*?[]!^0123456789abcdefghijklmnopqrstuvwxyz")];
+	unsigned char base[16], bad = (unsigned char)host[strspn(host, "-._:*?[]!^0123456789abcdefghijklmnopqrstuvwxyz")];
 	const char *open = strrchr(host, '[');
-	unsigned char base[16];
+	bool is_pattern = strpbrk(port, "*?[");
 	unsigned bits;
 
+	if (is_pattern && port[strspn(port, "0123456789*?[]-!^")])
+		return "a port is digits, and *, ? and [...]";
+	if (!is_pattern && number_parse(port, 1, 65535) == -1)
+		return strchr(port, '-') ? "a range of ports is a pattern, as 80[0-9][0-9]" :
+		                           "the port is not a number from 1 to 65535, or a pattern";
 	if (strchr(host, '/'))
 		return range_parse(host, base, &bits) == AF_UNSPEC ? "a range is ADDRESS/BITS, as 10.0.0.0/8:22" : NULL;
 	if (bad)
-		return (unsigned char)bad >= 0x80 ? "a name that is not ASCII is written xn--..." : "no host holds such a character";
+		return bad >= 0x80 ? "a name that is not ASCII is written xn--..." : "no host holds such a character";
 	if (open && !strchr(open, ']'))
 		return "a [ without its ]";
 	if (strchr(host, ':') && !strpbrk(host, "*?[") && address_parse(base, host, strlen(host)) == AF_UNSPEC)
 		return "the host is no IPv6 address";
 	return NULL;
-}
-
-/* What is wrong with the port of a pattern, or NULL. */
-static const char *allow_port_wrong(const char *port)
-{
-	if (number_parse(port, 1, 65535) != -1)
-		return NULL;
-	if (strpbrk(port, "*?["))
-		return strspn(port, "0123456789*?[]-!^") == strlen(port) ? NULL : "a port is digits, and *, ? and [...]";
-	return strchr(port, '-') ? "a range of ports is a pattern, as 80[0-9][0-9]" :
-	                           "the port is not a number from 1 to 65535, or a pattern";
 }
 
 /* Adds a pattern of what may be reached, in the form of what is asked for: one that can never fit ends the program. */
@@ -3053,8 +3047,7 @@ static void allow_add(const char *given)
 	long number = number_parse(pattern->port, 1, 65535);
 	if (number != -1)
 		snprintf(pattern->port, sizeof pattern->port, "%ld", number);
-	const char *wrong = allow_port_wrong(pattern->port);
-	wrong = wrong ? wrong : allow_host_wrong(pattern->host);
+	const char *wrong = allow_wrong(pattern->host, pattern->port);
 	if (wrong)
 		die(EX_USAGE, "--allow %s: %s", given, wrong);
 	if (!strpbrk(pattern->host, "*?[/"))
@@ -3077,12 +3070,13 @@ static enum fit allow_fit(const char *host, const char *port)
 /* Whether that is reached from here only: loopback, link-local, private, multicast, and what embeds such. */
 static bool is_inside(const char *address)
 {
-	return no_proxy_names("0.0.0.0/8,10.0.0.0/8,100.64.0.0/10,127.0.0.0/8,169.254.0.0/16,172.16.0.0/12,192.0.0.0/24,"
-	                      "192.168.0.0/16,198.18.0.0/15,224.0.0.0/3,::/96,::ffff:0:0:0/96,64:ff9b::/96,64:ff9b:1::/48,"
-	                      "2001::/32,2002::/16,fc00::/7,fe80::/10,fec0::/10,ff00::/8", address);
+	return no_proxy_names("0.0.0.0/8,10.0.0.0/8,100.64.0.0/10,127.0.0.0/8,169.254.0.0/16,172.16.0.0/12,"
+	                      "192.0.0.0/24,192.168.0.0/16,198.18.0.0/15,224.0.0.0/3,::/96,::ffff:0:0:0/96,"
+	                      "64:ff9b::/96,64:ff9b:1::/48,2001::/32,2002::/16,fc00::/7,fe80::/10,fec0::/10,ff00::/8",
+	                      address);
 }
 
-/* Drops the addresses that a destination which fits so may not have: a wildcard must not lead inside by anyone's DNS. */
+/* Drops addresses that a destination which fits so may not have: a wildcard must not lead inside by anyone's DNS. */
 static void addresses_filter(struct addresses *addresses, const char *port, enum fit fit)
 {
 	size_t count = 0;
