@@ -3700,30 +3700,21 @@ static int session_workers(const struct worker *worker, int signal_number)
 
 /* --- replies: what each of a session's requests does: session_serve -------------------------------------- */
 
-/* Adds a frame to a text, all of it but so many bytes, which are sent behind that. */
-static void frame_add(char *text, size_t *length, char type, const char *words, size_t data)
+/*
+ * Adds a frame to a text: O with the upstream offset expected, which a GET is told first, X with the error, or all of
+ * it but so many bytes, which are sent behind that.
+ */
+static void frame_add(char *text, size_t *length, char type, const struct session *session, size_t data)
 {
-	size_t size = strlen(words) + data;
+	char words[ERROR_SIZE] = "";
 
+	if (type == 'O')
+		snprintf(words, sizeof words, "%" PRIu64, session->taken);
+	if (type == 'X')
+		strcpy(words, session->error);
+	size_t size = strlen(words) + data;
 	*length += (size_t)sprintf(text + *length, "%c%c%c%c%s", type, (int)(size >> 16 & 0xff),
 	                           (int)(size >> 8 & 0xff), (int)(size & 0xff), words);
-}
-
-/* Adds what a GET is told first: the upstream offset expected. */
-static void frame_add_expected(char *text, size_t *length, const struct session *session)
-{
-	char offset[24];
-
-	snprintf(offset, sizeof offset, "%" PRIu64, session->taken);
-	frame_add(text, length, 'O', offset, 0);
-}
-
-/* Adds the last frame, where there is nothing behind what has been read: an error, or the end. */
-static void frame_add_end(char *text, size_t *length, const struct session *session)
-{
-	bool is_broken = session->is_broken;
-
-	frame_add(text, length, is_broken ? 'X' : 'E', is_broken ? session->error : "", 0);
 }
 
 /* A GET, and what its client has been sent. */
@@ -3812,7 +3803,7 @@ static void get_stream(struct get *get)
 	uint64_t to = get->at;
 	bool is_last = false;
 
-	frame_add_expected(text, &length, session);
+	frame_add(text, &length, 'O', session, 0);
 	while (get_send(get, text, length, to) && !is_last && get_read(get, get->moved + HEARTBEAT)) {
 		uint64_t left = session->stop - get->at;
 		double now = seconds_now();
@@ -3822,15 +3813,15 @@ static void get_stream(struct get *get)
 		length = 0;
 		is_last = left == 0 && session_is_over(session);
 		if (is_last) {
-			frame_add_end(text, &length, session);
+			frame_add(text, &length, session->is_broken ? 'X' : 'E', session, 0);
 		} else if (left > 0 && !is_long) {
 			to += left < FRAME_MAX ? left : FRAME_MAX;
-			frame_add(text, &length, 'D', "", (size_t)(to - get->at));
+			frame_add(text, &length, 'D', session, (size_t)(to - get->at));
 		} else if (is_long || is_full || is_idle) {
-			frame_add(text, &length, 'B', "", 0);
+			frame_add(text, &length, 'B', session, 0);
 			is_last = true;
 		} else if (now - get->moved >= HEARTBEAT) {
-			frame_add(text, &length, 'H', "", 0);
+			frame_add(text, &length, 'H', session, 0);
 		}
 	}
 }
@@ -3851,11 +3842,11 @@ static bool get_poll(struct get *get, long seconds, bool keep)
 	} while (get->at == session->stop ? !session_is_over(session) && seconds_now() < until :
 	         session->stop > before && session->stop - get->at < POLL_SIZE);
 	size_t data = session->stop - get->at < POLL_SIZE ? (size_t)(session->stop - get->at) : POLL_SIZE;
-	frame_add_expected(frames, &frames_length, session);
+	frame_add(frames, &frames_length, 'O', session, 0);
 	if (data > 0)
-		frame_add(frames, &frames_length, 'D', "", data);
+		frame_add(frames, &frames_length, 'D', session, data);
 	if (session_is_over(session) && get->at + data == session->stop)
-		frame_add_end(end, &end_length, session);
+		frame_add(end, &end_length, session->is_broken ? 'X' : 'E', session, 0);
 	length = (size_t)snprintf(text, sizeof text, STREAM_HEAD "Content-Length: %zu\r\n%s\r\n",
 	                          frames_length + data + end_length, keep ? "" : "Connection: close\r\n");
 	memcpy(text + length, frames, frames_length);

@@ -410,22 +410,24 @@ static bool frames_read(const unsigned char *bytes, size_t length, char *data, s
 /* Data in frames of any size, with all that may stand between them; returns the length. */
 static size_t frames_write(char *to, const char *data, size_t length, uint32_t *random)
 {
+	static struct session session;
 	size_t written = 0;
 
-	frame_add(to, &written, 'O', "18446744073709551615", 0);
+	session.taken = UINT64_MAX;
+	frame_add(to, &written, 'O', &session, 0);
 	while (length > 0) {
 		size_t part = random_next(random, random_next(random, 8) ? 20 : 5000);
 
 		part = part < length ? part : length;
-		frame_add(to, &written, 'D', "", part);
+		frame_add(to, &written, 'D', &session, part);
 		memcpy(to + written, data, part);
 		written += part;
 		data += part;
 		length -= part;
 		if (random_next(random, 4) == 0)
-			frame_add(to, &written, 'H', "", 0);
+			frame_add(to, &written, 'H', &session, 0);
 	}
-	frame_add(to, &written, "BE"[random_next(random, 2)], "", 0);
+	frame_add(to, &written, "BE"[random_next(random, 2)], &session, 0);
 	return written;
 }
 
