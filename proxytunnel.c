@@ -2556,7 +2556,7 @@ enum {
 	USER_SHOWN = 64,		/* of a user's name */
 	POLL_MAX = 60,			/* s that a GET may wait */
 	SPARE_MAX = 16,			/* workers of a server without a client */
-	WAITING_TIME = 5,		/* s that they wait for one, in accept(2) and poll(2), and a listener for questions */
+	WAITING_TIME = 5,		/* s that they wait for one, in accept(2) and poll(2), and the listener's tick */
 	SESSION_TIME = 120,		/* s without a request after which a session ends, and is remembered */
 	ENDED_MAX = 8192,		/* sessions that are remembered */
 	SESSION_CONNECTIONS = 16,	/* that are served at once */
@@ -3227,17 +3227,14 @@ static int memory_open(void)
 
 /*
  * Takes over the descriptors of a session, and maps so much of it: the listener needs none of the downstream. False if
- * there is no room, or they are none.
+ * there is no room, or they are none: they are left then.
  */
 static bool hold_take(struct hold *hold, int memory, int target, size_t size)
 {
 	void *mapped = target == -1 ? MAP_FAILED : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
 
-	if (mapped == MAP_FAILED) {
-		close(memory);
-		close(target);
+	if (mapped == MAP_FAILED)
 		return false;
-	}
 	hold->memory = memory;
 	hold->target = target;
 	hold->session = mapped;
@@ -3413,32 +3410,28 @@ static void sessions_expire(struct worker *listener)
 			kept_end(listener, kept, "left by its client");
 }
 
-/* The session of that id, or a place for a new one, or NULL. One that ended is remembered, as a POST may be late. */
+/* The session of that id, or NULL. One that ended is remembered, as a POST may be late. */
 static struct hold *kept_find(const struct worker *listener, const char *id)
 {
-	struct hold *kept = listener->kept;
 	double now = seconds_now();
 
-	for (; *kept->id; kept++) {
-		bool is_known = kept->session || kept->forgotten > now;
-
-		if (id ? is_known && strcmp(kept->id, id) == 0 : !is_known)
+	for (struct hold *kept = listener->kept; *kept->id; kept++)
+		if (strcmp(kept->id, id) == 0 && (kept->session || kept->forgotten > now))
 			return kept;
-	}
-	return id || kept - listener->kept == opt.clients_max + ENDED_MAX ? NULL : kept;
+	return NULL;
 }
 
 /* Keeps a new session, and its descriptors, the last two of these; false if there is no room. */
 static bool kept_add(struct worker *listener, const struct question *question, int fds[FDS_MAX])
 {
-	struct hold *kept = kept_find(listener, NULL);
+	struct hold *kept = listener->kept;
+	double now = seconds_now();
 
-	if (!kept)
+	while (kept->session || kept->forgotten > now)
+		kept++;
+	if (kept - listener->kept == opt.clients_max + ENDED_MAX || !hold_take(kept, fds[1], fds[2], PAGE))
 		return false;
-	bool is_taken = hold_take(kept, fds[1], fds[2], PAGE);
 	fds[1] = fds[2] = -1;
-	if (!is_taken)
-		return false;
 	strcpy(kept->id, question->id);
 	kept->session->number = (int)(kept - listener->kept) + 1;
 	listener->board->sessions++;

@@ -527,7 +527,7 @@ static void server_begin(const char *settings)
 	}
 	for (struct hold *kept = listener.kept; *kept->id; kept++) {
 		hold_release(kept);
-		*kept->id = '\0';
+		*kept = (struct hold){ .session = NULL };
 	}
 	listener.board->sessions = 0;
 	listener.board->used = 1;
