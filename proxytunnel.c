@@ -2820,8 +2820,9 @@ static bool client_reply(struct client *client, int status, const char *words)
 {
 	char reply[ANSWER_SIZE];
 	bool keep = client_drop(client) && client->asked.keep;
+	size_t length = reply_compose(reply, status, words, keep, client->asked.is_head);
 
-	return net_send(client->socket, reply, reply_compose(reply, status, words, keep, client->asked.is_head)) && keep;
+	return net_send(client->socket, reply, length) && keep;
 }
 
 /* Replies that the client cannot have it, logs that, in words that may not be for clients, and ends the process. */
@@ -2884,7 +2885,8 @@ static const char *request_parse(struct request *request, char *head)
 			return "a Host that is none";
 	request->is_coded = field_count(request->fields, "Transfer-Encoding", &coding, &ignored) > 0;
 	int lengths = field_count(request->fields, "Content-Length", &value, &length);
-	if (lengths > 1 || (lengths == 1 && (request->is_coded || !offset_parse(&request->length, value, (size_t)length))))
+	bool is_right = lengths == 0 || offset_parse(&request->length, value, (size_t)length);
+	if (!is_right || lengths > 1 || (lengths == 1 && request->is_coded))
 		return "a Content-Length that is no number, or not alone";
 	if (request->length > 0 && (strcmp(request->method, "CONNECT") == 0 || strcmp(request->method, "GET") == 0))
 		return "a body where none can be";
@@ -3485,17 +3487,17 @@ static void workers_reap(struct scoreboard *board)
 static void worker_evict(struct scoreboard *board)
 {
 	unsigned char asked = STAGE_ASKED;
-	int oldest = -1;
+	const struct place *places = board->places, *oldest = NULL;
 
 	for (int i = 0; i < board->used; i++)
-		if (board->stages[i] == STAGE_ASKED && (oldest == -1 || board->places[i].since < board->places[oldest].since))
-			oldest = i;
-	if (oldest == -1 || !atomic_compare_exchange_strong(&board->stages[oldest], &asked, STAGE_EVICTED))
+		if (board->stages[i] == STAGE_ASKED && (!oldest || places[i].since < oldest->since))
+			oldest = &places[i];
+	if (!oldest || !atomic_compare_exchange_strong(&board->stages[oldest - places], &asked, STAGE_EVICTED))
 		return;
-	const struct place *place = &board->places[oldest];
-	if (*place->client)
-		warn("%s to -: ended to make room, after %.1f s without a request", place->client, seconds_now() - place->since);
-	kill(place->worker, SIGKILL);
+	if (*oldest->client)
+		warn("%s to -: ended to make room, after %.1f s without a request", oldest->client,
+		     seconds_now() - oldest->since);
+	kill(oldest->worker, SIGKILL);
 }
 
 /* Starts a worker, where there is a place for it, or makes one; true in it. */
@@ -3588,13 +3590,11 @@ static void listener_run(struct worker *listener, int listening)
 	bool is_worker = false;
 
 	listener_begin(listener, listening);
+	struct pollfd set[2] = { { .fd = listener->questions[0], .events = POLLIN }, { .events = POLLIN } };
 	while (!is_worker && !handlers.caught) {
-		struct pollfd set[2] = { { .fd = listener->questions[0], .events = POLLIN }, { .fd = -1, .events = POLLIN } };
-
 		workers_reap(listener->board);
 		sessions_expire(listener);
-		if (listener_has_room(listener->board))
-			set[1].fd = listening;
+		set[1].fd = listener_has_room(listener->board) ? listening : -1;
 		if (fds_wait(set, 2, listener->board->sessions > 0 ? WAITING_TIME : NEVER, &listener->waiting) > 0) {
 			if (set[0].revents)
 				question_take(listener);
@@ -3658,18 +3658,19 @@ static int worker_ask(struct worker *worker, enum query what, const struct hold 
 {
 	struct hold *hold = &worker->hold;
 	struct question question = { .what = what };
-	int status = 503, answers[2], fds[FDS_MAX] = { -1, -1, -1 };
+	int status = 503, answers[2], fds[FDS_MAX];
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, answers) == -1)
 		return 503;
 	strcpy(question.id, hold->id);
 	int given[FDS_MAX] = { answers[1], added ? added->memory : -1, added ? added->target : -1 };
-	ssize_t sent = fds_pass(false, worker->questions[1], given, added ? 3 : 1, &question, sizeof question, 0);
+	ssize_t done = fds_pass(false, worker->questions[1], given, added ? 3 : 1, &question, sizeof question, 0);
 	close(answers[1]); /* so that the answers end if the listener does */
-	ssize_t got = sent == sizeof question ? fds_pass(true, answers[0], fds, FDS_MAX, &status, sizeof status, 0) : -1;
-	if (got != sizeof status || (status == 200 && !hold_take(hold, fds[0], fds[1], sizeof *hold->session)))
-		status = 503;
+	if (done == sizeof question)
+		done = fds_pass(true, answers[0], fds, FDS_MAX, &status, sizeof status, 0);
 	close(answers[0]);
+	if (done != sizeof status || (status == 200 && !hold_take(hold, fds[0], fds[1], sizeof *hold->session)))
+		return 503;
 	return status;
 }
 
@@ -3677,12 +3678,12 @@ static int worker_ask(struct worker *worker, enum query what, const struct hold 
 static int session_workers(const struct worker *worker, int signal_number)
 {
 	const struct scoreboard *board = worker->board;
-	int count = 0;
+	int count = 0, number = worker->hold.session->number;
 
 	for (int i = 0; i < board->used; i++) {
 		pid_t other = board->places[i].worker;
 
-		if (other <= 0 || board->stages[i] != STAGE_SERVING || board->places[i].session != worker->hold.session->number)
+		if (other <= 0 || board->stages[i] != STAGE_SERVING || board->places[i].session != number)
 			continue;
 		count++;
 		if (signal_number != 0) /* none for each keystroke */
