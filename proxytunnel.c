@@ -2717,7 +2717,7 @@ static void worker_rest(const struct worker *worker, const char *client)
 
 /* --- requests: what a client of a server asks for, and how it is answered: request_parse, client_refuse - */
 
-enum relay_method { RELAY_OPEN, RELAY_PUT, RELAY_GET, RELAY_DELETE };
+enum relay_method { RELAY_OPEN, RELAY_DELETE, RELAY_PUT, RELAY_GET };
 
 /* What a client asks for: a head, taken apart in place. */
 struct request {
@@ -3132,14 +3132,7 @@ static bool relay_query(struct request *request, const char *query)
 /* Reads the target from its end: BASE/ID, or BASE/ID/OFFSET, and a query; false if this is no request of a relay. */
 static bool relay_target(struct request *request)
 {
-	static const struct {
-		const char *name;
-		bool has_offset;
-		enum relay_method means;
-	} methods[] = {
-		{ "PUT", true, RELAY_PUT }, { "POST", true, RELAY_PUT }, { "GET", true, RELAY_GET },
-		{ "POST", false, RELAY_OPEN }, { "DELETE", false, RELAY_DELETE },
-	};
+	static const char *const methods[] = { "POST", "DELETE", "PUT", "GET" }; /* in the order of relay_method */
 	const char *target = request->target, *scheme = *target == '/' ? NULL : strstr(target, "://");
 	const char *path = scheme ? scheme + 3 + strcspn(scheme + 3, "/?#") : target;
 	const char *end = path + strcspn(path, "?#"), *id = end;
@@ -3156,9 +3149,10 @@ static bool relay_target(struct request *request)
 		return false;
 	snprintf(request->id, sizeof request->id, "%.*s", SESSION_WORD, id);
 
-	for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
-		if (methods[i].has_offset == has_offset && strcmp(request->method, methods[i].name) == 0) {
-			request->means = methods[i].means;
+	const char *method = has_offset && strcmp(request->method, "POST") == 0 ? "PUT" : request->method;
+	for (int i = RELAY_OPEN; i <= RELAY_GET; i++)
+		if (strcmp(method, methods[i]) == 0 && has_offset == (i >= RELAY_PUT)) {
+			request->means = (enum relay_method)i;
 			return relay_query(request, *end == '?' ? end + 1 : "");
 		}
 	return false;
@@ -3516,13 +3510,12 @@ static bool worker_start(struct worker *listener)
 		board->used = place + 1;
 	board->stages[place] = STAGE_WAITING;
 	pid_t child = _Fork(); /* as all that fork(3) does for threads costs each worker three pages */
+	board->places[place].worker = child == 0 ? getpid() : child;
 	if (child == -1) {
 		board->stages[place] = STAGE_FREE;
 		board_shortage(board, "cannot start a process for a connection");
-		return false;
 	}
-	board->places[place].worker = child > 0 ? child : getpid();
-	if (child > 0)
+	if (child != 0)
 		return false;
 	child_bind(board->listener); /* else it would keep the port from the next listener */
 	close(listener->questions[0]);
@@ -3949,23 +3942,17 @@ static bool session_put(struct client *client)
 /* Serves a request of the session that the worker holds; false if its connection is not to be used again. */
 static bool session_serve(struct client *client, bool is_new)
 {
-	struct session *session = client->worker->hold.session;
-	bool keep;
-
-	session->asked = seconds_now();
 	if (client->asked.means == RELAY_PUT)
-		keep = session_put(client);
-	else if (client->asked.means == RELAY_GET)
-		keep = session_get(client);
-	else if (client->asked.means == RELAY_DELETE)
-		keep = client_reply(client, worker_ask(client->worker, QUERY_END, NULL) == 204 ? 204 : 410,
-		                    "no such session");
-	else if (strcmp(client->to.text, session->to) != 0)
-		keep = client_reply(client, 409, "the session stands for another target");
-	else
-		keep = client_reply(client, is_new ? 201 : 200, is_new ? "it stands" : "it stands already");
-	session->asked = seconds_now();
-	return keep;
+		return session_put(client);
+	if (client->asked.means == RELAY_GET)
+		return session_get(client);
+	if (client->asked.means == RELAY_DELETE) {
+		int status = worker_ask(client->worker, QUERY_END, NULL);
+		return client_reply(client, status == 204 ? 204 : 410, "no such session");
+	}
+	if (strcmp(client->to.text, client->worker->hold.session->to) != 0)
+		return client_reply(client, 409, "the session stands for another target");
+	return client_reply(client, is_new ? 201 : 200, is_new ? "it stands" : "it stands already");
 }
 
 /* --- serving: what clients ask for, if they may have it: serve ------------------------------------------- */
@@ -4053,8 +4040,8 @@ static size_t client_require_hello(const struct client *client, int far)
 	bool is_right = length == HELLO_SIZE && is_hello(bytes, length);
 	if (is_right && net_send(far, (const char *)bytes, length))
 		return length;
-	warn("%s to %s: %s%s", client->name, client->to.text, is_right ? "broken by the far end, " : "cut, as it is no TLS",
-	     is_right ? strerror(errno) : "");
+	const char *outcome = is_right ? "broken by the far end, " : "cut, as it is no TLS";
+	warn("%s to %s: %s%s", client->name, client->to.text, outcome, is_right ? strerror(errno) : "");
 	return 0;
 }
 
@@ -4080,12 +4067,12 @@ static void serve_tunnel(struct client *client)
 		stack_leave();
 		shuttle(&near, &far, &up, &down);
 		const struct lane *broken = down.error ? &down : &up;
+		const char *by = broken->failed == client->name ? "the client" : "the far end";
 		end_guard(&near, handlers.caught || broken->error); /* an end by SIGTERM is none of the bytes */
 		if (handlers.caught)
 			snprintf(outcome, sizeof outcome, "ended by signal %d", handlers.caught);
 		else if (broken->error)
-			snprintf(outcome, sizeof outcome, "broken by %s, %s",
-			         broken->failed == client->name ? "the client" : "the far end", strerror(broken->error));
+			snprintf(outcome, sizeof outcome, "broken by %s, %s", by, strerror(broken->error));
 		tunnel_log(client->name, client->to.text, outcome, up.carried, down.carried, begun);
 	}
 	close(fd);
@@ -4158,17 +4145,22 @@ static bool serve_session(struct client *client)
 	client->body = asked->length;
 	client_login(client, "Authorization", 401);
 	if (!worker->board)
-		client_refuse(client, 501, "no sessions with -i on a connection: the relay needs -a, or -i on a socket that listens");
+		client_refuse(client, 501, "no sessions with -i on a connection: "
+		                           "the relay needs -a, or -i on a socket that listens");
 	if (!*asked->key)
 		client_refuse(client, 410, "no such session");
 	sprintf(client->name + strlen(client->name), " session %s", asked->id);
 	if (asked->means == RELAY_OPEN)
 		client_read_target(client);
 	bool is_new = session_find(client);
-	worker->board->places[worker->place].session = worker->hold.session->number;
+	struct session *session = worker->hold.session;
+	worker->board->places[worker->place].session = session->number;
 	if (session_workers(worker, 0) > SESSION_CONNECTIONS)
 		client_refuse(client, 503, "too many connections of the session");
-	return session_serve(client, is_new);
+	session->asked = seconds_now();
+	bool keep = session_serve(client, is_new);
+	session->asked = seconds_now();
+	return keep;
 }
 
 /* Serves the requests of a connection. */
