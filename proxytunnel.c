@@ -4223,7 +4223,9 @@ static void privileges_drop(void)
 /* The authorities along the route, from 0: the hops, the relay, if there is one, and the destination. */
 static const struct authority *route_point(size_t i)
 {
-	return i < opt.hop_count ? &opt.hops[i].at : i == opt.hop_count && opt.relay ? &opt.relay->at : &opt.destination;
+	if (i < opt.hop_count)
+		return &opt.hops[i].at;
+	return i == opt.hop_count && opt.relay ? &opt.relay->at : &opt.destination;
 }
 
 /* How many hops are asked to CONNECT: the last before a relay gets ordinary requests, unless the relay speaks TLS. */
@@ -4298,7 +4300,6 @@ struct tunnel {
 	pid_t caller;			/* the program whose tunnel it is; 0: that leaves first */
 	pid_t parent;			/* of the carriers */
 	char id[SESSION_WORD + 1], key[SESSION_WORD + 1];
-	struct head fields;		/* that all requests bear */
 	struct carrier sender, receiver;
 	/* The parent's. */
 	double gone;			/* when the caller was seen to have left; 0: it has not */
@@ -4454,8 +4455,10 @@ static bool exchange_talk(struct exchange *exchange, size_t body)
 	exchange->status = 0;
 	exchange->failed = NULL;
 	do {
-		ssize_t part = ready == POLLOUT ? send(exchange->fd, request + sent, all - sent, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
+		ssize_t part = 0;
 
+		if (ready == POLLOUT)
+			part = send(exchange->fd, request + sent, all - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
 		sent += part > 0 ? (size_t)part : 0;
 		if (sent == all || (part == -1 && (errno == EPIPE || errno == ECONNRESET)))
 			events = POLLIN; /* there may be an answer that says why */
@@ -4490,10 +4493,7 @@ static bool exchange_connect(struct exchange *exchange)
 	return false;
 }
 
-/*
- * Has a request answered, with so many upstream bytes; false, with exchange->failed, if it is not. What served
- * before may have been closed meanwhile, as tinyproxy does without saying so: then on a new connection.
- */
+/* Has a request answered, with so many upstream bytes; false, with exchange->failed, if it is not. */
 static bool exchange_run(struct exchange *exchange, size_t body)
 {
 	while (true) {
@@ -4503,7 +4503,7 @@ static bool exchange_run(struct exchange *exchange, size_t body)
 			return true;
 		if (exchange->is_silent || !is_used || exchange->answer.length > 0)
 			return false;
-		exchange->carrier->closes = true;
+		exchange->carrier->closes = true; /* as tinyproxy does, without saying so: then on a new one */
 	}
 }
 
@@ -4519,31 +4519,23 @@ static ssize_t exchange_read(struct exchange *exchange, char *to, size_t wanted)
 	return got == -1 ? -1 : (ssize_t)length;
 }
 
-/* Composes the fields of all requests; to be done again when credentials have become known. */
-static void fields_compose(struct tunnel *tunnel)
-{
-	const struct hop *proxy = relay_proxy();
-
-	tunnel->fields.length = 0;
-	if (!header_given(opt.relay, "Host") && !(proxy && header_given(proxy, "Host")))
-		head_add(&tunnel->fields, "Host: %s\r\n", proxy && proxy->host ? proxy->host : opt.relay->host);
-	head_add(&tunnel->fields, "Tunnel-Key: %s\r\n", tunnel->key);
-	fields_add_hop(&tunnel->fields, "Authorization", opt.relay);
-	if (proxy)
-		fields_add_hop(&tunnel->fields, "Proxy-Authorization", proxy);
-}
-
 /* Composes a request for the session; suffix is what stands behind its id. A body's length of -1: it has none. */
 static void request_compose(const struct tunnel *tunnel, struct exchange *exchange, const char *method,
                             const char *suffix, long long length)
 {
-	const struct hop *proxy = relay_proxy();
+	const struct hop *proxy = relay_proxy(), *relay = opt.relay;
 	struct head *request = &exchange->request;
 
 	exchange->method = method;
 	request->length = 0;
-	head_add(request, "%s %s%s%s/%s%s HTTP/1.1\r\n%s", method, proxy ? "http://" : "", proxy ? opt.relay->host : "",
-	         opt.relay->path, tunnel->id, suffix, tunnel->fields.bytes);
+	head_add(request, "%s %s%s%s/%s%s HTTP/1.1\r\n", method, proxy ? "http://" : "", proxy ? relay->host : "",
+	         relay->path, tunnel->id, suffix);
+	if (!header_given(relay, "Host") && !(proxy && header_given(proxy, "Host")))
+		head_add(request, "Host: %s\r\n", proxy && proxy->host ? proxy->host : relay->host);
+	head_add(request, "Tunnel-Key: %s\r\n", tunnel->key);
+	fields_add_hop(request, "Authorization", relay);
+	if (proxy)
+		fields_add_hop(request, "Proxy-Authorization", proxy);
 	if (length >= 0)
 		head_add(request, "Content-Length: %lld\r\n", length);
 	head_add(request, "\r\n");
@@ -4552,17 +4544,18 @@ static void request_compose(const struct tunnel *tunnel, struct exchange *exchan
 /* Ends the process because of an answer, or none: for good, if that says that the tunnel is over, or for a new try. */
 static _Noreturn void answer_die(const struct exchange *exchange)
 {
+	bool is_marked = exchange->is_marked;
 	int status = exchange->status;
 
 	if (exchange->failed || exchange->body.failed)
 		die(EX_TEMPFAIL, "%s", exchange->failed ? exchange->failed : exchange->body.failed);
-	if (exchange->is_marked && status == 200)
+	if (is_marked && status == 200)
 		die(EX_TEMPFAIL, "an answer that was cut, or has nothing in it");
-	if (exchange->is_marked && (status == 401 || status == 403 || status == 410 || status == 416 || status == 422))
+	if (is_marked && (status == 401 || status == 403 || status == 410 || status == 416 || status == 422))
 		die(EX_IOERR, "the relay answered %s with %s", exchange->method, exchange->reason);
-	if (!exchange->is_marked && status == 407)
+	if (!is_marked && status == 407)
 		die(EX_IOERR, "%s refused on the way: %s", exchange->method, exchange->reason);
-	die(EX_TEMPFAIL, "%s answered %s", exchange->is_marked ? "the relay" : "something on the way", exchange->reason);
+	die(EX_TEMPFAIL, "%s answered %s", is_marked ? "the relay" : "something on the way", exchange->reason);
 }
 
 /* --- sender: what the tunnel brings, in PUTs: sender_run ------------------------------------------------ */
@@ -4575,7 +4568,8 @@ static bool sender_adapts(struct tunnel *tunnel, struct exchange *exchange, size
 
 	if (status == 413 && length > 1024) {
 		tunnel->body_max = tunnel->body_limit = length / 2;
-		note("%s: a body of %zu bytes is too large on the way: at most %zu from now on", at, length, length / 2);
+		note("%s: a body of %zu bytes is too large on the way: at most %zu from now on", at, length,
+		     tunnel->body_max);
 	} else if (!tunnel->by_post && !exchange->is_marked && (status == 403 || status == 405 || status == 501)) {
 		tunnel->by_post = true;
 		note("%s: %s is refused on the way (%s): POST from now on", at, exchange->method, exchange->reason);
@@ -4616,15 +4610,14 @@ static void sender_put(struct tunnel *tunnel, struct exchange *exchange)
 	double begun = seconds_now();
 	uint64_t expected;
 	char suffix[SUFFIX_SIZE], number[SUFFIX_SIZE];
-	ssize_t digits;
 
 	snprintf(suffix, sizeof suffix, "/%" PRIu64 "%s", tunnel->up, is_end ? "?end" : "");
 	request_compose(tunnel, exchange, tunnel->by_post ? "POST" : "PUT", suffix, (long long)length);
 	bool is_relays = exchange_run(exchange, length) && exchange->is_marked;
 	while (is_relays && exchange->status == 422 && !tunnel->down_done && getppid() == tunnel->parent)
 		time_wait(0.1); /* what the target has sent comes first, and perhaps better words */
-	if (is_relays && exchange->status == 200 &&
-	    (digits = exchange_read(exchange, number, sizeof number)) > 0 && offset_parse(&expected, number, (size_t)digits)) {
+	ssize_t digits = is_relays && exchange->status == 200 ? exchange_read(exchange, number, sizeof number) : 0;
+	if (digits > 0 && offset_parse(&expected, number, (size_t)digits)) {
 		tunnel->sender.heard = seconds_now();
 		sender_accept(tunnel, expected, length, tunnel->sender.heard - begun);
 		tunnel->up_done |= is_end && tunnel->held == 0;
@@ -4646,7 +4639,8 @@ static bool sender_wait(struct tunnel *tunnel)
 			return ready == 0;
 		upstream_receive(tunnel);
 	}
-	while (tunnel->held >= BODY_FIRST && tunnel->held < tunnel->body_max && !tunnel->up_ended && upstream_receive(tunnel))
+	while (tunnel->held >= BODY_FIRST && tunnel->held < tunnel->body_max && !tunnel->up_ended &&
+	       upstream_receive(tunnel))
 		continue; /* where there is much, each PUT takes what it can */
 	return true;
 }
@@ -4822,19 +4816,22 @@ static void carrier_stop(struct carrier *carrier)
  */
 static void carrier_retry(struct tunnel *tunnel, struct carrier *carrier, struct exchange *exchange, int status)
 {
-	double now = seconds_now();
+	double now = seconds_now(), delay = carrier->delay > 0 ? 2 * carrier->delay : RETRY_FIRST;
+	const char *method = carrier == &tunnel->sender ? "PUT" : "GET";
 
 	if (tunnel->closing > 0 && now - tunnel->closing >= CLOSE_TIME)
 		return;
-	carrier->delay = carrier->delay == 0 ? RETRY_FIRST : carrier->delay < RETRY_MOST / 2 ? 2 * carrier->delay : RETRY_MOST;
+	carrier->delay = delay < RETRY_MOST ? delay : RETRY_MOST;
 	if (WIFSIGNALED(status)) {
-		snprintf(tunnel->broken, sizeof tunnel->broken, "a process that carries it was ended by signal %d", WTERMSIG(status));
+		snprintf(tunnel->broken, sizeof tunnel->broken, "a process that carries it was ended by signal %d",
+		         WTERMSIG(status));
 	} else if (WEXITSTATUS(status) == EX_IOERR) {
 		strcpy(tunnel->broken, carrier->words);
 	} else if (now - carrier->heard >= GIVE_UP) {
-		snprintf(tunnel->broken, sizeof tunnel->broken, "the relay was not reached for %d s: %s", GIVE_UP, carrier->words);
+		snprintf(tunnel->broken, sizeof tunnel->broken, "the relay was not reached for %d s: %s", GIVE_UP,
+		         carrier->words);
 	} else {
-		note("%s: %s: again in %.2f s", carrier == &tunnel->sender ? "PUT" : "GET", carrier->words, carrier->delay);
+		note("%s: %s: again in %.2f s", method, carrier->words, carrier->delay);
 		carrier_start(tunnel, carrier, exchange);
 	}
 }
@@ -4845,11 +4842,11 @@ static void tunnel_wait(struct tunnel *tunnel, const sigset_t *waiting)
 	struct pollfd socket = { .fd = tunnel->fd };
 	bool is_late = tunnel->gone > 0 || tunnel->down_done; /* for the socket to tell that the caller leaves */
 	int ready = fds_wait(&socket, !is_late, is_late ? 1 : NEVER, waiting);
-	double now = seconds_now(), heard = tunnel->sender.heard;
-
 	if (ready == -1 && errno != EINTR)
 		time_wait(RETRY_FIRST);
-	if (tunnel->gone == 0 && ((ready > 0 && !tunnel->down_done) || (tunnel->caller && tunnel->caller != getppid()))) {
+	double now = seconds_now(), heard = tunnel->sender.heard;
+	bool has_left = (ready > 0 && !tunnel->down_done) || (tunnel->caller && tunnel->caller != getppid());
+	if (tunnel->gone == 0 && has_left) {
 		tunnel->gone = now;
 		carrier_stop(&tunnel->receiver);
 	}
@@ -4905,23 +4902,23 @@ static _Noreturn void tunnel_run(struct tunnel *tunnel, struct exchange *exchang
 /* Ends the program: the relay, or something on the way, said no. */
 static _Noreturn void relay_refuse(const struct exchange *exchange)
 {
-	const struct hop *proxy = relay_proxy();
+	const struct hop *proxy = relay_proxy(), *relay = opt.relay;
 	const char *head = exchange->answer.bytes + exchange->answer.start, *reason = exchange->reason;
-	const char *at = opt.relay->at.text, *to = opt.destination.text, *path = *opt.relay->path ? opt.relay->path : "/";
+	const char *at = relay->at.text, *to = opt.destination.text, *path = *relay->path ? relay->path : "/";
 	bool is_marked = exchange->is_marked;
 	int status = exchange->status;
 	char hint[512] = "";
 
 	alarm(0);
 	body_note(exchange->fd);
-	if (is_marked && status == 401 && !credentials_known(&opt.relay->credentials))
+	if (is_marked && status == 401 && !credentials_known(&relay->credentials))
 		snprintf(hint, sizeof hint, " (try relay_user and relay_passwd in -F)");
 	else if (!is_marked && status == 404)
 		snprintf(hint, sizeof hint, " (is %.200s its path at %s?)", path, at);
 	else if (!is_marked && (status == 405 || status == 501))
 		snprintf(hint, sizeof hint, " (it lets no POST through; a relay at https:// is reached by CONNECT)");
 	else if (!is_marked || status == 401)
-		strcpy(hint, refusal_hint(head, proxy && !is_marked ? proxy : opt.relay, &opt.relay->at));
+		strcpy(hint, refusal_hint(head, proxy && !is_marked ? proxy : relay, &relay->at));
 	if (is_marked)
 		die(refusal_exit(status), "%s: %s refused by the relay: %s%s", at, to, reason, hint);
 	if (field_lists(head, "Tunnel-Relay", "1"))
@@ -4935,10 +4932,10 @@ static _Noreturn void relay_refuse(const struct exchange *exchange)
 /* Whether the user has just given the credentials that an answer asks for. */
 static bool relay_ask(const struct exchange *exchange)
 {
-	struct hop *proxy = relay_proxy();
+	struct hop *proxy = relay_proxy(), *relay = opt.relay;
 
 	if (exchange->is_marked && exchange->status == 401)
-		return !opt.relay->credentials.user && !header_given(opt.relay, "Authorization") && credentials_ask(opt.relay);
+		return !relay->credentials.user && !header_given(relay, "Authorization") && credentials_ask(relay);
 	return proxy && refusal_retry(proxy, exchange->answer.bytes + exchange->answer.start, true);
 }
 
@@ -4958,12 +4955,12 @@ static void session_open(struct tunnel *tunnel, struct exchange *exchange)
 	for (int tries = 1; !stands; exchange_close(exchange)) {
 		struct command openssl = { .pid = 0 };
 
-		fields_compose(tunnel);
 		request_compose(tunnel, exchange, "POST", "", (long long)strlen(to));
 		head_add(&exchange->request, "%s", to);
 		exchange->fd = route_open(&openssl);
 		deadline_stage("%s: no answer to POST for %s within %u s (-w)", at, to, opt.timeout);
-		bool is_answered = exchange_talk(exchange, 0), is_begun = exchange->answer.length > exchange->answer.start;
+		bool is_answered = exchange_talk(exchange, 0);
+		bool is_begun = exchange->answer.length > exchange->answer.start;
 
 		stands = is_answered && exchange->is_marked && (exchange->status == 200 || exchange->status == 201);
 		if (is_answered && !stands && !relay_ask(exchange))

@@ -780,7 +780,6 @@ static void try_client(const char *bytes, size_t length, void act(void *))
 	tunnel.down_done = act == sender_act;
 	strcpy(tunnel.id, ID);
 	strcpy(tunnel.key, ID);
-	fields_compose(&tunnel);
 	for (size_t i = 0; i < sizeof upstream; i++)
 		upstream[i] = pattern(i);
 	wire_give_parts(&wires[0], bytes + 3, length - 3 < 8000 ? length - 3 : 8000);

@@ -1413,7 +1413,6 @@ static void compose_group(void)
 			struct request asked;
 			char *head = exchange.request.bytes, *target;
 
-			fields_compose(&tunnel);
 			request_compose(&tunnel, &exchange, cases[i].method, cases[i].suffix, cases[i].length);
 			expect((strncmp(head, cases[i].first_line, strlen(cases[i].first_line)) == 0) == (opt.hop_count == 1), cases[i].line,
 			       "it is %.*s", (int)strcspn(head, "\r"), head);
