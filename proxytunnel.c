@@ -2556,7 +2556,7 @@ enum {
 	USER_SHOWN = 64,		/* of a user's name */
 	POLL_MAX = 60,			/* s that a GET may wait */
 	SPARE_MAX = 16,			/* workers of a server without a client */
-	WAITING_TIME = 5,		/* s that they wait for one, in accept(2) and poll(2), and the listener's tick */
+	WAITING_TIME = 5,		/* s that they wait for one, in accept(2) and poll(2); a listener's tick */
 	SESSION_TIME = 120,		/* s without a request after which a session ends, and is remembered */
 	ENDED_MAX = 8192,		/* sessions that are remembered */
 	SESSION_CONNECTIONS = 16,	/* that are served at once */
@@ -2936,6 +2936,22 @@ static void tunnel_log(const char *name, const char *to, const char *outcome, ui
 
 /* --- access: who may have what: client_login, allow_fit, addresses_filter -------------------------------- */
 
+/* The accounts of a server: a line user:password each, made to strings behind each other. */
+static char *accounts_read(const char *path)
+{
+	char *content = passfile_load(path), *rest = content, *to = content, *line;
+
+	for (; (line = passfile_line(&rest)); to += strlen(to) + 1) {
+		if (!strchr(line, ':'))
+			die(EX_NOINPUT, "%s: a line in it is not user:password", path);
+		memmove(to, line, strlen(line) + 1);
+	}
+	if (to == content)
+		die(EX_NOINPUT, "%s: no user:password in it", path);
+	*to = '\0';
+	return content;
+}
+
 /* Whether two secrets are the same, in a time that depends on the first alone. */
 static bool secret_equal(const char *secret, const char *given)
 {
@@ -3009,8 +3025,9 @@ static enum fit pattern_fit(const struct allowed *pattern, const char *host, con
 /* What is wrong with a pattern, whose host is without brackets and in lower case, or NULL. */
 static const char *allow_wrong(const char *host, const char *port)
 {
-	unsigned char base[16], bad = (unsigned char)host[strspn(host, "-._:*?[]!^0123456789abcdefghijklmnopqrstuvwxyz")];
+	const char *bad = host + strspn(host, "-._:*?[]!^0123456789abcdefghijklmnopqrstuvwxyz");
 	const char *open = strrchr(host, '[');
+	unsigned char base[16];
 	bool is_pattern = strpbrk(port, "*?[");
 	unsigned bits;
 
@@ -3021,8 +3038,8 @@ static const char *allow_wrong(const char *host, const char *port)
 		                           "the port is not a number from 1 to 65535, or a pattern";
 	if (strchr(host, '/'))
 		return range_parse(host, base, &bits) == AF_UNSPEC ? "a range is ADDRESS/BITS, as 10.0.0.0/8:22" : NULL;
-	if (bad)
-		return bad >= 0x80 ? "a name that is not ASCII is written xn--..." : "no host holds such a character";
+	if (*bad)
+		return *bad & 0x80 ? "a name that is not ASCII is written xn--..." : "no host holds such a character";
 	if (open && !strchr(open, ']'))
 		return "a [ without its ]";
 	if (strchr(host, ':') && !strpbrk(host, "*?[") && address_parse(base, host, strlen(host)) == AF_UNSPEC)
@@ -5016,29 +5033,24 @@ struct route {
 /* The far end: a socket at the first byte of the tunnel to the destination. */
 static struct end tunnel_open(const struct end *near, struct route *route)
 {
-	const char *name = route_point(0)->text;
-	int fd;
+	const char *name = (opt.relay ? &opt.relay->at : route_point(0))->text;
+	int fd = opt.relay ? relay_open(near, &route->relayed) : route_open(&route->openssl);
 
-	if (!opt.relay) {
-		fd = route_open(&route->openssl);
-	} else {
-		fd = relay_open(near, &route->relayed);
-		name = opt.relay->at.text;
-		if (opt.destination_tls)
-			fd = tls_start(fd, &opt.destination, &route->openssl);
-	}
-	return (struct end){ .in = fd, .out = fd, .in_name = name, .out_name = name, .own = true, .patient = route->relayed };
+	if (opt.relay && opt.destination_tls)
+		fd = tls_start(fd, &opt.destination, &route->openssl);
+	return (struct end){ fd, fd, name, name, .own = true, .patient = route->relayed };
 }
 
 /* Says what became of the tunnel, and returns the program's status. A reader that left needs no words: it knows. */
-static int tunnel_close(const struct end *far, const struct lane *up, const struct lane *down, const struct route *route,
-                        double started)
+static int tunnel_close(const struct end *far, const struct lane *up, const struct lane *down,
+                        const struct route *route, double started)
 {
 	const struct lane *broken = down->error ? down : up;
+	const char *to = opt.destination.text;
 	int status = 0;
 
-	note("%s: %llu bytes up, %llu down, %.3f s", opt.destination.text, (unsigned long long)up->carried,
-	     (unsigned long long)down->carried, seconds_now() - started);
+	note("%s: %" PRIu64 " bytes up, %" PRIu64 " down, %.3f s", to, up->carried, down->carried,
+	     seconds_now() - started);
 	signals_release(); /* who carries a session's bytes then closes it without us */
 	if (lane_cut(down) && (down->error == 0 || down->error == EPIPE))
 		return EX_IOERR;
@@ -5046,12 +5058,12 @@ static int tunnel_close(const struct end *far, const struct lane *up, const stru
 	if (route->relayed && (status = child_wait(route->relayed)) != 0 && WIFEXITED(status))
 		return WEXITSTATUS(status); /* it has said why */
 	if (status != 0)
-		die(EX_IOERR, "%s: the tunnel to %s broke: the process that carries it was ended by signal %d", far->in_name,
-		    opt.destination.text, WTERMSIG(status));
+		die(EX_IOERR, "%s: the tunnel to %s broke: the process that carries it was ended by signal %d",
+		    far->in_name, to, WTERMSIG(status));
 	if (route->openssl.pid && !lane_cut(down)) /* it left first, and knows why */
 		openssl_check(&route->openssl, down->carried > 0 ? EX_IOERR : EX_PROTOCOL);
 	if (broken->error)
-		die(EX_IOERR, "%s: the tunnel to %s broke: %s", broken->failed, opt.destination.text, strerror(broken->error));
+		die(EX_IOERR, "%s: the tunnel to %s broke: %s", broken->failed, to, strerror(broken->error));
 	end_guard(up->from, false);
 	return EX_OK;
 }
@@ -5069,7 +5081,6 @@ static void stderr_leave(void)
 /* The near end. A listener returns here in each of its workers. */
 static struct end near_open(struct worker *worker)
 {
-	struct end near = { .in = STDIN_FILENO, .out = STDOUT_FILENO, .in_name = "standard input", .out_name = "standard output" };
 	int listening = opt.listen ? net_listen(opt.listen) : STDIN_FILENO, listens = opt.listen != NULL;
 
 	if (opt.inetd)
@@ -5083,7 +5094,7 @@ static struct end near_open(struct worker *worker)
 		return worker_accept(worker);
 	}
 	if (!opt.inetd)
-		return near;
+		return (struct end){ STDIN_FILENO, STDOUT_FILENO, "standard input", "standard output", .own = false };
 	fd_leave(STDOUT_FILENO); /* inetd(8) gives the socket as stdout too, which would keep it open after its end */
 	net_tune(STDIN_FILENO);
 	return end_client(STDIN_FILENO);
@@ -5100,7 +5111,7 @@ static bool fdpass_possible(void)
 
 /*
  * Hands the far end to the parent over stdout, with one byte, as ssh's ProxyUseFdpass wants it; returns the program's
- * status. If other processes are behind that end, a child has them from now on and carries its bytes, as this one leaves.
+ * status. If other processes are behind that end, a child has them from now on and carries its bytes, as this leaves.
  */
 static int fdpass(const struct end *far)
 {
@@ -5139,9 +5150,10 @@ static const char *line_value(char *const *word, const char *letter, const char 
  */
 static void line_of_client(char *const *words, const char *host, const char *port)
 {
-	const char *title = line_value(words, "-x", ""), *type = line_value(words, "-X", ""), *help = line_value(words, "-h", "");
-	const char *header = line_value(words, "-H", ""), *proxy = title ? title : header ? header : help;
-	const char *at = proxy && !title ? strrchr(proxy, '@') : NULL, *user = title ? line_value(words, "-P", "") : at ? proxy : NULL;
+	const char *title = line_value(words, "-x", ""), *type = line_value(words, "-X", "");
+	const char *header = line_value(words, "-H", ""), *help = line_value(words, "-h", "");
+	const char *proxy = title ? title : header ? header : help, *at = proxy && !title ? strrchr(proxy, '@') : NULL;
+	const char *user = title ? line_value(words, "-P", "") : at ? proxy : NULL;
 	bool socks = title && (!type || strcmp(type, "connect") != 0);
 	const char *usual = !title ? "80" : !socks ? "3128" : type && isdigit((unsigned char)*type) ? "1080" : NULL;
 	struct authority to;
@@ -5163,23 +5175,24 @@ static void line_of_socat(char *const *words)
 
 	for (; *words; words++) {
 		const char *behind = strchr(*words, ':');
+		bool is_proxy = strncasecmp(*words, "PROXY:", 6) == 0 || strncasecmp(*words, "PROXY-CONNECT:", 14) == 0;
 
-		if ((strncasecmp(*words, "PROXY:", 6) == 0 || strncasecmp(*words, "PROXY-CONNECT:", 14) == 0) && strchr(behind + 1, ':'))
+		if (is_proxy && strchr(behind + 1, ':'))
 			proxy = behind + 1; /* and not the port of a host of that name */
 		else if (behind && strncasecmp(*words, "TCP", 3) == 0 && memchr(*words, '-', (size_t)(behind - *words)))
 			listen = behind + 1;
 	}
 	if (!proxy)
 		return;
-	const char *set = proxy + strcspn(proxy, ","), *port = strstr(set, "proxyport="), *user = strstr(set, "proxyauth=");
-	const char *to = proxy + strcspn(proxy, *proxy == '[' ? "]" : ":,");
-
+	const char *set = proxy + strcspn(proxy, ","), *to = proxy + strcspn(proxy, *proxy == '[' ? "]" : ":,");
+	const char *port = strstr(set, "proxyport="), *user = strstr(set, "proxyauth=");
 	to += strcspn(to, ":,");
 	port = port ? port + 10 : "8080";
 	user = user ? user + 10 : "";
-	die(EX_USAGE, "this is a line of socat; write: proxytunnel%s%.*s -p %.*s:%.*s%s%.*s %.*s", *listen ? " -a " : "",
-	    (int)strcspn(listen, ","), listen, (int)(to - proxy), proxy, (int)strcspn(port, ","), port,
-	    *user ? " -P " : "", (int)strcspn(user, ":,"), user, to < set ? (int)(set - to - 1) : 0, to + 1);
+	die(EX_USAGE, "this is a line of socat; write: proxytunnel%s%.*s -p %.*s:%.*s%s%.*s %.*s",
+	    *listen ? " -a " : "", (int)strcspn(listen, ","), listen, (int)(to - proxy), proxy,
+	    (int)strcspn(port, ","), port, *user ? " -P " : "", (int)strcspn(user, ":,"), user,
+	    to < set ? (int)(set - to - 1) : 0, to + 1);
 }
 
 /* htc -F PORT -P PROXY:PORT RELAY:PORT, or -s for -F PORT, and hts -F HOST:PORT PORT, of httptunnel. */
@@ -5274,10 +5287,11 @@ static const struct option {
 	{ ACT, 'q', "quiet", "say only why it failed; -qq: say nothing", NULL },
 	{ ACT, 'h', "help", "this help; man proxytunnel has all, with examples", NULL },
 	{ ACT, 'V', "version", "the version", NULL },
-	/* ncat's and connect's */
+	/* ncat's and connect's, behind the end of the help */
 	{ ACT, 'P', "proxy-auth=", NULL, NULL },
 	{ ACT, OPTION_PROXY_TYPE, "proxy-type=", NULL, NULL },
-	{ GONE, 'l', "listen", "to listen, write -a PORT; as a proxy for others, --serve -a PORT --allow HOST:PORT", NULL },
+	{ GONE, 'l', "listen",
+	  "to listen, write -a PORT; as a proxy for others, --serve -a PORT --allow HOST:PORT", NULL },
 	{ GONE, 'S', NULL, NO_SOCKS, NULL },
 	/* the old proxytunnel's */
 	{ ACT, 'u', "user=", NULL, NULL },
@@ -5333,8 +5347,7 @@ static void header_add(struct hop *hop, char *line)
 		die(EX_USAGE, "-H %s: a control character", line);
 	while (*last)
 		last = &(*last)->next;
-	if (!(*last = calloc(1, sizeof **last)))
-		die(EX_OSERR, "out of memory");
+	*last = memory_map(sizeof **last, MAP_PRIVATE);
 	(*last)->line = line;
 }
 
@@ -5357,15 +5370,14 @@ static void help_print(void)
 {
 	printf("%s\nCarries stdin and stdout to HOST:PORT through an HTTP proxy that allows CONNECT,\n"
 	       "as in ssh_config: ProxyCommand proxytunnel -p proxy.corp:8080 %%h %%p\n\n", usage);
-	for (const struct option *option = known_options; option < known_options + OPTIONS_KNOWN; option++) {
+	for (const struct option *option = known_options; option->said; option++) {
 		char letter[] = { '-', (char)option->letter, ',', '\0' };
 		int width = 0;
 
-		if (!option->said || option->kind == GONE)
-			continue;
 		if (option->name)
 			width = printf("  %-3s --%s", isgraph(letter[1]) ? letter : "", option->name);
-		printf("%s%*s%s\n", width > 27 ? "\n" : "", width > 27 ? 28 : width > 0 ? 28 - width : 0, "", option->said);
+		bool is_wide = width > 27;
+		printf("%s%*s%s\n", is_wide ? "\n" : "", is_wide ? 28 : width > 0 ? 28 - width : 0, "", option->said);
 	}
 }
 
@@ -5376,8 +5388,12 @@ static void option_act(int letter, char *value, struct words *words)
 
 	switch (letter) {
 	case 'p': words->last = opt.hops; opt.hops[0].url = secret_url(value); break;
-	case 'r': words->last = &opt.hops[opt.hop_count++]; words->last->url = secret_url(value); words->last->remote = true; break;
-	case 'd': words->last = opt.hops; words->destination = value; break; /* the old one's -H, mostly last, is for -p */
+	case 'r':
+		words->last = &opt.hops[opt.hop_count++];
+		words->last->url = secret_url(value);
+		words->last->remote = true;
+		break;
+	case 'd': words->last = opt.hops; words->destination = value; break; /* an old -H, mostly last, is for -p */
 	case 'P': opt.hops[0].credentials = credentials_split(secret_argument(value)); break;
 	case 'R': last_remote()->credentials = credentials_split(secret_argument(value)); break;
 	case 'u': opt.hops[0].credentials.user = secret_argument(value); break;
@@ -5410,8 +5426,9 @@ static const struct option *option_find(const char *name, size_t length)
 {
 	for (const struct option *option = known_options; option < known_options + OPTIONS_KNOWN; option++) {
 		const char *own = option->name ? option->name : "";
+		bool is_named = strcspn(own, "=") == length && strncmp(own, name, length) == 0;
 
-		if (length == 1 ? option->letter == (unsigned char)*name : strcspn(own, "=") == length && strncmp(own, name, length) == 0)
+		if (length == 1 ? option->letter == (unsigned char)*name : is_named)
 			return option;
 	}
 	return NULL;
@@ -5481,7 +5498,7 @@ static void operands(int count, char **operand, struct words *words)
 	bool has_proxy = (count == 3 || (count == 2 && strchr(operand[1], ':'))) && strchr(operand[0], ':');
 
 	if (first->url && count + (words->destination != NULL) > 1 && number_parse(operand[0], 1, 65535) != -1)
-		die(EX_USAGE, "%s: is it the proxy's port? write -p %s:%s", operand[0], url_host(first->url), operand[0]);
+		die(EX_USAGE, "%s: is it the proxy's port? write -p %s:%s", *operand, url_host(first->url), *operand);
 	if ((count == 3 && !has_proxy) || count > 5)
 		die(EX_USAGE, "%s: one word too many or too few (-h for help)", operand[count - 1]);
 	if (first->url && (has_proxy || count > 3))
@@ -5508,18 +5525,18 @@ static void operands(int count, char **operand, struct words *words)
 
 /* --- sources: what the command line leaves open: hops_complete, credentials_complete -------------------- */
 
-static const char *const proxy_variables[] = { "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy", "HTTP_PROXY" };
-
-enum { PROXY_VARIABLES = sizeof proxy_variables / sizeof *proxy_variables };
+static const char *const proxy_variables[] = {
+	"https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy", "HTTP_PROXY", NULL,
+};
 
 /* The name of the first variable that is set and names a SOCKS proxy, or one that does not; NULL: there is none. */
 static const char *proxy_variable(bool socks)
 {
-	for (int i = 0; i < PROXY_VARIABLES; i++) {
-		const char *url = variable_get(proxy_variables[i]);
+	for (const char *const *name = proxy_variables; *name; name++) {
+		const char *url = variable_get(*name);
 
 		if (url && *url && (strncasecmp(url, "socks", 5) == 0) == socks)
-			return proxy_variables[i];
+			return *name;
 	}
 	return NULL;
 }
@@ -5549,20 +5566,16 @@ static void hop_parse(struct hop *hop, const char *source, const char *name)
 static void relay_parse(void)
 {
 	struct hop *relay = opt.relay;
-	char *path = strchr(url_rest(relay->url), '/');
-	bool is_secret = false; /* a / may be of a password then, which should have been %2F */
+	char *rest = url_rest(relay->url), *path = rest + strcspn(rest, "/");
+	bool is_secret = strchr(path, '@'); /* a / may be of a password then, which should have been %2F */
 
-	relay->path = "";
-	if (path) {
-		is_secret = strchr(path, '@');
-		for (const char *c = path; *c; c++)
-			if (*c <= ' ' || *c > '~' || *c == '?' || *c == '#')
-				die(EX_USAGE, "--relay: '%c' cannot stand in its path: %s", *c, is_secret ? "URL" : path);
-		for (size_t length = strlen(path); length > 0 && path[length - 1] == '/';)
-			path[--length] = '\0';
-		relay->path = copy(path);
-		*path = '\0';
-	}
+	for (const char *c = path; *c; c++)
+		if (*c <= ' ' || *c > '~' || *c == '?' || *c == '#')
+			die(EX_USAGE, "--relay: '%c' cannot stand in its path: %s", *c, is_secret ? "URL" : path);
+	for (size_t length = strlen(path); length > 0 && path[length - 1] == '/';)
+		path[--length] = '\0';
+	relay->path = copy(path);
+	*path = '\0';
 	hop_parse(relay, "--relay", is_secret ? "URL" : url_host(relay->url));
 	char *host = copy(relay->at.text);
 	if (strcmp(relay->at.port, relay->tls ? "443" : "80") == 0)
@@ -5574,9 +5587,11 @@ static void relay_parse(void)
 static void hops_complete(void)
 {
 	struct hop *first = opt.hops;
-	const char *variable = proxy_variable(false), *socks = proxy_variable(true), *source = first->url ? "-p" : variable;
+	const char *variable = proxy_variable(false), *socks = proxy_variable(true);
+	const char *source = first->url ? "-p" : variable;
 	bool is_named = first->url || *first->at.text || opt.proxy_command;
-	bool is_meant = first->credentials.user || first->tls || first->host || opt.ntlm || (first->headers && !opt.relay);
+	bool is_meant = first->credentials.user || first->tls || first->host || opt.ntlm ||
+	                (first->headers && !opt.relay);
 
 	if (opt.relay)
 		relay_parse();
@@ -5611,9 +5626,11 @@ static void credentials_gather(struct hop *hop, const struct credentials *file, 
 	credentials_add(known, hop->userinfo.user, hop->userinfo.password);
 	credentials_add(known, environment->user, environment->password);
 	if (known->user && !known->password && !credentials_ask(hop))
-		die(EX_USAGE, "%s: no password for %.64s, and no answer to the question for it (try -F)", hop->at.text, known->user);
+		die(EX_USAGE, "%s: no password for %.64s, and no answer to the question for it (try -F)",
+		    hop->at.text, known->user);
 	if (known->password && !known->user)
-		warn("%s: a password without a user, which is not used (-P, -R, -F or the environment names one)", hop->at.text);
+		warn("%s: a password without a user, which is not used (-P, -R, -F or the environment names one)",
+		     hop->at.text);
 	hop->asked |= opt.listen || opt.inetd; /* nobody sits there to be asked later */
 }
 
@@ -5632,8 +5649,8 @@ static void credentials_complete(const char *path)
 	bool is_single = path && passfile_read(file, path);
 
 	if (is_single && opt.relay && opt.hop_count > 0)
-		die(EX_NOINPUT, "%s: is that for the proxy or for the relay? write lines proxy_user = and proxy_passwd =, "
-		    "or relay_user = and relay_passwd =", path);
+		die(EX_NOINPUT, "%s: is that for the proxy or for the relay? write lines proxy_user = and "
+		    "proxy_passwd =, or relay_user = and relay_passwd =", path);
 	if (is_single && opt.relay)
 		file[2] = file[0];
 	for (int i = 0; i < 3; i++) {
@@ -5642,12 +5659,12 @@ static void credentials_complete(const char *path)
 		credentials_check(&environment[i], names[i][2]);
 		unsetenv(names[i][1]);
 	}
-	for (int i = 0; i < PROXY_VARIABLES; i++) {
-		char *url = getenv(proxy_variables[i]);
+	for (const char *const *name = proxy_variables; *name; name++) {
+		char *url = getenv(*name);
 
 		if (url && strchr(url, '@')) {
 			secret_wipe(url);
-			unsetenv(proxy_variables[i]);
+			unsetenv(*name);
 		}
 	}
 	for (size_t i = 0; i < opt.hop_count + (opt.relay != NULL); i++) {
@@ -5658,40 +5675,25 @@ static void credentials_complete(const char *path)
 	}
 }
 
-/* The accounts of a server: a line user:password each, made to strings behind each other. */
-static char *accounts_read(const char *path)
-{
-	char *content = passfile_load(path), *rest = content, *to = content, *line;
-
-	while ((line = passfile_line(&rest))) {
-		if (!strchr(line, ':'))
-			die(EX_NOINPUT, "%s: a line in it is not user:password", path);
-		size_t size = strlen(line) + 1;
-		memmove(to, line, size);
-		to += size;
-	}
-	if (to == content)
-		die(EX_NOINPUT, "%s: no user:password in it", path);
-	*to = '\0';
-	return content;
-}
-
 /* --- options: all of it together, and main: options ----------------------------------------------------- */
 
 /* What does not go together, or not here, or is missing. */
 static void options_check(const struct words *words, int operand_count)
 {
 	const struct hop *first = opt.hops, *second = opt.hops + 1;
-	bool client = operand_count > 0 || words->destination || first->url || opt.hop_count > 1 || opt.proxy_command || opt.fdpass ||
-	              opt.relay || first->credentials.user || first->headers || first->host || first->tls || opt.destination_tls ||
-	              opt.tls_authorities || opt.tls_certificate || opt.tls_unverified || opt.ntlm || opt.domain;
+	bool client = operand_count > 0 || words->destination || first->url || opt.hop_count > 1 || opt.relay ||
+	              opt.proxy_command || opt.fdpass || first->credentials.user || first->headers || first->host ||
+	              first->tls || opt.destination_tls || opt.tls_authorities || opt.tls_certificate ||
+	              opt.tls_unverified || opt.ntlm || opt.domain;
 	const char *const files[] = { opt.tls_authorities, opt.tls_certificate, opt.tls_key };
 	const struct {
 		bool wrong;
 		const char *why;
 	} rules[] = {
-		{ !!opt.listen + opt.inetd + opt.fdpass > 1, "of -a, -i and --fdpass there can be one: there is one near end" },
-		{ opt.fdpass && !fdpass_possible(), "--fdpass: standard output is no Unix socket (for ssh: ProxyUseFdpass yes)" },
+		{ !!opt.listen + opt.inetd + opt.fdpass > 1,
+		  "of -a, -i and --fdpass there can be one: there is one near end" },
+		{ opt.fdpass && !fdpass_possible(),
+		  "--fdpass: standard output is no Unix socket (for ssh: ProxyUseFdpass yes)" },
 		{ opt.inetd && fd_type(STDIN_FILENO) != S_IFSOCK, "-i: standard input is no socket" },
 		{ opt.hop_count == 1 && (second->tls || second->credentials.user), "-X, -R: there is no -r" },
 		{ opt.tls_key && !opt.tls_certificate, "-k: there is no certificate, -c, for this key" },
@@ -5748,8 +5750,8 @@ static void options(int argc, char **argv)
 		opt.proxy_command = command_expand(opt.proxy_command, &opt.hops[0].at);
 	for (size_t i = 1; i <= opt.hop_count + (opt.relay != NULL); i++)
 		if (strchr(route_point(i)->host, '%'))
-			die(EX_USAGE, "%s: a zone has no meaning at the %s that is to connect there", route_point(i)->text,
-			    i > opt.hop_count ? "relay" : "proxy");
+			die(EX_USAGE, "%s: a zone has no meaning at the %s that is to connect there",
+			    route_point(i)->text, i > opt.hop_count ? "relay" : "proxy");
 	for (size_t i = 0; i < route_tunnels(); i++)
 		connect_compose(&request, &opt.hops[i], route_point(i + 1)); /* or the end, if it is too large */
 	explicit_bzero(request.bytes, request.length);
