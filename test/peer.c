@@ -51,7 +51,7 @@
 #include <sys/prctl.h>
 #endif
 
-enum { CHUNK = 65536, TEXT_MAX = 65536, BESIDE_MAX = 8 };
+enum { CHUNK = 65536, TEXT_MAX = 65536, BESIDE_MAX = 8, KEPT_MAX = 4096 };
 
 struct end {
 	int in, out;		/* the stream; the same for a socket; -1: closed */
@@ -71,6 +71,10 @@ static unsigned limit = 20;
 /* Of a crowd: how many are in it, which of them this is, and how often one has come to a meeting. */
 static unsigned long crowd_size, crowd_number;
 static atomic_ulong *crowd_met;
+
+/* Connections that are kept, in a ring. */
+static int streams[KEPT_MAX];
+static unsigned stream_first, streams_kept;
 
 /* --- messages, time, numbers ----------------------------------------- */
 
@@ -326,6 +330,24 @@ static void step_connect(struct end *e, const char *words)
 	e->in = e->out = fd;
 }
 
+/* The connection stays as it is, and the steps go on with another. */
+static void step_keep(struct end *e, const char *words)
+{
+	(void)words;
+	if (streams_kept == KEPT_MAX)
+		die("too many connections");
+	streams[(stream_first + streams_kept++) % KEPT_MAX] = e->in;
+	e->in = e->out = -1;
+}
+
+/* The same, and that other is the one that was kept first. */
+static void step_turn(struct end *e, const char *words)
+{
+	step_keep(e, words);
+	e->in = e->out = streams[stream_first++ % KEPT_MAX];
+	streams_kept--;
+}
+
 static void step_half_close(struct end *e, const char *words)
 {
 	(void)words;
@@ -410,11 +432,20 @@ static void step_head(struct end *e, const char *words)
 	}
 }
 
-/* A head that came in one segment, with nothing behind it. */
-static void step_head_alone(struct end *e, const char *words)
+static struct tcp_info stream_info(const struct end *e)
 {
 	struct tcp_info info;
 	socklen_t size = sizeof info;
+
+	if (getsockopt(e->in, IPPROTO_TCP, TCP_INFO, &info, &size) == -1)
+		die("%s", strerror(errno));
+	return info;
+}
+
+/* A head that came in one segment, with nothing behind it. */
+static void step_head_alone(struct end *e, const char *words)
+{
+	unsigned segments;
 	char data[CHUNK];
 	size_t n;
 
@@ -422,10 +453,36 @@ static void step_head_alone(struct end *e, const char *words)
 	n = stream_read(e, data, sizeof data);
 	if (n < 4 || memcmp(data + n - 4, "\r\n\r\n", 4) != 0)
 		die("%zu bytes that end in no blank line", n);
-	if (getsockopt(e->in, IPPROTO_TCP, TCP_INFO, &info, &size) == -1)
-		die("%s", strerror(errno));
-	if (info.tcpi_data_segs_in != 1)
-		die("it came in %u segments", (unsigned)info.tcpi_data_segs_in);
+	segments = stream_info(e).tcpi_data_segs_in;
+	if (segments != 1)
+		die("it came in %u segments", segments);
+}
+
+/*
+ * unheld COUNT: so often two bytes come, and one goes back. At least once the second byte came in a segment of its own
+ * while the first was not acknowledged: what waits for that (RFC 1122, 4.2.3.4) never does so.
+ */
+static void step_unheld(struct end *e, const char *words)
+{
+	unsigned long count = number_take(&words, 1);
+	struct tcp_info before, after;
+	int both = 2, unheld = 0;
+	char data[2];
+
+	setsockopt(e->in, SOL_SOCKET, SO_RCVLOWAT, &both, sizeof both);	/* as to read is to acknowledge */
+	while (count-- > 0) {
+		before = stream_info(e);
+		stream_wait(e, -1);
+		after = stream_info(e);
+		if (stream_read(e, data, sizeof data) != sizeof data)
+			die("the other end closed");
+		unheld += after.tcpi_data_segs_in == before.tcpi_data_segs_in + 2 && after.tcpi_segs_out == before.tcpi_segs_out;
+		stream_write(e->out, "c", 1);
+	}
+	both = 1;
+	setsockopt(e->in, SOL_SOCKET, SO_RCVLOWAT, &both, sizeof both);
+	if (unheld == 0)
+		die("each second byte came behind an acknowledgement");
 }
 
 static void step_expect(struct end *e, const char *words)
@@ -790,7 +847,8 @@ static const struct step {
 	{ "unchanged", step_unchanged },	{ "connect", step_connect },
 	{ "knock", step_knock },		{ "take", step_take },
 	{ "crowd", step_crowd },		{ "meet", step_meet },
-	{ "gone", step_gone },
+	{ "gone", step_gone },			{ "unheld", step_unheld },
+	{ "keep", step_keep },			{ "turn", step_turn },
 };
 
 static void step_run(struct end *e, const char *line)

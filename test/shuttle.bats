@@ -51,24 +51,15 @@ start_far() {
 	finished far
 }
 
-# Held back, the second byte of each round would wait 40 ms, whatever else the machine does; one of ten goes is without.
 @test "a byte behind another is not held back until the first is acknowledged" {
-	local round begin took near=() far=()
+	local round near=()
 
-	for round in {1..30}; do
+	for round in {1..100}; do
 		near+=('send a' 'pause 1' 'send b' 'expect c')
-		far+=('expect ab' 'send c')
 	done
-	for round in {1..10}; do
-		start_far "${far[@]}" eof close
-		begin=${EPOCHREALTIME/[.,]/}
-		drive "${near[@]}" half-close eof 'status 0 1000'
-		finished far
-		took=$((${EPOCHREALTIME/[.,]/} - begin))
-		echo "$took microseconds"
-		[ $took -ge 1000000 ] || return 0
-	done
-	return 1
+	start_far 'unheld 100' eof close
+	drive "${near[@]}" half-close eof 'status 0 1000'
+	finished far
 }
 
 @test "stopped and continued in the middle, it loses nothing" {
