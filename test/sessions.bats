@@ -508,13 +508,9 @@ authorization() {
 	puts 2 '' 2
 }
 
-# kept: the KiB that the only session holds of what its client has not acknowledged.
+# kept: the KiB that each session holds of what its client has not acknowledged.
 kept() {
-	local fd
-
-	for fd in "/proc/${PIDS[relay]}"/fd/*; do
-		[[ $(readlink "$fd") != /memfd:session* ]] || echo $(($(stat -L -c %b "$fd") / 2))
-	done
+	find "/proc/${PIDS[relay]}/fd" -lname '/memfd:session*' -exec stat -L -c %b {} + | awk '{ print $1 / 2 }'
 }
 
 @test "not more than 8 MiB are kept for a client that acknowledges nothing: it is told to, and the target waits meanwhile" {
@@ -980,23 +976,16 @@ opens_many() {
 	"$PEER" -c "$RELAY" -t 60 "${steps[@]}" 3>&-
 }
 
-# streams_hold COUNT: each of the sessions up to that number has a stream; then "streaming" is there. No process but this has them.
+# streams_hold COUNT: each of the sessions up to that number has a stream; then "streaming" is there. One process has them all.
 streams_hold() {
-	local n stream streams=() told
+	local n asks=() told=()
 
 	for ((n = 1; n <= $1; n++)); do
 		session "$n"
-		exec {stream}<>"/dev/tcp/127.0.0.1/$RELAY"
-		printf 'GET /t/%s/0?1 HTTP/1.1\r\nHost: a\r\nTunnel-Key: %s\r\n\r\n' "$ID" "$KEY" >&"$stream"
-		streams+=("$stream")
+		asks+=("send GET /t/$ID/0?1 HTTP/1.1\r\nHost: a\r\nTunnel-Key: $KEY\r\n\r\n" keep connect)
+		told+=(turn 'expect HTTP/1.1 200 ')
 	done
-	for stream in "${streams[@]}"; do
-		read -r told <&"$stream"
-		[[ $told == 'HTTP/1.1 200 '* ]]
-	done
-	: >streaming
-	# There is a heartbeat each 15 s.
-	while read -r -N 1 -t 60 <&"$stream"; do :; done
+	exec "$PEER" -c "$RELAY" -t 300 "${asks[@]}" "${told[@]}" 'touch streaming' sink
 }
 
 # descriptors PID: so many has a process. descriptors_are COUNT PID: to be awaited, as it may have a client at the moment.
@@ -1145,11 +1134,11 @@ worker_is() {
 	[ -n "$WORKER" ]
 }
 
-# contended STEP...: the worker HOLDER has the lock of the session, as it gives the target a byte; the worker WAITER waits for it.
+# contended STEP...: the worker HOLDER has the lock of the session, as it gives the target a byte, until "stop trace"; the worker WAITER waits for it.
 contended() {
 	rm -f trace.err
 	start trace strace -f -o calls -p "${PIDS[relay]}" $(children relay | sed 's/^/-p /') -e trace=sendto \
-		-e inject=sendto:delay_enter=2000000:when=1
+		-e inject=sendto:delay_enter=60000000:when=1
 	await grep -q attached trace.err
 	start one "$PEER" -c "$RELAY" "$(request PUT /0 '' x)" "$1" "$2"
 	WORKER=
@@ -1167,17 +1156,17 @@ contended() {
 	stands
 	contended head 'expect 1' gone eof
 	kill -KILL "$WAITER"
+	stop trace
 	finished two
 	finished one
-	stop trace
 	gets 0 "$(frame O 1)" "$(frame D far)"
 
 	stands 2
 	contended gone eof head 'expect a process of the relay was ended in the middle of its work'
 	kill -KILL "$HOLDER"
+	stop trace
 	finished two
 	finished one
-	stop trace
 	asks GET '/0?1&poll=0'
 	answered 200 && body | grep -qa 'X...a process of the relay'
 }
