@@ -1354,7 +1354,10 @@ balanced() {
 	own "$1" "start_$1" "$one" "$RELAY"
 	route_to "$PORT"
 	carries_listened 100 1M
-	await_for 10 all_ended 100
+	await_for 10 all_ended 100 || {
+		grep -hv ': done, 1048576 bytes up, 1048576 down, ' relay.err other.err
+		return 1
+	}
 	# They are spread by their ids, which are drawn.
 	[ "$(sessions_ended relay.err)" -ge 20 ]
 	[ "$(sessions_ended other.err)" -ge 20 ]
