@@ -105,7 +105,7 @@ int setgroups(size_t, const gid_t *);
 #define splice(in, at, out, to, length, flags) ((void)(in), (void)(out), errno = ENOSYS, (ssize_t)-1)
 #define memfd_create(name, flags) (-1)	/* a session is in a file */
 #define prctl(...) ((void)0)	/* a child ends as its stream does */
-#define madvise(at, ...) ((void)(at))
+#define madvise(at, ...) ((void)(at), -1)
 #undef POLLRDHUP
 #define POLLRDHUP 0		/* a client that has gone is noticed by the next heartbeat */
 #endif
@@ -324,13 +324,17 @@ static void *memory_map(size_t size, int sharing)
 	return memory;
 }
 
-/* Gives back what it took of the stack to come here, but for the last KiB, which this call itself needs. */
+/*
+ * Gives back what it took of the stack to come here, with the secrets that libc has left there, but for a page at least,
+ * which this call itself needs.
+ */
 __attribute__((noinline))
 static void stack_leave(void)
 {
-	uintptr_t end = ((uintptr_t)__builtin_frame_address(0) - 1024) / PAGE * PAGE;
+	char *start = (char *)((uintptr_t)__builtin_frame_address(0) / PAGE * PAGE - 17 * PAGE);
 
-	madvise((char *)end - 16 * PAGE, 16 * PAGE, MADV_DONTNEED);
+	if (madvise(start, 16 * PAGE, MADV_DONTNEED) == -1) /* as where pages are larger */
+		explicit_bzero(start, 16 * PAGE);
 }
 
 static mode_t fd_type(int fd)
@@ -2154,13 +2158,10 @@ static bool connect_through(int socket, struct hop *hop, const struct authority 
 	    line_shown(reason), reason, refusal_hint(head, hop, to));
 }
 
-/* Wipes what this process knew only to reach the far end, which stands, and the stack, where libc has left copies. */
-__attribute__((noinline))
+/* Wipes what this process knew only to reach the far end, which stands. */
 static void secrets_forget(void)
 {
-	char below[48 * 1024];
-
-	explicit_bzero(below, sizeof below);
+	stack_leave();
 	for (size_t i = 0; i < opt.hop_count + (opt.relay != NULL); i++) {
 		const struct hop *hop = i < opt.hop_count ? &opt.hops[i] : opt.relay;
 

@@ -909,7 +909,7 @@ memory_of() {
 }
 
 @test "1000 idle tunnels cost at most 100 KiB of memory each" {
-	local LAYOUT=(setarch -R) limit=90 memory pids
+	local LAYOUT=(setarch -R) limit=94 memory pids
 
 	[ -r /proc/self/smaps_rollup ] || skip 'no /proc/PID/smaps_rollup here'
 	start_far -b 1100 -t 60 loop 'echo 64K' close
