@@ -136,7 +136,7 @@ enum {
 	IDLE_TIME = 60,			/* s without progress after which a connection is let go */
 	BUFFER_SIZE = 65536,		/* of a lane */
 	SPLICE_MAX = 1 << 20,		/* bytes at a time */
-	PIPE_SIZE = 256 * 1024,		/* more would use up a user's pages for pipes */
+	PIPE_SIZE = 512 * 1024,		/* more would use up a user's pages for pipes */
 	TIMEOUT_MAX = 86400,		/* s */
 	CLIENTS_MAX = 65535,		/* children of a listener */
 	CHILDREN_MAX = 16,		/* behind one tunnel: a proxy command, and openssl for each hop with TLS */
