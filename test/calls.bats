@@ -186,7 +186,7 @@ is_traced() {
 	relay_start
 	target loop 'expect up' 'send far' gone
 	for call in shutdown ppoll; do
-		start near "$PEER" 'send up' 'expect far' 'touch stands' 'await traced' half-close 'status 74 3000' -- \
+		start near "$PEER" 'send up' 'expect far' 'touch stands' 'await traced' half-close 'status 74 9000' -- \
 			"$PROXYTUNNEL" -p "127.0.0.1:$RELAY" -d "127.0.0.1:$TARGET"
 		await test -e stands
 		words=()
