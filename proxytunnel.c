@@ -136,7 +136,8 @@ enum {
 	IDLE_TIME = 60,			/* s without progress after which a connection is let go */
 	BUFFER_SIZE = 65536,		/* of a lane */
 	SPLICE_MAX = 1 << 20,		/* bytes at a time */
-	PIPE_SIZE = 512 * 1024,		/* more would use up a user's pages for pipes */
+	PIPE_SIZE = 256 * 1024,		/* a larger one slows down who writes to it */
+	PIPE_BETWEEN = 512 * 1024,	/* two sockets; more would use up a user's pages for pipes */
 	TIMEOUT_MAX = 86400,		/* s */
 	CLIENTS_MAX = 65535,		/* children of a listener */
 	CHILDREN_MAX = 16,		/* behind one tunnel: a proxy command, and openssl for each hop with TLS */
@@ -2299,7 +2300,8 @@ static void lane_begin_splice(struct lane *lane)
 	if (!from_pipe && !to_pipe && !pipe_open(lane->pipe))
 		return;
 	int pipe = from_pipe ? lane->in : to_pipe ? lane->out : lane->pipe[0], size = fcntl(pipe, F_GETPIPE_SZ);
-	lane->splices = (size < PIPE_SIZE && fcntl(pipe, F_SETPIPE_SZ, PIPE_SIZE) != -1) || size >= BUFFER_SIZE;
+	int most = from_pipe || to_pipe ? PIPE_SIZE : PIPE_BETWEEN;
+	lane->splices = (size < most && fcntl(pipe, F_SETPIPE_SZ, most) != -1) || size >= BUFFER_SIZE;
 }
 
 /*

@@ -124,7 +124,7 @@ calls_of() {
 	both_ways 1M --
 	sets=$(calls_of F_SETPIPE_SZ)
 	gets=$(calls_of F_GETPIPE_SZ)
-	[ "$(grep -cE 'F_SETPIPE_SZ, [0-9]+\) += 524288' calls)" -eq 2 ]
+	[ "$(grep -cE 'F_SETPIPE_SZ, [0-9]+\) += 262144' calls)" -eq 2 ]
 	[ "$(wc -w <<<"$gets")" -eq 2 ]
 	for i in $sets; do
 		both_ways 4M -- -e "inject=fcntl:error=EPERM:when=$i"
