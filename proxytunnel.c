@@ -241,10 +241,7 @@ static struct {
 
 /* --- messages: one escaped line on stderr: note, warn, die ---------------------------------------------- */
 
-/*
- * Formats a message into line, of that size, with what is not printable as \xNN; returns its length. Too long a message
- * ends in "...".
- */
+/* Formats a message into line, of that size, escaped; returns its length. Too long a message ends in "...". */
 static size_t message_format(char *line, size_t size, const char *format, va_list words)
 {
 	char text[MESSAGE_MAX];
@@ -267,10 +264,7 @@ static atomic_ulong words_lost_here, *words_lost = &words_lost_here;
 /* Where the last words of a process go that another waits for: WORDS_SIZE bytes that both have. NULL: to stderr. */
 static char *last_words;
 
-/*
- * Writes a line, or leaves it, without what it begins and ends with, for who waits for this process. One that cannot be
- * written in time is counted as lost, and the next does not wait then. Async-signal-safe.
- */
+/* Writes a line, or leaves it as last words. False: it was lost, and the next does not wait. Async-signal-safe. */
 static bool words_write(const char *line, size_t length, bool is_note)
 {
 	struct pollfd writable = { .fd = words_to, .events = POLLOUT };
@@ -289,10 +283,7 @@ static bool words_write(const char *line, size_t length, bool is_note)
 	return false;
 }
 
-/*
- * Says a line where that much is said: 1 under -v, 0 by default, -1 under -q too; last words however little is. Returns
- * the status, which may depend on an errno of before.
- */
+/* Says a line: under -v (1), by default (0), or under -q too (-1); last words in any case. Returns the status. */
 __attribute__((format(printf, 3, 4)))
 static int say(int verbosity, int status, const char *format, ...)
 {
@@ -325,10 +316,7 @@ static void *memory_map(size_t size, int sharing)
 	return memory;
 }
 
-/*
- * Gives back what it took of the stack to come here, with the secrets that libc has left there, but for a page at least,
- * which this call itself needs.
- */
+/* Gives back the stack that it took to come here, secrets and all, but for the page that this call itself needs. */
 __attribute__((noinline))
 static void stack_leave(void)
 {
@@ -431,10 +419,7 @@ static void net_linger(int socket)
 		continue;
 }
 
-/*
- * The one handler. A signal that is awaited is noted; any other ends the children, and the process: by that signal, or
- * as the time is up. A prompt that is only stopped goes on behind that.
- */
+/* The one handler: notes a signal that is awaited; any other ends the children, and the process, or stops a prompt. */
 static void signal_handle(int signal_number)
 {
 	bool prompts = handlers.terminal != -1;
@@ -578,10 +563,7 @@ static bool has_control(const char *text)
 	return *text;
 }
 
-/*
- * The bytes of the address that a text of that length is, a zone aside; returns its family, or AF_UNSPEC. IPv4 in IPv6
- * (RFC 4291 2.5.5.2) is IPv4, and so are 127.1 and 0x7f000001, as getaddrinfo(3) takes them.
- */
+/* Reads an address, its zone aside; returns its family, or AF_UNSPEC. IPv4 in IPv6 (RFC 4291 2.5.5.2) is IPv4. */
 static int address_parse(unsigned char bytes[16], const char *text, size_t length)
 {
 	static const unsigned char mapped[12] = { [10] = 0xff, [11] = 0xff };
@@ -593,7 +575,7 @@ static int address_parse(unsigned char bytes[16], const char *text, size_t lengt
 	if (length >= sizeof plain)
 		return AF_UNSPEC;
 	snprintf(plain, sizeof plain, "%.*s", (int)length, text);
-	bool is_ipv4 = !zone && inet_aton(plain, &ipv4);
+	bool is_ipv4 = !zone && inet_aton(plain, &ipv4); /* 127.1 and 0x7f000001 too, as getaddrinfo(3) takes them */
 	if (!is_ipv4 && inet_pton(AF_INET6, plain, bytes) != 1)
 		return AF_UNSPEC;
 	if (!is_ipv4 && memcmp(bytes, mapped, sizeof mapped) != 0)
@@ -633,10 +615,7 @@ static const char *authority_set(struct authority *to, const char *host, size_t 
 	return NULL;
 }
 
-/*
- * Reads HOST:PORT; the last colon divides, since ssh's %h:%p gives an IPv6 address without brackets.
- * The port may be left out where there is a default (else NULL). Returns NULL, or what is wrong.
- */
+/* Reads HOST:PORT, divided by the last colon, as ssh's %h:%p has no brackets. Returns NULL, or what is wrong. */
 static const char *authority_parse(struct authority *to, const char *text, const char *default_port)
 {
 	const char *colon = strrchr(text, ':');
@@ -692,10 +671,7 @@ static char *url_host(char *url)
 	return at ? at + 1 : rest;
 }
 
-/*
- * Reads a hop's URL, [http[s]://][user[:password]@]HOST[:PORT][/], which is taken apart in place and must stay.
- * Returns NULL, or what is wrong with it.
- */
+/* Takes a hop's URL, [http[s]://][user[:password]@]HOST[:PORT][/], apart in place; returns NULL, or what is wrong. */
 static const char *proxy_parse(struct hop *hop)
 {
 	char *url = hop->url, *rest = url_rest(url), *host = url_host(url);
@@ -1009,10 +985,7 @@ static bool field_lists(const char *fields, const char *name, const char *word)
 	return false;
 }
 
-/*
- * A socket that is read ahead, where the other side waits for us behind what is wanted; and what is to come there of a
- * reply's body: nothing, if neither bytes are left nor chunks come.
- */
+/* A socket that is read ahead, as its other side waits for us behind what is wanted; and a reply's body on it. */
 struct reader {
 	int fd;
 	size_t start, stop;		/* of what was read and not yet taken */
@@ -1065,15 +1038,13 @@ static void body_begin(struct reader *body, int fd, const char *head)
 		body->left = UINT64_MAX; /* up to the end of the connection */
 }
 
-/*
- * Takes the line end behind a chunk, if one was before, and the line before the next, with its size; behind the last
- * one the lines up to an empty one (RFC 9112 7.1).
- */
+/* Takes the line end behind a chunk, if one was before, and the line before the next, or the last (RFC 9112 7.1). */
 static bool chunk_begin(struct reader *body)
 {
 	char line[LINE_SIZE], *end;
 
-	if ((body->in_chunk && (!reader_line(body, line, sizeof "\r\n") || *line)) || !reader_line(body, line, sizeof line))
+	if ((body->in_chunk && (!reader_line(body, line, sizeof "\r\n") || *line)) ||
+	    !reader_line(body, line, sizeof line))
 		return false;
 	body->in_chunk = true;
 	body->left = strtoull(line, &end, 16);
@@ -1087,10 +1058,7 @@ static bool chunk_begin(struct reader *body)
 	return true;
 }
 
-/*
- * Takes the next bytes of a body, at most so many, which stay until the next call; returns how many. 0: at its end,
- * which for a body up to the end of the connection may be a cut; -1: it is cut, or not as it must be.
- */
+/* Takes the next bytes of a body; returns how many. 0: its end, or a cut if it has no length; -1: cut, or wrong. */
 static ssize_t body_take(struct reader *body, const char **bytes, size_t most)
 {
 	if (body->left == 0 && body->is_chunked && !chunk_begin(body)) {
@@ -1217,10 +1185,7 @@ static int dial_outcome(const union address *address, double started, int fd, in
 	return fd;
 }
 
-/*
- * A connected, blocking TCP socket to the first of the addresses that answers, or -1 with errno. An address
- * that does not answer costs the next one 250 ms, one that refuses nothing (RFC 8305).
- */
+/* Connects to the first address that answers (RFC 8305); returns a socket that blocks, or -1 with errno. */
 static int net_dial(const struct addresses *to)
 {
 	struct pollfd tries[ADDRESSES_MAX];
@@ -1295,10 +1260,7 @@ static void listen_announce(int fd)
 		words_write(line, (size_t)sprintf(line, "proxytunnel: listening on %s\n", text), false);
 }
 
-/*
- * A socket that listens on [ADDR:]PORT, or the end of the program. Without ADDR it is loopback; * is every address, of
- * both families without -4 or -6. It blocks, so that one client wakes one worker.
- */
+/* Listens on [ADDR:]PORT, without ADDR on loopback, * is all. The socket blocks, so that a client wakes one worker. */
 static int net_listen(const char *spec)
 {
 	const char *colon = strrchr(spec, ':'), *host = colon ? spec : opt.family == AF_INET6 ? "::1" : "127.0.0.1";
@@ -1347,10 +1309,7 @@ static bool net_send(int socket, const char *bytes, size_t length)
 
 enum { FDS_MAX = 3 };
 
-/*
- * Sends bytes over a Unix socket, and up to FDS_MAX descriptors with them; or takes both, where descriptors that lack
- * are -1. Returns what sendmsg(2) or recvmsg(2) does; the flags are theirs.
- */
+/* Sends bytes and descriptors over a Unix socket, or takes them: -1 for those that lack. Returns as sendmsg(2) does. */
 static ssize_t fds_pass(bool takes, int over, int *fds, size_t count, void *bytes, size_t length, int flags)
 {
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(FDS_MAX * sizeof *fds)] = { 0 };
@@ -1655,10 +1614,7 @@ static char *passfile_line(char **rest)
 	return line;
 }
 
-/*
- * Reads what a passfile has for the first proxy, the last -r and the relay, in lines of a wgetrc, or ends the program.
- * True if it is a single line user:password, which is the first's.
- */
+/* Reads the credentials of the first proxy, the last -r and the relay. True: one line user:password, the first's. */
 static bool passfile_read(struct credentials found[3], const char *path)
 {
 	static const char *const prefixes[] = { "proxy_", "remproxy_", "relay_" };
@@ -1676,10 +1632,11 @@ static bool passfile_read(struct credentials found[3], const char *path)
 				continue;
 			sscanf(line + prefix, "%8[A-Za-z] = %n", key, &value);
 			bool is_user = strcasecmp(key, "user") == 0;
-			if (value == 0 || (!is_user && strcasecmp(key, "passwd") != 0 && strcasecmp(key, "password") != 0))
-				unknown = line;
-			else
+			bool is_password = strcasecmp(key, "passwd") == 0 || strcasecmp(key, "password") == 0;
+			if (value > 0 && (is_user || is_password))
 				*(is_user ? &found[i].user : &found[i].password) = line + prefix + value;
+			else
+				unknown = line;
 			is_wgetrc |= unknown != line;
 		}
 	if (unknown && is_wgetrc)
@@ -1970,9 +1927,8 @@ static const char *connect_ask(int socket, struct head *request, const struct ho
 }
 
 /*
- * Lists the schemes that a 407 offers, ", " between them, as far as they fit; returns those that are spoken here.
- * Commas outside of quotes divide challenges (RFC 9110 5.6.1), and also the parameters within one, but a parameter has
- * an = behind its name (11.6.1).
+ * Lists the schemes that a 407 offers; returns those that are spoken here. Commas divide challenges (RFC 9110 5.6.1)
+ * and also the parameters within one, but a parameter has an = behind its name (11.6.1).
  */
 static unsigned schemes_list(char list[SCHEMES_SIZE], const char *head)
 {
@@ -2068,11 +2024,7 @@ static int refusal_exit(int status)
 	       EX_NOPERM : EX_UNAVAILABLE;
 }
 
-/*
- * Whether a 407 leads to another try: the user has just given credentials for Basic, or it offers another scheme than
- * was tried, which a request for a page cannot use. That is followed once. Negotiate may have a ticket; Basic's
- * credentials go first.
- */
+/* Whether a 407 leads to another try: the user has just given credentials, or it offers another scheme (once). */
 static bool refusal_retry(struct hop *hop, const char *head, bool is_page)
 {
 	const char *before = hop->scheme;
@@ -2129,11 +2081,7 @@ static bool ntlm_continue(struct hop *hop, int socket, const char *head)
 	return true;
 }
 
-/*
- * Opens the tunnel from a hop, to which the socket leads, to the next authority. The socket then stands at the
- * tunnel's first byte. False if the user has just given the credentials that lacked, or the proxy wants another scheme:
- * a new try is due, on a new connection, as the proxy may close this one. A refusal ends the program.
- */
+/* Opens the tunnel through a hop; false if a new try is due, on a new connection. A refusal ends the program. */
 static bool connect_through(int socket, struct hop *hop, const struct authority *to)
 {
 	static struct head request;
@@ -2351,7 +2299,8 @@ static void lane_move(struct lane *lane, const struct pollfd set[2])
 	if (lane->in != -1 || lane->out == -1 || lane_holds(lane))
 		return;
 	/* A reset is told to one, and looks like an end to the other. Why a socket closed both ways is known later. */
-	bool is_cut = lane->error || lane->other->error || (lane->from->in == lane->from->out && set[0].revents & POLLHUP);
+	bool is_cut = lane->error || lane->other->error ||
+	              (lane->from->in == lane->from->out && set[0].revents & POLLHUP);
 	if (lane->out_type != S_IFSOCK)
 		close(lane->out);
 	else if (!is_cut && shutdown(lane->out, SHUT_WR) == -1)
@@ -2376,10 +2325,7 @@ static void end_guard(const struct end *end, bool resets)
 		setsockopt(end->in, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
 }
 
-/*
- * Carries bytes both ways until both directions are over, or a signal has come (in handlers.caught). Upstream moves
- * first, as a caller may have left; what breaks it leaves a second to what still comes down.
- */
+/* Carries bytes both ways until both directions are over, or a signal has come (in handlers.caught). */
 static void shuttle(const struct end *near, const struct end *far, struct lane *up, struct lane *down)
 {
 	static _Alignas(PAGE) char buffers[2][BUFFER_SIZE]; /* no page of them is touched before it is needed */
@@ -2415,7 +2361,7 @@ static void shuttle(const struct end *near, const struct end *far, struct lane *
 			die(EX_OSERR, "cannot wait for the tunnel: %s", strerror(errno));
 		if (ready == 0 && lane_holds(up) && !up->error)
 			lane_break(up, ETIMEDOUT); /* the far end, itself at its end, does not take what is left */
-		lane_move(up, set);
+		lane_move(up, set); /* first, as a caller may have left */
 		lane_move(down, set + 2);
 		/* What a socket's other side wrote before it closed still comes; from a pipe nobody waits for more. */
 		if (down->error || (lane_cut(down) && up->in_type != S_IFSOCK))
@@ -2495,10 +2441,7 @@ static pid_t tls_command(const struct authority *peer, int complaints, int *fd)
 	return command_start(argv, complaints, fd);
 }
 
-/*
- * Wraps a connected socket, which it takes, in TLS with that peer; returns the socket with the plain bytes, once the
- * handshake has been done. openssl reaches the stream through a Unix socket, and a process that bridges the two.
- */
+/* Wraps a connected socket in TLS, by an openssl that a process bridges it to; returns that of the plain bytes. */
 static int tls_start(int stream, const struct authority *peer, struct command *openssl)
 {
 	int plain, complaints[2], meeting = meeting_open();
