@@ -2698,11 +2698,7 @@ struct client {
 #define RELAY_HEAD(type) "Tunnel-Relay: 2\r\nContent-Type: " type "\r\nCache-Control: no-store, no-transform\r\n"
 #define STREAM_HEAD "HTTP/1.1 200 OK\r\n" RELAY_HEAD("application/octet-stream")
 
-/*
- * Composes a reply; returns its length. A reason stands in the status line too, as that is all that most clients show.
- * Each is marked as the relay's, as nobody may know yet what is asked for. 204, and a reply to HEAD, have no body
- * (RFC 9110 15.3.5, 9.3.2), and 204 no length either (8.6).
- */
+/* Composes a reply; returns its length. A reason stands in the status line too, as most clients show only that. */
 static size_t reply_compose(char reply[ANSWER_SIZE], int status, const char *words, bool keep, bool is_head)
 {
 	const char *reason = status == 200 ? "OK" : status == 204 ? "No Content" :
@@ -2715,7 +2711,7 @@ static size_t reply_compose(char reply[ANSWER_SIZE], int status, const char *wor
 	char length[40] = "";
 
 	if (status == 204)
-		words = "";
+		words = ""; /* and no length (RFC 9110 8.6) */
 	else
 		snprintf(length, sizeof length, "Content-Length: %zu\r\n", strlen(words) + strlen(end));
 	return (size_t)snprintf(reply, ANSWER_SIZE, "HTTP/1.1 %d %s\r\n%s%s%s%s\r\n%s%s", status, reason, field, fields,
@@ -3184,10 +3180,7 @@ static int memory_open(void)
 	return -1;
 }
 
-/*
- * Takes over the descriptors of a session, and maps so much of it: the listener needs none of the downstream. False if
- * there is no room, or they are none: they are left then.
- */
+/* Takes over the descriptors of a session, and maps so much of it; false if there is no room: they are left then. */
 static bool hold_take(struct hold *hold, int memory, int target, size_t size)
 {
 	void *mapped = target == -1 ? MAP_FAILED : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
@@ -3246,10 +3239,7 @@ static void session_break(const struct hold *hold, const char *error)
 	shutdown(hold->target, SHUT_RDWR);
 }
 
-/*
- * Takes a lock of a session. One whose last owner died with it is broken, as nobody knows what that has done; and so is
- * one whose ClientHello has not come in time (--tls-only).
- */
+/* Takes a lock of a session, which breaks if its last owner died with it, or no ClientHello has come in time. */
 static void session_lock(const struct hold *hold, enum direction direction)
 {
 	const struct session *session = hold->session;
@@ -3650,10 +3640,7 @@ static int session_workers(const struct worker *worker, int signal_number)
 
 /* --- replies: what each of a session's requests does: session_serve -------------------------------------- */
 
-/*
- * Adds a frame to a text: O with the upstream offset expected, which a GET is told first, X with the error, or all of
- * it but so many bytes, which are sent behind that.
- */
+/* Adds a frame: O with the upstream offset, X with the error, or one but for so many bytes, which are sent behind. */
 static void frame_add(char *text, size_t *length, char type, const struct session *session, size_t data)
 {
 	char words[ERROR_SIZE] = "";
@@ -3741,10 +3728,7 @@ static bool get_send(struct get *get, const char *text, size_t length, uint64_t 
 	return true;
 }
 
-/*
- * Sends frames as they arise, until the client is to ask anew: when no more is kept, as only its next GET acknowledges,
- * and all of that has been sent; after a while; and where nothing comes and much is kept for nothing.
- */
+/* Sends frames as they arise, until all is sent, or the client is to ask anew (B), as only its next GET acknowledges. */
 static void get_stream(struct get *get)
 {
 	const struct session *session = get->hold->session;
@@ -4213,10 +4197,7 @@ static void route_close(void)
 		tls_end(&opt.relay->command);
 }
 
-/*
- * A socket at the first byte of a stream to the end of the route, or to the hop that gets a relay's requests; *openssl
- * is the one right behind it, if any. A hop that wants another try gets it on a new connection to the first.
- */
+/* Opens a stream to the end of the route, or to the hop that gets a relay's requests; *openssl is right behind it. */
 static int route_open(struct command *openssl)
 {
 	int fd = -1;
@@ -4474,12 +4455,12 @@ static bool exchange_run(struct exchange *exchange, size_t body)
 static ssize_t exchange_read(struct exchange *exchange, char *to, size_t wanted)
 {
 	const char *bytes;
-	size_t length = 0;
+	size_t taken = 0;
 	ssize_t got = 0;
 
-	for (; length < wanted && (got = body_take(&exchange->body, &bytes, wanted - length)) > 0; length += (size_t)got)
-		memcpy(to + length, bytes, (size_t)got);
-	return got == -1 ? -1 : (ssize_t)length;
+	for (; taken < wanted && (got = body_take(&exchange->body, &bytes, wanted - taken)) > 0; taken += (size_t)got)
+		memcpy(to + taken, bytes, (size_t)got);
+	return got == -1 ? -1 : (ssize_t)taken;
 }
 
 /* Composes a request for the session; suffix is what stands behind its id. A body's length of -1: it has none. */
@@ -4937,10 +4918,7 @@ static void session_open(struct tunnel *tunnel, struct exchange *exchange)
 	}
 }
 
-/*
- * Opens a session, and starts the processes that carry its bytes; returns the socket at the first byte of the tunnel,
- * and their parent in *child, which ends by itself once the socket is closed, with a status that says how it went.
- */
+/* Opens a session, and starts what carries its bytes, whose parent, *child, tells how it went; returns the socket. */
 static int relay_open(const struct end *near, pid_t *child)
 {
 	static struct exchange exchange;
@@ -5055,10 +5033,7 @@ static bool fdpass_possible(void)
 	return address.ss_family == AF_UNIX;
 }
 
-/*
- * Hands the far end to the parent over stdout, with one byte, as ssh's ProxyUseFdpass wants it; returns the program's
- * status. If other processes are behind that end, a child has them from now on and carries its bytes, as this leaves.
- */
+/* Hands the far end to the parent over stdout, as ssh's ProxyUseFdpass wants it; a child stays if others carry it. */
 static int fdpass(const struct end *far)
 {
 	int fd = far->in;
@@ -5580,10 +5555,7 @@ static void credentials_gather(struct hop *hop, const struct credentials *file, 
 	hop->asked |= opt.listen || opt.inetd; /* nobody sits there to be asked later */
 }
 
-/*
- * The first proxy, the last -r and the relay have their credentials in the file and in the environment, where children
- * find no passwords; the hops between have only those of their URLs.
- */
+/* Completes the credentials of hops from file and environment, where children find no passwords then. */
 static void credentials_complete(const char *path)
 {
 	static const char *const names[][3] = {
