@@ -3088,14 +3088,20 @@ static bool relay_query(struct request *request, const char *query)
 	                           (request->poll = number_parse(query + digits + 6, 0, POLL_MAX)) != -1));
 }
 
-/* Reads the target from its end: BASE/ID, or BASE/ID/OFFSET, and a query; false if this is no request of a relay. */
-static bool relay_target(struct request *request)
+/*
+ * Reads what a request wants of a session, its target from the end: BASE/ID, or BASE/ID/OFFSET, and a query; false if
+ * it wants something else.
+ */
+static bool relay_request_parse(struct request *request)
 {
 	static const char *const methods[] = { "POST", "DELETE", "PUT", "GET" }; /* in the order of relay_method */
 	const char *target = request->target, *scheme = *target == '/' ? NULL : strstr(target, "://");
 	const char *path = scheme ? scheme + 3 + strcspn(scheme + 3, "/?#") : target;
-	const char *end = path + strcspn(path, "?#"), *id = end;
+	const char *end = path + strcspn(path, "?#"), *id = end, *key = "";
+	int length = 0;
 
+	if (field_count(request->fields, "Tunnel-Key", &key, &length) == 1 && is_session_word(key, (size_t)length))
+		snprintf(request->key, sizeof request->key, "%.*s", SESSION_WORD, key);
 	if (*path != '/')
 		return false;
 	while (id[-1] != '/')
@@ -3115,19 +3121,6 @@ static bool relay_target(struct request *request)
 			return relay_query(request, *end == '?' ? end + 1 : "");
 		}
 	return false;
-}
-
-/* Reads what a request wants of a session; false if it wants something else. */
-static bool relay_request_parse(struct request *request)
-{
-	const char *value = "";
-	int length = 0;
-
-	if (!relay_target(request))
-		return false;
-	if (field_count(request->fields, "Tunnel-Key", &value, &length) == 1 && is_session_word(value, (size_t)length))
-		snprintf(request->key, sizeof request->key, "%.*s", SESSION_WORD, value);
-	return true;
 }
 
 /*
@@ -3244,7 +3237,7 @@ static void session_lock(const struct hold *hold, enum direction direction)
 {
 	const struct session *session = hold->session;
 
-	if (!lock_take(&hold->session->locks[direction]))
+	if (!lock_take(&hold->session->locks[direction])) /* nobody knows what who had it has done */
 		session_break(hold, "a process of the relay was ended in the middle of its work");
 	if (!session->is_hello && opt.timeout > 0 && seconds_now() >= session->begun + opt.timeout)
 		session_break(hold, "cut, as no TLS ClientHello came in time");
@@ -3370,7 +3363,7 @@ static struct hold *kept_find(const struct worker *listener, const char *id)
 	return NULL;
 }
 
-/* Keeps a new session, and its descriptors, the last two of these; false if there is no room. */
+/* Keeps a new session, all but its downstream, and the last two of these descriptors; false if there is no room. */
 static bool kept_add(struct worker *listener, const struct question *question, int fds[FDS_MAX])
 {
 	struct hold *kept = listener->kept;
@@ -4215,7 +4208,7 @@ static int route_open(struct command *openssl)
 		if (i < route_tunnels() && !connect_through(fd, hop, route_point(i + 1))) {
 			close(fd);
 			route_close();
-			i = SIZE_MAX; /* from the first again */
+			i = SIZE_MAX; /* it wants another try, which is from the first again */
 		}
 	}
 	return fd;
@@ -5229,8 +5222,6 @@ static const struct option {
 	{ GONE, 0, "passvar", OLD "the password into PROXYPASS", NULL },
 };
 
-enum { OPTIONS_KNOWN = sizeof known_options / sizeof *known_options };
-
 /* What the command line says, as long as it is not all read. */
 struct words {
 	char *destination, *passfile;
@@ -5345,7 +5336,8 @@ static void option_act(int letter, char *value, struct words *words)
 /* The option of that letter, or of that long name: never one that only begins so. */
 static const struct option *option_find(const char *name, size_t length)
 {
-	for (const struct option *option = known_options; option < known_options + OPTIONS_KNOWN; option++) {
+	for (size_t i = 0; i < sizeof known_options / sizeof *known_options; i++) {
+		const struct option *option = &known_options[i];
 		const char *own = option->name ? option->name : "";
 		bool is_named = strcspn(own, "=") == length && strncmp(own, name, length) == 0;
 
