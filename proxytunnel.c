@@ -2779,10 +2779,7 @@ static _Noreturn void client_refuse_as(struct client *client, int status, const 
 	exit(EX_OK);
 }
 
-static _Noreturn void client_refuse(struct client *client, int status, const char *reason)
-{
-	client_refuse_as(client, status, reason, reason);
-}
+#define client_refuse(client, status, reason) client_refuse_as(client, status, reason, reason)
 
 /* Takes the request line apart, in place; false if it is none (RFC 9112 3). */
 static bool request_split(struct request *request, char *head)
@@ -3721,7 +3718,7 @@ static bool get_send(struct get *get, const char *text, size_t length, uint64_t 
 	return true;
 }
 
-/* Sends frames as they arise, until all is sent, or the client is to ask anew (B), as only its next GET acknowledges. */
+/* Sends frames as they arise, until all is sent, or the client is to ask anew (B), as only a GET acknowledges. */
 static void get_stream(struct get *get)
 {
 	const struct session *session = get->hold->session;
