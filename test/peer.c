@@ -13,7 +13,7 @@
  *
  *	-b  backlog of the listener		-k  share the command's ends, see "unchanged"
  *	-l  address of the listener (127.0.0.1)	-n  the command's ends start non-blocking
- *	-r  SO_RCVBUF of the listener		-t  give up after so long (20 s)
+ *	-r  SO_RCVBUF of the listener		-t  give up after so long (60 s)
  *
  * A step is one argument: a name, a space, its words; TEXT is all that is left
  * and knows \r \n \t \0 \xNN \\. Numbers take K and M. A step that ends in " &"
@@ -66,7 +66,7 @@ struct end {
 };
 
 static const char *doing = "start";	/* the step, for die() and the alarm */
-static unsigned limit = 20;
+static unsigned limit = 60;
 
 /* Of a crowd: how many are in it, which of them this is, and how often one has come to a meeting. */
 static unsigned long crowd_size, crowd_number;
