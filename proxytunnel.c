@@ -316,11 +316,11 @@ static void *memory_map(size_t size, int sharing)
 	return memory;
 }
 
-/* Gives back the stack that it took to come here, secrets and all, but for the page that this call itself needs. */
+/* Gives back the stack that it took to come here, secrets and all, but for a KiB, for this call itself. */
 __attribute__((noinline))
 static void stack_leave(void)
 {
-	char *start = (char *)((uintptr_t)__builtin_frame_address(0) / PAGE * PAGE - 17 * PAGE);
+	char *start = (char *)(((uintptr_t)__builtin_frame_address(0) - 1024) / PAGE * PAGE - 16 * PAGE);
 
 	if (madvise(start, 16 * PAGE, MADV_DONTNEED) == -1) /* as where pages are larger */
 		explicit_bzero(start, 16 * PAGE);
