@@ -2944,23 +2944,6 @@ static void client_login(struct client *client, const char *field, int status)
 /* How a pattern of --allow fits. */
 enum fit { FIT_NOT, FIT_WILD, FIT_ADDRESS, FIT_EXACT };
 
-/* Fits a pattern on a plain host and a port. One as 10.0.*, with its wildcard not in front, still names an address. */
-static enum fit pattern_fit(const struct allowed *pattern, const char *host, const char *port)
-{
-	unsigned char address[16];
-	int family = address_parse(address, host, strlen(host));
-	size_t length = strlen(pattern->host), wild = strcspn(pattern->host, "*?[/");
-	bool is_range = pattern->host[wild] == '/', is_numeric = strspn(pattern->host, "0123456789.*?[]-!") == length;
-
-	if (fnmatch(pattern->port, port, 0) != 0)
-		return FIT_NOT;
-	if (is_range)
-		return family != AF_UNSPEC && range_holds(pattern->host, family, address) ? FIT_ADDRESS : FIT_NOT;
-	if (fnmatch(pattern->host, host, 0) != 0 || (wild < length && wild > 0 && is_numeric && family == AF_UNSPEC))
-		return FIT_NOT; /* 10.* is meant for addresses, and would let 10.evil.example pass */
-	return wild == length ? FIT_EXACT : wild > 0 ? FIT_ADDRESS : FIT_WILD;
-}
-
 /* What is wrong with a pattern, whose host is without brackets and in lower case, or NULL. */
 static const char *allow_wrong(const char *host, const char *port)
 {
@@ -3012,15 +2995,25 @@ static void allow_add(const char *given)
 		host_plain(pattern->host);
 }
 
-/* The best fit of all patterns. */
+/* The best fit of all patterns on a plain host and a port. One as 10.0.*, its wildcard not in front, names addresses. */
 static enum fit allow_fit(const char *host, const char *port)
 {
 	enum fit best = FIT_NOT;
+	unsigned char address[16];
+	int family = address_parse(address, host, strlen(host));
 
-	for (size_t i = 0; i < opt.allow_count; i++) {
-		enum fit fit = pattern_fit(&opt.allow[i], host, port);
+	for (const struct allowed *pattern = opt.allow; pattern < opt.allow + opt.allow_count; pattern++) {
+		const char *allowed = pattern->host;
+		size_t length = strlen(allowed), wild = strcspn(allowed, "*?[/");
+		bool is_range = allowed[wild] == '/', is_numeric = strspn(allowed, "0123456789.*?[]-!") == length;
+		enum fit fit = wild == length ? FIT_EXACT : wild > 0 ? FIT_ADDRESS : FIT_WILD;
 
-		best = fit > best ? fit : best;
+		if (fit <= best || fnmatch(pattern->port, port, 0) != 0)
+			continue;
+		if (fit == FIT_ADDRESS && (is_range || is_numeric) && family == AF_UNSPEC)
+			continue; /* 10.* is meant for addresses, and would let 10.evil.example pass */
+		if (is_range ? range_holds(allowed, family, address) : fnmatch(allowed, host, 0) == 0)
+			best = fit;
 	}
 	return best;
 }

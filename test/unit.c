@@ -563,7 +563,7 @@ static void pattern_group(void)
 		opt.allow = &pattern;
 		opt.allow_count = 0;
 		allow_add(cases[i].pattern);
-		enum fit fit = pattern_fit(&pattern, cases[i].host, cases[i].port);
+		enum fit fit = allow_fit(cases[i].host, cases[i].port);
 
 		expect(fit == cases[i].want, cases[i].line, "%s fits %s:%s by %d", cases[i].pattern, cases[i].host, cases[i].port,
 		       (int)fit);
