@@ -2995,7 +2995,7 @@ static void allow_add(const char *given)
 		host_plain(pattern->host);
 }
 
-/* The best fit of all patterns on a plain host and a port. One as 10.0.*, its wildcard not in front, names addresses. */
+/* The best fit of all patterns on a plain host and a port. One as 10.0.* names addresses. */
 static enum fit allow_fit(const char *host, const char *port)
 {
 	enum fit best = FIT_NOT;
@@ -3747,7 +3747,7 @@ static void get_stream(struct get *get)
 static bool get_poll(struct get *get, long seconds, bool keep)
 {
 	const struct session *session = get->hold->session;
-	char text[ANSWER_SIZE], frames[64], end[ERROR_SIZE + 4];
+	char text[ANSWER_SIZE], frames[ANSWER_SIZE], end[ERROR_SIZE + 4];
 	size_t frames_length = 0, end_length = 0, length;
 	double until = get->begun + (double)seconds;
 	uint64_t before;
