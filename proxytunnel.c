@@ -1843,18 +1843,18 @@ static bool header_given(const struct hop *hop, const char *name)
 static void fields_add_hop(struct head *fields, const char *name, const struct hop *hop)
 {
 	const struct credentials *known = &hop->credentials;
-	char plain[2 * CREDENTIAL_MAX + 2], coded[BASE64_SIZE(sizeof plain)];
 
 	if (hop->token) {
 		head_add(fields, "%s: %s %s\r\n", name, hop->scheme, hop->token);
 	} else if (credentials_known(known) && !header_given(hop, name)) {
+		char plain[2 * CREDENTIAL_MAX + 2], coded[BASE64_SIZE(sizeof plain)];
 		int length = snprintf(plain, sizeof plain, "%s:%s", known->user, known->password);
 
 		base64_encode(coded, plain, (size_t)length);
 		head_add(fields, "%s: Basic %s\r\n", name, coded);
+		explicit_bzero(plain, (size_t)length);
+		explicit_bzero(coded, strlen(coded));
 	}
-	explicit_bzero(plain, sizeof plain);
-	explicit_bzero(coded, sizeof coded);
 	for (const struct header *header = hop->headers; header; header = header->next)
 		head_add(fields, "%s\r\n", header->line);
 }
