@@ -3835,10 +3835,10 @@ static bool put_reply(struct client *client)
 	bool is_end = asked->end && asked->offset + asked->length == session->taken;
 	if (is_end && !session->is_refused && !session->up_ended) {
 		session->up_ended = true;
-		if (session->is_hello)
-			shutdown(hold->target, SHUT_WR);
-		else
+		if (!session->is_hello)
 			session_break(hold, "cut, as it is no TLS");
+		else if (shutdown(hold->target, SHUT_WR) == -1 && errno != ENOTCONN) /* one that has gone ends by itself */
+			session_break(hold, strerror(errno));
 	}
 	bool is_refused = session->is_refused;
 	snprintf(offset, sizeof offset, "%" PRIu64, session->taken);

@@ -38,7 +38,7 @@
 	DO(accept) DO(bind) DO(close) DO(connect) DO(dup2) DO(execvp) DO(fcntl) DO(fork) DO(fstat) DO(ftruncate) DO(getaddrinfo) \
 	DO(getentropy) DO(getpeername) DO(getsockname) DO(getsockopt) DO(kill) DO(listen) DO(memfd_create) DO(mmap) DO(munmap) \
 	DO(nanosleep) DO(open) DO(pipe) DO(poll) DO(ppoll) DO(pread) DO(pwrite) DO(read) DO(recv) DO(recvmsg) DO(send) DO(sendmsg) \
-	DO(setsockopt) DO(socket) DO(socketpair) DO(splice) DO(waitpid) DO(write)
+	DO(setsockopt) DO(shutdown) DO(socket) DO(socketpair) DO(splice) DO(waitpid) DO(write)
 
 #define NUMBER(name) CALL_##name,
 enum call { CALLS(NUMBER) CALL_COUNT };
@@ -270,6 +270,7 @@ PLAIN(pipe, int, (int ends[2]), (ends))
 PLAIN(poll, int, (struct pollfd *set, nfds_t count, int patience), (set, count, patience))
 PLAIN(ppoll, int, (struct pollfd *set, nfds_t count, const struct timespec *patience, const sigset_t *mask), (set, count, patience, mask))
 PLAIN(setsockopt, int, (int fd, int level, int name, const void *value, socklen_t size), (fd, level, name, value, size))
+PLAIN(shutdown, int, (int fd, int how), (fd, how))
 PLAIN(socket, int, (int family, int type, int protocol), (family, type, protocol))
 PLAIN(socketpair, int, (int family, int type, int protocol, int ends[2]), (family, type, protocol, ends))
 
