@@ -3837,7 +3837,7 @@ static bool put_reply(struct client *client)
 		session->up_ended = true;
 		if (!session->is_hello)
 			session_break(hold, "cut, as it is no TLS");
-		else if (shutdown(hold->target, SHUT_WR) == -1 && errno != ENOTCONN) /* one that has gone ends by itself */
+		else if (shutdown(hold->target, SHUT_WR) == -1 && errno != ENOTCONN) /* which ends by itself */
 			session_break(hold, strerror(errno));
 	}
 	bool is_refused = session->is_refused;

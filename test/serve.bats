@@ -998,7 +998,7 @@ evictions() {
 	logs '*: ended to make room, after *'
 	touch evicted
 	finished oldest
-	grep -q DELAYED calls
+	await grep -q DELAYED calls
 	[ ! -e reached ]
 	stop silent
 	stop late
