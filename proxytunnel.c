@@ -2128,7 +2128,8 @@ struct end {
 	int in, out;
 	const char *in_name, *out_name;
 	bool own;			/* a socket that only this process has: its flags may change */
-	bool patient;			/* it knows by itself how long bytes may wait there */
+	bool patient;			/* it knows by itself how long bytes may wait there, */
+	const atomic_bool *whole;	/* and whether all that it had has come; NULL: nobody knows */
 	uint64_t given;			/* bytes that it has been sent ahead of the shuttle */
 };
 
@@ -2299,8 +2300,8 @@ static void lane_move(struct lane *lane, const struct pollfd set[2])
 	if (lane->in != -1 || lane->out == -1 || lane_holds(lane))
 		return;
 	/* A reset is told to one, and looks like an end to the other. Why a socket closed both ways is known later. */
-	bool is_cut = lane->error || lane->other->error ||
-	              (lane->from->in == lane->from->out && set[0].revents & POLLHUP);
+	bool is_whole = lane->from->in != lane->from->out || (lane->from->whole && *lane->from->whole);
+	bool is_cut = lane->error || lane->other->error || (!is_whole && set[0].revents & POLLHUP);
 	if (lane->out_type != S_IFSOCK)
 		close(lane->out);
 	else if (!is_cut && shutdown(lane->out, SHUT_WR) == -1)
@@ -4901,8 +4902,8 @@ static void session_open(struct tunnel *tunnel, struct exchange *exchange)
 	}
 }
 
-/* Opens a session, and starts what carries its bytes, whose parent, *child, tells how it went; returns the socket. */
-static int relay_open(const struct end *near, pid_t *child)
+/* Opens a session; returns the socket of what carries its bytes, whose parent, *child, tells how it went. */
+static int relay_open(const struct end *near, pid_t *child, const atomic_bool **whole)
 {
 	static struct exchange exchange;
 	struct tunnel *tunnel = memory_map(sizeof *tunnel, MAP_SHARED);
@@ -4926,6 +4927,7 @@ static int relay_open(const struct end *near, pid_t *child)
 		tunnel->fd = fd;
 		tunnel_run(tunnel, &exchange);
 	}
+	*whole = &tunnel->down_done;
 	return fd;
 }
 
@@ -4941,11 +4943,13 @@ struct route {
 static struct end tunnel_open(const struct end *near, struct route *route)
 {
 	const char *name = (opt.relay ? &opt.relay->at : route_point(0))->text;
-	int fd = opt.relay ? relay_open(near, &route->relayed) : route_open(&route->openssl);
+	const atomic_bool *whole = NULL;
+	int fd = opt.relay ? relay_open(near, &route->relayed, &whole) : route_open(&route->openssl);
 
 	if (opt.relay && opt.destination_tls)
 		fd = tls_start(fd, &opt.destination, &route->openssl);
-	return (struct end){ fd, fd, name, name, .own = true, .patient = route->relayed };
+	whole = opt.destination_tls ? NULL : whole; /* openssl may have met a cut */
+	return (struct end){ fd, fd, name, name, .own = true, .patient = route->relayed, .whole = whole };
 }
 
 /* Says what became of the tunnel, and returns the program's status. A reader that left needs no words: it knows. */

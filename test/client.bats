@@ -1492,6 +1492,15 @@ resets() {
 	resets half-close
 }
 
+@test "a client on a socket that has ended gets the end of the target at once, and not when the session is closed" {
+	start_relay accept 'expect GET ' head "send ${STREAM}D\0\0\x02go" keep accept 'expect PUT ' head "send $(offset 0)" \
+		turn "send $END" close turn 'expect DELETE ' head 'await ended' "send $CLOSED" gone
+	start_listener listener "$PROXYTUNNEL" -a 0 --relay "http://127.0.0.1:${PORTS[relay]}/t" -d host:22
+	"$PEER" -c "$PORT" -t 4 'expect go' half-close eof # the client waits 5 s for the session to be closed
+	touch ended
+	finished relay
+}
+
 @test "a DELETE that something on the way answers is sent again" {
 	start_relay accept 'expect GET ' head "send ${STREAM}$END" close accept 'expect PUT ' head "send $(offset 0)" \
 		'expect DELETE ' head "send $(unmarked '502 Bad')" gone accept 'expect DELETE ' head close \
