@@ -2272,12 +2272,10 @@ static void lane_splice(struct lane *lane)
 	} else if (moved > 0) {
 		lane->piped -= lane->piped > 0 ? (size_t)moved : 0;
 		lane->carried += (uint64_t)moved;
-	} else if (moved == 0) {
-		lane->in = -1;
 	} else if (!lane->lacks_room) {
-		lane->splices = false;
-		if (errno != EAGAIN && errno != EINVAL && errno != ENOSYS && errno != EPERM && errno != EACCES &&
-		    errno != EOPNOTSUPP)
+		lane->splices = false; /* 0 may be the end, or urgent data before it, which the buffer can tell */
+		if (moved == -1 && errno != EAGAIN && errno != EINVAL && errno != ENOSYS && errno != EPERM &&
+		    errno != EACCES && errno != EOPNOTSUPP)
 			lane->spliced_error = errno;
 	}
 }

@@ -348,6 +348,14 @@ static void step_turn(struct end *e, const char *words)
 	streams_kept--;
 }
 
+/* Sends a byte as TCP's urgent data. */
+static void step_urgent(struct end *e, const char *words)
+{
+	(void)words;
+	if (send(e->out, "!", 1, MSG_OOB) != 1)
+		die("%s", strerror(errno));
+}
+
 static void step_half_close(struct end *e, const char *words)
 {
 	(void)words;
@@ -849,6 +857,7 @@ static const struct step {
 	{ "crowd", step_crowd },		{ "meet", step_meet },
 	{ "gone", step_gone },			{ "unheld", step_unheld },
 	{ "keep", step_keep },			{ "turn", step_turn },
+	{ "urgent", step_urgent },
 };
 
 static void step_run(struct end *e, const char *line)
