@@ -2128,8 +2128,7 @@ struct end {
 	int in, out;
 	const char *in_name, *out_name;
 	bool own;			/* a socket that only this process has: its flags may change */
-	bool patient;			/* it knows by itself how long bytes may wait there, */
-	const atomic_bool *whole;	/* and whether all that it had has come; NULL: nobody knows */
+	bool patient;			/* it knows by itself how long bytes may wait there */
 	uint64_t given;			/* bytes that it has been sent ahead of the shuttle */
 };
 
@@ -2298,8 +2297,8 @@ static void lane_move(struct lane *lane, const struct pollfd set[2])
 	if (lane->in != -1 || lane->out == -1 || lane_holds(lane))
 		return;
 	/* A reset is told to one, and looks like an end to the other. Why a socket closed both ways is known later. */
-	bool is_whole = lane->from->in != lane->from->out || (lane->from->whole && *lane->from->whole);
-	bool is_cut = lane->error || lane->other->error || (!is_whole && set[0].revents & POLLHUP);
+	bool is_cut = lane->error || lane->other->error ||
+	              (lane->from->in == lane->from->out && set[0].revents & POLLHUP);
 	if (lane->out_type != S_IFSOCK)
 		close(lane->out);
 	else if (!is_cut && shutdown(lane->out, SHUT_WR) == -1)
@@ -4900,11 +4899,11 @@ static void session_open(struct tunnel *tunnel, struct exchange *exchange)
 	}
 }
 
-/* Opens a session; returns the socket of what carries its bytes, whose parent, *child, tells how it went. */
-static int relay_open(const struct end *near, pid_t *child, const atomic_bool **whole)
+/* Opens a session; returns the socket of what carries its bytes, and *opened, which tells how that goes. */
+static int relay_open(const struct end *near, struct tunnel **opened)
 {
 	static struct exchange exchange;
-	struct tunnel *tunnel = memory_map(sizeof *tunnel, MAP_SHARED);
+	struct tunnel *tunnel = *opened = memory_map(sizeof *tunnel, MAP_SHARED);
 
 	tunnel->caller = opt.fdpass ? 0 : getpid();
 	tunnel->body_max = BODY_FIRST;
@@ -4917,15 +4916,15 @@ static int relay_open(const struct end *near, pid_t *child, const atomic_bool **
 	for (size_t i = 0; i < opt.hop_count; i++)
 		opt.hops[i].asked = true; /* nobody expects to be asked later */
 	int fd;
-	*child = fork_behind(&fd, true);
-	if (*child == 0) {
+	pid_t child = fork_behind(&fd, true);
+	if (child == 0) {
 		alarm(0);
 		fd_leave(near->in); /* which belong to the other */
 		fd_leave(near->out);
 		tunnel->fd = fd;
 		tunnel_run(tunnel, &exchange);
 	}
-	*whole = &tunnel->down_done;
+	tunnel->parent = child;
 	return fd;
 }
 
@@ -4934,20 +4933,18 @@ static int relay_open(const struct end *near, pid_t *child, const atomic_bool **
 /* The processes that the far end leads to. */
 struct route {
 	struct command openssl;		/* right behind it, if any */
-	pid_t relayed;			/* the parent of those that carry its bytes to a relay; 0: there is none */
+	struct tunnel *tunnel;		/* over a relay; NULL: there is none */
 };
 
 /* The far end: a socket at the first byte of the tunnel to the destination. */
 static struct end tunnel_open(const struct end *near, struct route *route)
 {
 	const char *name = (opt.relay ? &opt.relay->at : route_point(0))->text;
-	const atomic_bool *whole = NULL;
-	int fd = opt.relay ? relay_open(near, &route->relayed, &whole) : route_open(&route->openssl);
+	int fd = opt.relay ? relay_open(near, &route->tunnel) : route_open(&route->openssl);
 
 	if (opt.relay && opt.destination_tls)
 		fd = tls_start(fd, &opt.destination, &route->openssl);
-	whole = opt.destination_tls ? NULL : whole; /* openssl may have met a cut */
-	return (struct end){ fd, fd, name, name, .own = true, .patient = route->relayed, .whole = whole };
+	return (struct end){ fd, fd, name, name, .own = true, .patient = route->tunnel };
 }
 
 /* Says what became of the tunnel, and returns the program's status. A reader that left needs no words: it knows. */
@@ -4956,6 +4953,7 @@ static int tunnel_close(const struct end *far, const struct lane *up, const stru
 {
 	const struct lane *broken = down->error ? down : up;
 	const char *to = opt.destination.text;
+	siginfo_t openssl = { .si_status = EX_IOERR };
 	int status = 0;
 
 	note("%s: %" PRIu64 " bytes up, %" PRIu64 " down, %.3f s", to, up->carried, down->carried,
@@ -4964,7 +4962,12 @@ static int tunnel_close(const struct end *far, const struct lane *up, const stru
 	if (lane_cut(down) && (down->error == 0 || down->error == EPIPE))
 		return EX_IOERR;
 	close(far->in);
-	if (route->relayed && (status = child_wait(route->relayed)) != 0 && WIFEXITED(status))
+	bool is_whole = route->tunnel && !broken->error && !lane_cut(down);
+	if (is_whole && route->openssl.pid)
+		waitid(P_PID, (id_t)route->openssl.pid, &openssl, WEXITED | WNOWAIT);
+	if (is_whole && (route->openssl.pid ? openssl.si_status == 0 : route->tunnel->down_done))
+		shutdown(up->from->out, SHUT_WR); /* the session may take long to close */
+	if (route->tunnel && (status = child_wait(route->tunnel->parent)) != 0 && WIFEXITED(status))
 		return WEXITSTATUS(status); /* it has said why */
 	if (status != 0)
 		die(EX_IOERR, "%s: the tunnel to %s broke: the process that carries it was ended by signal %d",
@@ -5670,7 +5673,7 @@ static void descriptors_ensure(void)
 int main(int argc, char **argv)
 {
 	struct worker worker = { .board = NULL };
-	struct route route = { .relayed = 0 };
+	struct route route = { .tunnel = NULL };
 	struct lane up, down;
 
 	descriptors_ensure();
