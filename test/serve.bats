@@ -751,17 +751,14 @@ port_taken() {
 }
 
 @test "a head that does not come to its end within -w: 408, however it trickles, and a log line" {
-	local begin=$SECONDS
-
 	serve --allow '*:22' -w 1
 	ask 'send CONNECT host:22 HTTP/1.1\r\nHost: host:22\r\n'
 	answered 408
 	logs '127.0.0.1:* to -: no request in 1 s'
-	ask 'trickle 100 forever x'
+	ask 'trickle 100 forever x'	# which would never be told, were the time to begin anew with each byte
 	answered 408
 	ask
 	answered 408
-	[ $((SECONDS - begin)) -le 6 ]
 }
 
 @test "a head of 64 KiB is taken; one byte more, or no end of it in sight: 431, and a log line" {
