@@ -1365,12 +1365,12 @@ lines() {
 	closed
 }
 
-# While the way is cut, more is sent than this side holds.
+# While the way is cut, more is sent than this side holds. Something is to be sent at any time, as a second without ends the tunnel.
 @test "what a target that has ended its side has still to take is delivered, however long the way there is cut" {
 	own way start_haproxy "$RELAY"
 	route_to "$PORT"
-	target accept half-close 'check 1M' 'touch some' 'check 31M 1' eof
-	start_client client eof 'pattern 1M' 'await cut' 'pattern 31M 1 &' 'pause 2000' 'touch waits' join half-close 'status 0'
+	target accept half-close 'check 1M' 'touch some' 'await cut' 'check 31M 1' eof
+	start_client client eof 'pattern 1M' 'pattern 31M 1 &' 'await cut' 'pause 2000' 'touch waits' join half-close 'status 0'
 	await test -e some
 	server_kill "${OWN[way]}"
 	touch cut
