@@ -476,22 +476,28 @@ rejects() {
 	err_empty
 }
 
-# The last body is more than the sockets on its way hold.
+# The last body is more than the sockets on its way hold. Bodies are doubled as long as each is answered within a second, which
+# beside other load one of some goes is.
 @test "a 1xx that comes while a body is still sent ends nothing: the rest of the body follows, and then the answer counts" {
-	local size at=1 puts=() patterns=()
+	local go size at=1 puts=() patterns=()
 
 	for size in 64 128 256 512 1024 2048; do
 		at=$((at + size * 1024))
 		puts+=('expect PUT ' head "check ${size}K $size" 'pause 200' "send $(offset $at)")
 		patterns+=("pattern ${size}K $size")
 	done
-	start_peer relay -r 65536 accept 'log open' head 'expect host:22' "send $STANDS" "${GOES[@]}" accept 'expect PUT ' head 'expect a' \
-		'touch first' 'pause 200' "send $(offset 1)" "${puts[@]}" 'expect PUT ' head 'pause 200' 'send HTTP/1.1 102 Processing\r\n\r\n' \
-		'pause 200' 'check 4M 1' "send $(offset $((at + 4194304)))" 'touch over' hold
-	start_between near 'expect go' 'send a' 'await first' "${patterns[@]}" 'pattern 4M 1' 'await over' close 'status 74'
-	finished near
-	ours_end
-	stop relay
+	for go in 1 2 3 4 5; do
+		rm -f first over
+		start_peer relay -r 65536 accept 'log open' head 'expect host:22' "send $STANDS" "${GOES[@]}" accept 'expect PUT ' head 'expect a' \
+			'touch first' 'pause 200' "send $(offset 1)" "${puts[@]}" 'expect PUT ' head 'pause 200' 'send HTTP/1.1 102 Processing\r\n\r\n' \
+			'pause 200' 'check 4M 1' "send $(offset $((at + 4194304)))" 'touch over' hold
+		start_between near -t 15 'expect go' 'send a' 'await first' "${patterns[@]}" 'pattern 4M 1' 'await over' close 'status 74'
+		if finished near; then go=done; fi
+		ours_end
+		stop relay
+		[ "$go" != done ] || return 0
+	done
+	return 1
 }
 
 # --- a relay that means no good ---------------------------------------------------------------------
