@@ -320,10 +320,10 @@ static void *memory_map(size_t size, int sharing)
 __attribute__((noinline))
 static void stack_leave(void)
 {
-	char *start = (char *)(((uintptr_t)__builtin_frame_address(0) - 1024) / PAGE * PAGE - 16 * PAGE);
+	char *start = (char *)(((uintptr_t)__builtin_frame_address(0) - 1024) / PAGE * PAGE - 12 * PAGE);
 
-	if (madvise(start, 16 * PAGE, MADV_DONTNEED) == -1) /* as where pages are larger */
-		explicit_bzero(start, 16 * PAGE);
+	if (madvise(start, 12 * PAGE, MADV_DONTNEED) == -1) /* as where pages are larger */
+		explicit_bzero(start, 12 * PAGE);
 }
 
 static mode_t fd_type(int fd)
