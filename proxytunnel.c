@@ -105,7 +105,7 @@ int setgroups(size_t, const gid_t *);
 #define splice(in, at, out, to, length, flags) ((void)(in), (void)(out), errno = ENOSYS, (ssize_t)-1)
 #define memfd_create(name, flags) (-1)	/* a session is in a file */
 #define prctl(...) ((void)0)	/* a child ends as its stream does */
-#define madvise(at, ...) ((void)(at), -1)
+#define madvise(at, ...) ((void)(at))
 #undef POLLRDHUP
 #define POLLRDHUP 0		/* a client that has gone is noticed by the next heartbeat */
 #endif
@@ -316,14 +316,13 @@ static void *memory_map(size_t size, int sharing)
 	return memory;
 }
 
-/* Gives back the stack that it took to come here, secrets and all, but for a KiB, for this call itself. */
+/* Gives back the memory of the stack that it took to come here, but for a KiB, for this call itself. */
 __attribute__((noinline))
 static void stack_leave(void)
 {
-	char *start = (char *)(((uintptr_t)__builtin_frame_address(0) - 1024) / PAGE * PAGE - 12 * PAGE);
+	uintptr_t end = ((uintptr_t)__builtin_frame_address(0) - 1024) / PAGE * PAGE;
 
-	if (madvise(start, 12 * PAGE, MADV_DONTNEED) == -1) /* as where pages are larger */
-		explicit_bzero(start, 12 * PAGE);
+	madvise((char *)end - 12 * PAGE, 12 * PAGE, MADV_DONTNEED);
 }
 
 static mode_t fd_type(int fd)
@@ -2107,10 +2106,13 @@ static bool connect_through(int socket, struct hop *hop, const struct authority 
 	    line_shown(reason), reason, refusal_hint(head, hop, to));
 }
 
-/* Wipes what this process knew only to reach the far end, which stands. */
+/* Wipes what this process knew only to reach the far end, which stands, and the stack, where libc has left copies. */
+__attribute__((noinline))
 static void secrets_forget(void)
 {
-	stack_leave();
+	char below[48 * 1024];
+
+	explicit_bzero(below, sizeof below);
 	for (size_t i = 0; i < opt.hop_count + (opt.relay != NULL); i++) {
 		const struct hop *hop = i < opt.hop_count ? &opt.hops[i] : opt.relay;
 
@@ -5053,10 +5055,7 @@ static const char *line_value(char *const *word, const char *letter, const char 
 	return NULL;
 }
 
-/*
- * nc -X connect -x PROXY:PORT [-P USER] HOST PORT, whose -x alone, or with -X 5 or 4, is for SOCKS; or connect
- * -H [USER@]PROXY:PORT HOST PORT, with -h for -H, or with -h alone for the proxy of http_proxy.
- */
+/* nc -X connect -x PROXY:PORT [-P USER] HOST PORT (else SOCKS), or connect -H [USER@]PROXY:PORT HOST PORT. */
 static void line_of_client(char *const *words, const char *host, const char *port)
 {
 	const char *title = line_value(words, "-x", ""), *type = line_value(words, "-X", "");
