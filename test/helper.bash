@@ -15,6 +15,7 @@ PROXYTUNNEL=${PROXYTUNNEL:-$ROOT/proxytunnel}
 PEER=${PEER:-$ROOT/test/bin/peer}
 SANITIZED=${SANITIZED:-${EMULATED:+1}}
 SANITIZED=${SANITIZED:-$(grep -qa __asan_init "$PROXYTUNNEL" && echo 1)} || true
+export ASAN_OPTIONS=detect_leaks=0	# what lasts as long as the process is not freed
 declare -gA PIDS PORTS	# -g, as load sources this within a function
 # shellcheck source=test/servers.bash
 . "$BATS_TEST_DIRNAME/servers.bash"
@@ -31,7 +32,7 @@ test_begin() {
 	unset http_proxy https_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY
 	unset PROXYUSER PROXYPASS REMPROXYUSER REMPROXYPASS
 	unset SSH_ASKPASS SSH_ASKPASS_REQUIRE DISPLAY WAYLAND_DISPLAY
-	export LC_ALL=C ASAN_OPTIONS=detect_leaks=0	# what lasts as long as the process is not freed
+	export LC_ALL=C
 	DIR=$(mktemp -d "${TMPDIR:-/tmp}/proxytunnel.XXXXXX")
 	export TEST_MARK=$DIR
 	cd "$DIR" || return
