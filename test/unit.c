@@ -1150,9 +1150,10 @@ static const char *body_read(struct exchange *exchange, size_t most, char *body)
 	const char *bytes;
 	ssize_t size;
 
-	*body = '\0';
-	while ((size = body_take(&exchange->body, &bytes, most)) > 0)
-		strncat(body, bytes, (size_t)size);
+	for (*body = '\0'; (size = body_take(&exchange->body, &bytes, most)) > 0; body[size] = '\0') {
+		body += strlen(body);
+		memcpy(body, bytes, (size_t)size);
+	}
 	return size == -1 ? "wrong" : exchange->body.left == 0 ? "whole" : "to the end";
 }
 
